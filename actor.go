@@ -1,0 +1,343 @@
+package owner
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"time"
+)
+
+// An actor is the one goroutine behind an Owner. It takes inputs from its
+// mailbox one at a time, lets decide say what follows, publishes where it stands,
+// and starts operations. It does no I/O itself, calls no code of the user's, and
+// waits for nothing but its mailbox: a disk that hangs cannot delay the deadline.
+type actor struct {
+	store  Store
+	claim  Record
+	parent context.Context // Join's
+
+	// The mailbox. Results meet the actor or nobody (see work); the timer is armed
+	// anew for each wait.
+	requests chan inputKind
+	results  chan result
+
+	// turn is held by the goroutine that is the actor now: by Join while it
+	// acquires, by the goroutine that renews; and after Join's context has ended,
+	// for a moment each, by the fence timer and by Release. A channel and not a
+	// mutex, so that waiting for it can be given up and can be simulated.
+	turn chan struct{}
+	// busy is held by the worker that is calling the store, which is promised one
+	// call at a time.
+	busy chan struct{}
+
+	// Owned by the turn's holder.
+	core    core
+	lease   Lease
+	holder  *Record
+	gone    chan struct{} // closed when the present loop ends: it takes no more results
+	fencing *time.Timer   // the deadline, once no loop is left to watch it
+
+	// For readers.
+	snap    atomic.Pointer[snapshot]
+	ctx     context.Context
+	cancel  context.CancelCauseFunc
+	elected chan struct{}
+	lost    chan struct{}
+	done    chan struct{}
+	settled chan struct{} // closed when a release is over
+	relErr  error         // of the release; read after settled
+
+	notices *notices // nil: nobody listens
+}
+
+// A snapshot is all that readers see of the actor, published as one.
+type snapshot struct {
+	state  State
+	fence  time.Duration // IsOwner holds before this reading of the store's clock
+	from   time.Duration // what the validity counts from
+	holder *Record       // who owns, never changed after publication
+	lost   *LostError    // in StateLost
+}
+
+func newActor(parent context.Context, store Store, claim Record, t timing, n *notices) *actor {
+	a := &actor{
+		store:    store,
+		claim:    claim,
+		parent:   parent,
+		requests: make(chan inputKind),
+		results:  make(chan result),
+		turn:     make(chan struct{}, 1),
+		busy:     make(chan struct{}, 1),
+		core:     core{timing: t, state: StateFollower},
+		holder:   new(Record),
+		elected:  make(chan struct{}),
+		lost:     make(chan struct{}),
+		done:     make(chan struct{}),
+		settled:  make(chan struct{}),
+		notices:  n,
+	}
+	a.ctx, a.cancel = context.WithCancelCause(parent)
+	a.publish(nil)
+	return a
+}
+
+// acquire tries once to take the lease, in the caller's goroutine: a plain
+// follower never has one of its own.
+func (a *actor) acquire() error {
+	a.turn <- struct{}{}
+	a.loop(func() bool { return a.core.state != StateAcquiring }, inputJoin)
+	if a.core.owns() {
+		close(a.elected)
+		go a.live()
+		return nil
+	}
+	a.cancel(ErrNotOwner)
+	err := a.core.err
+	if a.core.ended {
+		err = context.Cause(a.parent)
+	}
+	a.end()
+	return err
+}
+
+// live renews until the ownership or Join's context ends.
+func (a *actor) live() {
+	a.loop(a.resting)
+	a.end()
+}
+
+// end gives the turn back. What an ended context leaves of an ownership needs
+// no goroutine, only a timer for its fence.
+func (a *actor) end() {
+	if a.core.owns() {
+		a.fencing = time.AfterFunc(a.core.fence()-a.store.Now(), a.fenceFell)
+	}
+	<-a.turn
+	a.notices.then(func() { close(a.done) })
+}
+
+// fenceFell ends an ownership whose context had ended before.
+func (a *actor) fenceFell() {
+	a.turn <- struct{}{}
+	defer func() { <-a.turn }()
+	a.handle(input{kind: inputTick})
+	if a.core.owns() { // the timer was early
+		a.fencing.Reset(a.core.fence() - a.store.Now())
+	}
+}
+
+// release gives the lease up and returns when that is settled. Where the actor
+// has ended with its context, the caller's goroutine takes its place.
+func (a *actor) release() error {
+	select {
+	case a.requests <- inputRelease:
+		select {
+		case <-a.settled:
+			return a.relErr
+		case <-a.lost: // it came first
+			return nil
+		}
+	case a.turn <- struct{}{}:
+		defer func() { <-a.turn }()
+		if a.fencing != nil {
+			a.fencing.Stop()
+		}
+		a.loop(a.resting, inputRelease)
+		return a.relErr
+	}
+}
+
+// resting reports whether nothing is left for the actor to wait for.
+func (a *actor) resting() bool {
+	switch a.core.state {
+	case StateAcquiring:
+		return false
+	case StateOwner, StateRenewing:
+		return a.core.ended
+	}
+	return a.core.pending.kind == opNone
+}
+
+// loop takes inputs, first those that it is given, until rest says that it is
+// over.
+func (a *actor) loop(rest func() bool, first ...inputKind) {
+	a.gone = make(chan struct{})
+	defer close(a.gone)
+	for _, kind := range first {
+		a.handle(input{kind: kind})
+	}
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	ended := a.parent.Done()
+	if a.core.ended {
+		ended = nil
+	}
+	for !rest() {
+		timer.Reset(a.core.wake() - a.store.Now())
+		select {
+		case <-timer.C:
+			a.handle(input{kind: inputTick})
+		case res := <-a.results:
+			a.handle(input{kind: inputResult, res: res})
+		case kind := <-a.requests:
+			a.handle(input{kind: kind})
+		case <-ended:
+			ended = nil
+			a.handle(input{kind: inputEnd})
+		}
+	}
+}
+
+// handle takes one input to its end: decide, take over what it brought, publish,
+// tell, start what it asks for. The order matters: IsOwner turns false before the
+// lease is given up, and true only once it is won.
+func (a *actor) handle(in input) {
+	in.at = a.store.Now()
+	before := a.core
+	d := decide(before, in)
+	a.core = d.core
+	if in.kind == inputResult && in.res.acq.Holder.InstanceID != "" {
+		a.holder = &in.res.acq.Holder
+		a.lease = in.res.acq.Lease
+	}
+	if d.event != "" {
+		a.moved(before.state, d, in)
+	}
+	if d.start.kind != opNone {
+		go a.work(d.start, a.gone)
+	}
+	if before.pending.kind == opRelease && a.core.pending.kind == opNone {
+		a.settle()
+	}
+}
+
+// moved publishes a move, and does what goes with reaching a final state.
+func (a *actor) moved(before State, d decision, in input) {
+	var lost *LostError
+	if a.core.state == StateLost {
+		lost = a.lostError(d, in.at)
+	}
+	a.publish(lost)
+	switch a.core.state {
+	case StateLost:
+		a.cancel(lost)
+		close(a.lost)
+		a.letRunOut(in.at)
+	case StateReleased:
+		a.cancel(ErrReleased)
+	}
+	if a.notices == nil {
+		return
+	}
+	t := Transition{From: before, To: a.core.state, Event: string(d.event), At: time.Now(), Epoch: a.holder.Epoch, Err: d.err}
+	if lost != nil {
+		t.Err = lost
+	}
+	a.notices.moved(t, d.why, a.holder.InstanceID, in.at-a.core.from)
+}
+
+func (a *actor) publish(lost *LostError) {
+	a.snap.Store(&snapshot{
+		state: a.core.state, fence: a.core.fence(), from: a.core.from, holder: a.holder, lost: lost,
+	})
+}
+
+func (a *actor) lostError(d decision, now time.Duration) *LostError {
+	reason := ErrExpired
+	switch d.event {
+	case evTakenOver:
+		reason = ErrTakenOver
+	case evRevoked:
+		reason = ErrRevoked
+	}
+	return &LostError{
+		Reason: reason, Err: a.core.err, At: time.Now(),
+		SinceRenewal: now - a.core.from, Epoch: a.holder.Epoch,
+	}
+}
+
+// letRunOut frees what a lost lease holds once the lease has run out, not
+// before: others take the end of the owner's alive lock for its death and may
+// own at once, while the caller is still within the safety margin that it was
+// given to stop.
+func (a *actor) letRunOut(now time.Duration) {
+	if a.lease == nil {
+		return
+	}
+	time.AfterFunc(max(0, a.core.expiry()-now), func() {
+		a.busy <- struct{}{}
+		defer func() { <-a.busy }()
+		_ = a.giveUp(a.lease) // the lease is over: nobody depends on it
+	})
+}
+
+// settle ends a release: whoever waits for it goes on.
+func (a *actor) settle() {
+	if a.core.err != nil {
+		a.relErr = fmt.Errorf("owner: release: %w (the lease was still held for the others until it was freed or had run out)", a.core.err)
+	}
+	close(a.settled)
+}
+
+// work calls the store for the actor, in a goroutine of its own. The result is
+// for the loop that asked: if that has ended, nobody needs it, but a lease that
+// was won must not stay behind.
+func (a *actor) work(o op, gone <-chan struct{}) {
+	a.busy <- struct{}{}
+	res := a.perform(o)
+	<-a.busy
+	select {
+	case a.results <- res:
+	case <-gone:
+		if res.acq.Lease != nil {
+			_ = a.giveUp(res.acq.Lease) // if this fails, it runs out by itself
+		}
+	}
+}
+
+// perform makes the store's call.
+func (a *actor) perform(o op) (res result) {
+	res.op = o
+	switch o.kind {
+	case opAcquire:
+		res.acq, res.err = a.store.Acquire(a.ctx, a.claim)
+	case opRenew:
+		res.err = a.lease.Renew(a.ctx, o.at)
+	case opRelease:
+		res.err = a.giveUp(a.lease)
+	}
+	return res
+}
+
+// giveUp releases a lease. The context that it was joined with may have ended,
+// and must not keep the lease from being handed over.
+func (a *actor) giveUp(l Lease) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(a.parent), a.claim.TTL)
+	defer cancel()
+	return l.Release(ctx)
+}
+
+// owns reports whether the snapshot's instance owns the lease at this instant.
+// The state alone would lie after a pause: a process that was stopped past its
+// deadline runs on before its actor has heard of it.
+func (a *actor) owns() bool {
+	s := a.snap.Load()
+	return (s.state == StateOwner || s.state == StateRenewing) && a.store.Now() < s.fence
+}
+
+// check says why the instance does not own the lease, nil if it does.
+func (a *actor) check() error {
+	if a.owns() {
+		return nil
+	}
+	s := a.snap.Load()
+	switch s.state {
+	case StateLost:
+		return s.lost
+	case StateReleased:
+		return ErrReleased
+	case StateOwner, StateRenewing:
+		return ErrExpired
+	}
+	return ErrNotOwner
+}

@@ -1,0 +1,78 @@
+package owner
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Errors to test for with errors.Is. Each says whether trying again can help.
+var (
+	// ErrTakenOver: another instance owns the lease now. Joining again makes a
+	// follower of it.
+	ErrTakenOver = errors.New("owner: taken over by another instance")
+
+	// ErrExpired: the lease could not be renewed before its fence deadline. The
+	// disk, the store or the scheduler was too slow. Joining again is right.
+	ErrExpired = errors.New("owner: lease not renewed in time")
+
+	// ErrRevoked: the lease's record was removed, or replaced by something that
+	// is not a record of this lease. Somebody meant it, or a cleaner of temporary
+	// files did it. Joining again is right, and so is asking why.
+	ErrRevoked = errors.New("owner: lease revoked")
+
+	// ErrReleased: this instance has released the lease. Join again to own it.
+	ErrReleased = errors.New("owner: lease released")
+
+	// ErrNotOwner: this instance is a follower.
+	ErrNotOwner = errors.New("owner: not the owner")
+
+	// ErrInvalidConfig: the configuration, or what is in the lease's place,
+	// cannot be used. Trying again without a change cannot help.
+	ErrInvalidConfig = errors.New("owner: invalid configuration")
+
+	// ErrCorruptRecord: what is at the lease's path cannot be read as a record:
+	// it is too large, damaged, in another format, or from a newer version. It is
+	// left as it is. Where a live owner's record was damaged, the owner's next
+	// renewal mends it, and trying again can help; otherwise a person must look.
+	ErrCorruptRecord = errors.New("owner: unreadable lease record")
+
+	// ErrUnsupportedFilesystem: the lease's folder is on a file system whose
+	// locks cannot be trusted. Use a folder on a local disk.
+	ErrUnsupportedFilesystem = errors.New("owner: unsupported file system")
+)
+
+// LostError says why an ownership ended against its owner's will. It unwraps to
+// Reason and, where there was one, to Err.
+type LostError struct {
+	// Reason is ErrTakenOver, ErrExpired or ErrRevoked.
+	Reason error
+	// Err is the last error of the store before the loss, nil where none was
+	// seen: a store that hangs returns no error.
+	Err error
+	// At is the wall-clock time at which the loss was noticed.
+	At time.Time
+	// SinceRenewal is how long before At the last renewal that counted was begun.
+	SinceRenewal time.Duration
+	// Epoch is the fencing token of the ownership that has ended.
+	Epoch uint64
+}
+
+func (e *LostError) Error() string {
+	s := e.Reason.Error()
+	switch {
+	case errors.Is(e.Err, e.Reason):
+		s = e.Err.Error()
+	case e.Err != nil:
+		s += ": last error: " + e.Err.Error()
+	}
+	return fmt.Sprintf("%s (epoch %d, last renewed %v before)", s, e.Epoch, e.SinceRenewal.Round(time.Millisecond))
+}
+
+// Unwrap returns the reason and the last error of the store.
+func (e *LostError) Unwrap() []error {
+	if e.Err == nil {
+		return []error{e.Reason}
+	}
+	return []error{e.Reason, e.Err}
+}

@@ -1,0 +1,70 @@
+package owner
+
+import "time"
+
+// event is what moves the state machine.
+type event string
+
+const (
+	evAcquire   event = "acquire"
+	evAcquired  event = "acquired"
+	evRefused   event = "refused"
+	evFailed    event = "failed"
+	evTooLate   event = "too_late"
+	evGiveUp    event = "give_up"
+	evRenew     event = "renew"
+	evRenewed   event = "renewed"
+	evRetry     event = "retry"
+	evStop      event = "stop"
+	evExpire    event = "expire"
+	evTakenOver event = "taken_over"
+	evRevoked   event = "revoked"
+	evRelease   event = "release"
+)
+
+// An input is one message in the actor's mailbox. Time is an input like any
+// other: the actor reads the store's clock once for each, and the decision sees
+// no other clock.
+type input struct {
+	kind inputKind
+	at   time.Duration // the store's clock when the actor took the input up
+	res  result        // of inputResult
+}
+
+type inputKind int
+
+const (
+	inputJoin    inputKind = iota // the caller wants the lease
+	inputTick                     // the timer fired, early or late: the clock decides what is due
+	inputResult                   // an operation has ended
+	inputRelease                  // the caller gives the lease up
+	inputEnd                      // Join's context has ended
+)
+
+// An op is a call of the store, made by a worker outside the actor.
+type op struct {
+	kind opKind
+	id   uint64        // tells the operation's result from those of abandoned ones
+	at   time.Duration // the store's clock when it was issued, before the call
+}
+
+type opKind int
+
+const (
+	opNone opKind = iota
+	opAcquire
+	opRenew
+	opRelease
+)
+
+// A result is how an op ended.
+type result struct {
+	op  op
+	acq Acquisition // of opAcquire
+	err error
+}
+
+// String returns the input's name, as in docs/state-diagram.md.
+func (k inputKind) String() string {
+	return [...]string{"join", "tick", "result", "release", "end of context"}[k]
+}

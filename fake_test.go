@@ -1,0 +1,161 @@
+package owner
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+)
+
+// fakeStore is a lease in memory whose operations do what a test says. It is for
+// the actor's tests, under synctest: its clock is the bubble's.
+type fakeStore struct {
+	mu       sync.Mutex
+	start    time.Time
+	holder   Record // of the present or last owner
+	epoch    uint64
+	renewals int // calls of Renew that have returned
+	releases int // calls of Release that have returned
+
+	// What the operations do besides; nil: nothing, at once.
+	onAcquire, onRenew, onRelease hook
+}
+
+type hook = func(ctx context.Context) error
+
+// set changes a hook while operations may be running.
+func (s *fakeStore) set(h *hook, to hook) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	*h = to
+}
+
+// run runs a hook, outside mu.
+func (s *fakeStore) run(ctx context.Context, h *hook) error {
+	s.mu.Lock()
+	f := *h
+	s.mu.Unlock()
+	if f == nil {
+		return nil
+	}
+	return f(ctx)
+}
+
+func newFakeStore() *fakeStore { return &fakeStore{start: time.Now()} }
+
+func (s *fakeStore) Now() time.Duration { return time.Since(s.start) }
+
+func (s *fakeStore) Acquire(ctx context.Context, claim Record) (Acquisition, error) {
+	from := s.Now()
+	if err := s.run(ctx, &s.onAcquire); err != nil {
+		return Acquisition{}, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.holder.InstanceID != "" && !s.holder.Released {
+		return Acquisition{Holder: s.holder}, nil
+	}
+	s.epoch++
+	claim.Epoch, claim.AcquiredAt = s.epoch, time.Now()
+	s.holder = claim
+	return Acquisition{Holder: claim, Lease: &fakeLease{s: s, id: claim.InstanceID}, From: from}, nil
+}
+
+type fakeLease struct {
+	s  *fakeStore
+	id string
+}
+
+func (l *fakeLease) Renew(ctx context.Context, at time.Duration) error {
+	defer l.s.count(&l.s.renewals)
+	return l.s.run(ctx, &l.s.onRenew)
+}
+
+func (l *fakeLease) Release(ctx context.Context) error {
+	defer l.s.count(&l.s.releases)
+	err := l.s.run(ctx, &l.s.onRelease)
+	l.s.mu.Lock()
+	defer l.s.mu.Unlock()
+	if l.s.holder.InstanceID == l.id {
+		l.s.holder.Released = true
+	}
+	return err
+}
+
+func (s *fakeStore) count(n *int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	*n++
+}
+
+// free reports whether nobody owns the lease.
+func (s *fakeStore) free() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.holder.InstanceID == "" || s.holder.Released
+}
+
+// counted returns how many renewals and releases have returned.
+func (s *fakeStore) counted() (renewals, releases int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.renewals, s.releases
+}
+
+// hang returns an operation that ends when the returned function is called, and
+// not with its context: a disk that hangs.
+func hang() (operation func(context.Context) error, answer func()) {
+	c := make(chan struct{})
+	return func(context.Context) error { <-c; return nil }, sync.OnceFunc(func() { close(c) })
+}
+
+// moves collects transitions as text.
+type moves struct {
+	mu  sync.Mutex
+	all []Transition
+}
+
+func (m *moves) add(t Transition) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.all = append(m.all, t)
+}
+
+func (m *moves) events() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s := ""
+	for _, t := range m.all {
+		s += t.Event + " "
+	}
+	return s
+}
+
+// check fails the test if the collected transitions do not hang together.
+func (m *moves) check(tb testing.TB) {
+	tb.Helper()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	at := StateFollower
+	for i, t := range m.all {
+		if t.From != at || destination(t.From, event(t.Event)) != t.To {
+			tb.Errorf("transition %d: %v, expected from %s", i, t, at)
+		}
+		at = t.To
+	}
+}
+
+func (t Transition) String() string {
+	return fmt.Sprintf("%s -%s-> %s", t.From, t.Event, t.To)
+}
+
+// closed reports whether a channel is closed.
+func closed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}

@@ -1,0 +1,340 @@
+package owner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/looplab/fsm"
+)
+
+// transitions is the state machine: the only place that says which event moves
+// which state where, and why. docs/state-diagram.md is generated from it.
+var transitions = []struct {
+	event event
+	from  State
+	to    State
+	why   string
+}{
+	{evAcquire, StateFollower, StateAcquiring, "The caller wants the lease: try to take it."},
+	{evAcquired, StateAcquiring, StateOwner, "The store has made this instance the owner, and the fence deadline, counted from before the write, has not passed."},
+	{evRefused, StateAcquiring, StateFollower, "Another instance owns the lease."},
+	{evFailed, StateAcquiring, StateFollower, "The store could not tell who owns the lease, or could not write. The caller gets the error."},
+	{evTooLate, StateAcquiring, StateFollower, "The lease was won, but the answer came after its fence deadline. It is undone, and the caller gets an error."},
+	{evGiveUp, StateAcquiring, StateFollower, "The context has ended, or no answer came within the life of a lease. A win that comes after this is undone."},
+	{evRenew, StateOwner, StateRenewing, "The renewal interval has passed (after an error: the pause before the next try)."},
+	{evRenewed, StateRenewing, StateOwner, "The renewal was confirmed before the old fence deadline. The new deadline counts from before its write."},
+	{evRetry, StateRenewing, StateOwner, "The renewal failed, and its outcome is unknown. The deadline stays where it was; until then it is tried again."},
+	{evStop, StateRenewing, StateOwner, "The context has ended: the renewal under way no longer counts, and none follows. What is valid stays valid until its deadline."},
+	{evExpire, StateOwner, StateLost, "The fence deadline has passed without a renewal."},
+	{evExpire, StateRenewing, StateLost, "The fence deadline has passed while a renewal was under way. If its answer comes now, it comes too late to count."},
+	{evTakenOver, StateRenewing, StateLost, "The record is another instance's. Nothing can undo that."},
+	{evRevoked, StateRenewing, StateLost, "The record was removed, or replaced by something else. Nothing can undo that."},
+	{evRelease, StateOwner, StateReleased, "The caller gives the lease up."},
+	{evRelease, StateRenewing, StateReleased, "The caller gives the lease up. The renewal under way no longer counts; the store sees the release after it."},
+}
+
+// An ignoredInput is one row of ignored.
+type ignoredInput struct {
+	input  inputKind
+	states []State
+	why    string
+}
+
+// ignored lists the inputs that move nothing, with the reason. An input that is
+// neither here nor an event of transitions is a bug, and fails closed.
+var ignored = []ignoredInput{
+	{inputTick, allStates, "Nothing is due yet. Timers are hints, and the clock decides."},
+	{inputResult, allStates, "The operation was abandoned before it answered, or (a release) moves nothing: it only settles what Release returns."},
+	{inputRelease, []State{StateFollower}, "A plain follower holds nothing."},
+	{inputRelease, []State{StateLost}, "Nothing is left to give up, and a successor may own it already."},
+	{inputRelease, []State{StateReleased}, "It was given up before; every caller gets that outcome."},
+	{inputEnd, []State{StateFollower, StateLost, StateReleased}, "Nothing is being renewed."},
+	{inputEnd, []State{StateOwner}, "No renewal is under way, and none follows. The lease runs out at its deadline."},
+}
+
+var allStates = []State{StateFollower, StateAcquiring, StateOwner, StateRenewing, StateLost, StateReleased}
+
+// timing holds the durations that the decision works with.
+type timing struct {
+	ttl      time.Duration // from the start of a renewal to the end of what it gives
+	margin   time.Duration // how long before that end the owner stops
+	interval time.Duration // from the start of a renewal to the start of the next
+	pause    time.Duration // from a failed renewal to the next try
+}
+
+// core is all that the decision knows, and all that it changes. It is a value:
+// no clock, no I/O and no goroutine is behind it.
+type core struct {
+	timing
+	state    State
+	pending  op            // the operation whose result would count; opNone if none
+	lastID   uint64        // the id of the operation issued last
+	issued   time.Duration // when the last acquisition or renewal was issued
+	from     time.Duration // what the present ownership's validity counts from
+	failedAt time.Duration // when the last renewal failed; it counts while failed is set
+	failed   bool          // the last renewal failed
+	ended    bool          // Join's context has ended: no renewal follows
+	late     uint64        // results of abandoned operations
+	err      error         // the last error of the store
+}
+
+// fence is when the owner stops, expiry when another may start.
+func (c *core) fence() time.Duration  { return c.from + c.ttl - c.margin }
+func (c *core) expiry() time.Duration { return c.from + c.ttl }
+
+func (c *core) owns() bool { return c.state == StateOwner || c.state == StateRenewing }
+
+// renewAt is when the next renewal is due.
+func (c *core) renewAt() time.Duration {
+	if c.failed {
+		return c.failedAt + c.pause
+	}
+	return c.issued + c.interval
+}
+
+// giveUpAt is when an acquisition that has not answered is abandoned: what it
+// could still win would be over by then.
+func (c *core) giveUpAt() time.Duration { return c.issued + c.ttl - c.margin }
+
+// wake is when something is due next. It is derived from the state each time,
+// so that it can neither be stale nor make the actor spin.
+func (c *core) wake() time.Duration {
+	switch {
+	case c.state == StateAcquiring:
+		return c.giveUpAt()
+	case c.state == StateOwner && !c.ended:
+		return min(c.renewAt(), c.fence())
+	case c.owns():
+		return c.fence()
+	}
+	return c.expiry() // in released: what a release may take; otherwise nobody waits
+}
+
+// A decision is what follows from an input.
+type decision struct {
+	core
+	event event  // what moves the state; "" if nothing does
+	why   string // of a move or of an ignored input
+	start op     // the operation to start; opNone if none
+	bug   error  // the machine refused: this instance must stop
+}
+
+// decide is the whole behaviour of an Owner as a pure function: from where it
+// stands and an input with its time to where it stands then, what moved it, and
+// which operation starts.
+func decide(c core, in input) decision {
+	ev := classify(&c, in)
+	if ev == "" {
+		return ignore(c, in)
+	}
+	from := c.state
+	to, err := move(from, ev)
+	if err != nil {
+		return failClosed(c, ev, err)
+	}
+	c.state = to
+	d := decision{core: c, event: ev, why: reason(from, ev)}
+	d.apply(in)
+	return d
+}
+
+// classify says which event an input is for the state it meets, "" for none.
+func classify(c *core, in input) event {
+	switch in.kind {
+	case inputJoin:
+		return evAcquire
+	case inputTick:
+		return classifyTick(c, in.at)
+	case inputResult:
+		if c.pending.kind != opNone && in.res.op.id == c.pending.id {
+			return classifyResult(c, in)
+		}
+	case inputRelease:
+		if c.state != StateFollower && c.state != StateLost && c.state != StateReleased {
+			return evRelease
+		}
+	case inputEnd:
+		switch c.state {
+		case StateAcquiring:
+			return evGiveUp
+		case StateRenewing:
+			return evStop
+		}
+	}
+	return ""
+}
+
+// classifyTick asks the clock what is due. The fence comes first: after a pause
+// of the whole process a renewal is due as well, and must not be begun.
+func classifyTick(c *core, now time.Duration) event {
+	switch {
+	case c.owns() && now >= c.fence():
+		return evExpire
+	case c.state == StateOwner && !c.ended && now >= c.renewAt():
+		return evRenew
+	case c.state == StateAcquiring && now >= c.giveUpAt():
+		return evGiveUp
+	}
+	return ""
+}
+
+// classifyResult judges the result of the operation that is under way.
+func classifyResult(c *core, in input) event {
+	res := in.res
+	switch res.op.kind {
+	case opAcquire:
+		switch {
+		case res.err != nil:
+			return evFailed
+		case res.acq.Lease == nil:
+			return evRefused
+		case in.at >= res.acq.From+c.ttl-c.margin:
+			return evTooLate
+		}
+		return evAcquired
+	case opRenew:
+		switch {
+		case errors.Is(res.err, ErrTakenOver):
+			return evTakenOver
+		case errors.Is(res.err, ErrRevoked):
+			return evRevoked
+		case in.at >= c.fence():
+			return evExpire // also a success: whoever judged the old validity may have taken over
+		case res.err != nil:
+			return evRetry
+		}
+		return evRenewed
+	}
+	return ""
+}
+
+// apply makes the changes that go with the event that has just moved the state.
+func (d *decision) apply(in input) {
+	if in.kind == inputResult && in.res.err != nil {
+		d.err = in.res.err
+	}
+	d.pending = op{}
+	switch d.event {
+	case evAcquire:
+		d.issue(opAcquire, in.at)
+	case evAcquired:
+		d.from = in.res.acq.From
+	case evTooLate:
+		d.issue(opRelease, in.at)
+		d.pending, d.err = op{}, errTooLate // nobody waits for the undoing
+	case evGiveUp:
+		d.ended, d.err = in.kind == inputEnd, errNoAnswer
+	case evRenew:
+		d.issue(opRenew, in.at)
+	case evRenewed:
+		d.from = in.res.op.at
+		d.failed, d.err = false, nil
+	case evRetry:
+		d.failed, d.failedAt = true, in.at
+	case evStop:
+		d.ended = true
+	case evRelease:
+		d.issue(opRelease, in.at)
+	}
+}
+
+// issue starts an operation. Its time is taken before the call: validity that
+// counted from its completion would outlast what the others see.
+func (d *decision) issue(kind opKind, at time.Duration) {
+	d.lastID++
+	d.start = op{kind: kind, id: d.lastID, at: at}
+	d.pending = d.start
+	if kind != opRelease {
+		d.issued = at
+	}
+}
+
+// ignore takes up an input that moves nothing.
+func ignore(c core, in input) decision {
+	i := slices.IndexFunc(ignored, func(row ignoredInput) bool {
+		return row.input == in.kind && slices.Contains(row.states, c.state)
+	})
+	if i < 0 {
+		return failClosed(c, "", fmt.Errorf("input %v in state %s", in.kind, c.state))
+	}
+	switch {
+	case in.kind == inputEnd:
+		c.ended = true
+	case in.kind == inputResult && c.pending.kind == opRelease && in.res.op.id == c.pending.id:
+		c.pending, c.err = op{}, in.res.err
+	case in.kind == inputResult:
+		c.late++
+	case in.kind == inputTick && c.state == StateReleased && c.pending.kind == opRelease && in.at >= c.expiry():
+		c.pending, c.err = op{}, errReleaseHangs
+	}
+	return decision{core: c, why: ignored[i].why}
+}
+
+// What becomes of operations whose answer does not come in time.
+var (
+	errNoAnswer     = errors.New("no answer within the life of a lease: the disk hangs, or a process that is acquiring this lease is stopped")
+	errTooLate      = errors.New("the lease was won, but too late to be of use: the disk or the machine is slower than the TTL allows")
+	errReleaseHangs = errors.New("no answer before the lease ran out")
+)
+
+// failClosed ends in Lost, wherever the machine was: an input that nobody has
+// thought of must not leave an owner behind.
+func failClosed(c core, ev event, err error) decision {
+	c.err = fmt.Errorf("bug in the state machine, please report it: event %q in state %s: %w", ev, c.state, err)
+	c.state, c.pending = StateLost, op{}
+	return decision{core: c, event: evExpire, why: c.err.Error(), bug: c.err}
+}
+
+// machines holds looplab machines between moves. A machine keeps a copy of the
+// whole table, more memory than all the rest of an Owner, and nothing else that
+// outlives a move: so thousands of Owners share a few.
+var machines = sync.Pool{New: func() any { return newMachine(StateFollower) }}
+
+// newMachine builds the looplab machine from the table. It has no callbacks:
+// looplab's may neither ask nor move the machine, and see nested moves out of
+// order.
+func newMachine(initial State) *fsm.FSM {
+	var rows fsm.Events
+	for _, t := range transitions {
+		rows = append(rows, fsm.EventDesc{Name: string(t.event), Src: []string{string(t.from)}, Dst: string(t.to)})
+	}
+	return fsm.NewFSM(string(initial), rows, nil)
+}
+
+// move asks looplab/fsm where the event leads from the state. It is the one way
+// from a state to another.
+func move(from State, ev event) (State, error) {
+	m := machines.Get().(*fsm.FSM)
+	defer machines.Put(m)
+	m.SetState(string(from))
+	// Never the caller's context: a cancelled one wedges the machine for ever
+	// (looplab/fsm#115).
+	if err := m.Event(context.Background(), string(ev)); err != nil {
+		return "", err
+	}
+	return State(m.Current()), nil
+}
+
+// reason returns the table's reason for a move.
+func reason(from State, ev event) string {
+	for _, t := range transitions {
+		if t.from == from && t.event == ev {
+			return t.why
+		}
+	}
+	return ""
+}
+
+// Diagram returns the state diagram in Mermaid's notation, drawn from the table
+// that the code runs on.
+func Diagram() string {
+	s, err := fsm.VisualizeForMermaidWithGraphType(newMachine(StateFollower), fsm.StateDiagram)
+	if err != nil {
+		panic(err) // only for a type of diagram that looplab does not know
+	}
+	return s + "    lost --> [*]\n    released --> [*]\n"
+}

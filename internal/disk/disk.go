@@ -1,0 +1,64 @@
+// Package disk is what the lease file needs of the operating system's files:
+// opening without following links or waiting, replacing a file that others hold
+// open, telling files apart, and telling which file systems to keep away from.
+package disk
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+)
+
+// A NotRegularError says that something else than a regular file is in the
+// lease's place.
+type NotRegularError struct {
+	Path string
+	Mode fs.FileMode
+}
+
+func (e *NotRegularError) Error() string {
+	return fmt.Sprintf("%s is %s, not a regular file", e.Path, kind(e.Mode))
+}
+
+func kind(m fs.FileMode) string {
+	switch {
+	case m.IsDir():
+		return "a folder"
+	case m&fs.ModeSymlink != 0:
+		return "a symbolic link"
+	case m&fs.ModeNamedPipe != 0:
+		return "a FIFO"
+	case m&fs.ModeSocket != 0:
+		return "a socket"
+	case m&fs.ModeDevice != 0:
+		return "a device"
+	}
+	return "a special file"
+}
+
+// Open opens a regular file. It does not follow a link in the file's place, and
+// does not wait for the other end of a FIFO: a *NotRegularError names both.
+func Open(path string, flag int, perm fs.FileMode) (*os.File, fs.FileInfo, error) {
+	f, err := open(path, flag, perm)
+	if err != nil {
+		return nil, nil, Explain(path, err)
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = &NotRegularError{Path: path, Mode: info.Mode()}
+	}
+	if err != nil {
+		_ = f.Close()
+		return nil, nil, err
+	}
+	return f, info, nil
+}
+
+// Explain replaces the kernel's error for opening a link or a folder by one that
+// says so.
+func Explain(path string, err error) error {
+	if info, serr := os.Lstat(path); serr == nil && !info.Mode().IsRegular() {
+		return &NotRegularError{Path: path, Mode: info.Mode()}
+	}
+	return err
+}

@@ -1,0 +1,22 @@
+//go:build !unix && !windows
+
+package disk
+
+import (
+	"io/fs"
+	"os"
+)
+
+// OpenFlags is to be added to the flags of every opening of a file that others
+// may have put there.
+const OpenFlags = 0
+
+func open(path string, flag int, perm fs.FileMode) (*os.File, error) {
+	return os.OpenFile(path, flag, perm)
+}
+
+// Replace renames a file over another.
+func Replace(from, to string) error { return os.Rename(from, to) }
+
+// Number cannot tell files apart here.
+func Number(*os.File, fs.FileInfo) uint64 { return 0 }

@@ -1,0 +1,328 @@
+package owner
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/gofrs/flock"
+
+	"github.com/ownerlease/owner/internal/clock"
+	"github.com/ownerlease/owner/internal/disk"
+)
+
+// The files of a lease, beside its record.
+func guardPath(path string) string     { return path + ".lock" }
+func alivePath(path, id string) string { return path + "." + id + aliveSuffix }
+func tempPath(path, id string) string  { return path + "." + id + ".tmp" }
+
+const aliveSuffix = ".alive"
+
+// A sighting is what one reading of the record has shown: a record, or none
+// (rec is nil), or a damaged one of ours.
+type sighting struct {
+	rec    *diskRecord
+	damage error
+}
+
+// read reads the record. What is there but is not ours is an error: it must not
+// be overwritten.
+func (s *fileStore) read() (sighting, error) {
+	var corrupt *corruptError
+	// A reading can meet a renewal half way. The next one then sees it whole.
+	for try := range 4 {
+		time.Sleep(time.Duration(try*try) * 50 * time.Microsecond)
+		rec, err := readFile(s.path)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return sighting{}, nil
+		case !errors.As(err, &corrupt):
+			return sighting{rec: rec}, err
+		case !corrupt.ours:
+			return sighting{}, s.corrupt(corrupt)
+		}
+	}
+	return sighting{damage: s.corrupt(corrupt)}, nil
+}
+
+func (s *fileStore) corrupt(err error) error {
+	return fmt.Errorf("%w: %s: %w", ErrCorruptRecord, s.path, err)
+}
+
+// buffers spare each reading a page.
+var buffers = sync.Pool{New: func() any { return new([maxRecord + 1]byte) }}
+
+func readFile(path string) (*diskRecord, error) {
+	f, info, err := disk.Open(path, os.O_RDONLY, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	buf := buffers.Get().(*[maxRecord + 1]byte)
+	defer buffers.Put(buf)
+	n, err := f.Read(buf[:]) // a regular file's read is short only at its end
+	if err != nil && err != io.EOF {
+		return nil, err
+	}
+	rec, err := decodeRecord(buf[:n])
+	if err != nil {
+		return nil, err
+	}
+	if number := disk.Number(f, info); rec.File != number {
+		// A copy, say from a backup: its heartbeat is not the owner's.
+		return nil, &corruptError{why: "not the file that its owner wrote, but a copy", ours: true}
+	}
+	return rec, nil
+}
+
+// remaining returns how long the record's lease still lasts, by a clock reading
+// from before the record was read.
+func (s *fileStore) remaining(now time.Duration, rec *diskRecord) time.Duration {
+	ttl := rec.public().TTL
+	if rec.Clock != "" && rec.Clock == clock.Domain() && rec.Heartbeat <= now {
+		return rec.Heartbeat + ttl - now
+	}
+	return watched(s.path, rec, now) + ttl - now
+}
+
+// heartbeats remembers, for leases whose owners' clock cannot be compared with
+// ours, which heartbeat this process has seen and when first. It belongs to the
+// process and not to a store, as Join may be called again and again.
+var heartbeats sync.Map // of path to heartbeat
+
+type heartbeat struct {
+	instance string
+	at       time.Duration // by the owner's clock
+	seen     time.Duration // by ours, after the reading that showed it first
+}
+
+// watched returns since when, by our clock, the record has stood unchanged. The
+// owner wrote it before we first saw it: a full TTL later it has expired.
+func watched(path string, rec *diskRecord, now time.Duration) time.Duration {
+	if v, ok := heartbeats.Load(path); ok {
+		if h := v.(heartbeat); h.instance == rec.InstanceID && h.at == rec.Heartbeat {
+			return h.seen
+		}
+	}
+	seen := clock.Now()
+	heartbeats.Store(path, heartbeat{rec.InstanceID, rec.Heartbeat, seen})
+	return max(seen, now)
+}
+
+// liveness is what an alive file tells of its instance.
+type liveness int
+
+const (
+	unknown liveness = iota // the file is gone or cannot be opened: only time can tell
+	lives                   // its process exists, stopped or not
+	dead
+)
+
+// alive tries the lock that an instance holds for its whole life, and that the
+// kernel frees when its process ends. The lock is tried shared: two who look at
+// the same time must not take each other for the owner.
+func (s *fileStore) alive(id string) liveness {
+	l := flock.New(alivePath(s.path, id), flock.SetFlag(os.O_RDONLY|disk.OpenFlags))
+	free, err := l.TryRLock()
+	switch {
+	case err != nil:
+		return unknown
+	case !free:
+		return lives
+	}
+	_ = l.Unlock()
+	return dead
+}
+
+// lockAlive makes and locks the own alive file.
+func (s *fileStore) lockAlive(id string) (*flock.Flock, error) {
+	path := alivePath(s.path, id)
+	l := flock.New(path, flock.SetFlag(os.O_RDWR|os.O_CREATE|disk.OpenFlags), flock.SetPermissions(0o600))
+	// Whoever tries the lock holds it for a moment: the name is found by those who
+	// search the folder.
+	for try := range 100 {
+		locked, err := l.TryLock()
+		if locked {
+			return l, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		time.Sleep(time.Duration(try) * 10 * time.Microsecond)
+	}
+	return nil, fmt.Errorf("%s: somebody else holds the lock of a file that was made just now", path)
+}
+
+// instances returns the ids of all instances that have files beside the record.
+func (s *fileStore) instances() ([]string, error) {
+	dir, err := os.Open(filepath.Dir(s.path))
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	names, err := dir.Readdirnames(-1)
+	if err != nil {
+		return nil, err
+	}
+	var ids []string
+	prefix := filepath.Base(s.path) + "."
+	for _, name := range names {
+		rest, ok := strings.CutPrefix(name, prefix)
+		if !ok {
+			continue
+		}
+		id, _, _ := strings.Cut(rest, ".")
+		if isInstanceID(id) && !slices.Contains(ids, id) {
+			ids = append(ids, id)
+		}
+	}
+	return ids, nil
+}
+
+// remove removes what dead instances have left. Under the guard only.
+func (s *fileStore) remove(ids []string) {
+	for _, id := range ids {
+		// Without an error to report: what stays harms nobody.
+		_ = os.Remove(tempPath(s.path, id))
+		_ = os.Remove(alivePath(s.path, id))
+	}
+}
+
+// A guard excludes all others who want to acquire the lease. Its file is never
+// removed: whoever holds a removed one would exclude nobody.
+type guard struct {
+	lock *flock.Flock
+}
+
+// lockGuard locks the guard. It returns nil if somebody else has it.
+func lockGuard(path string) (*guard, error) {
+	for range 10 {
+		l, err := tryGuard(guardPath(path))
+		if l == nil || err != nil {
+			return nil, err
+		}
+		same, err := leadsTo(l)
+		if err == nil && same {
+			if err = excludes(l); err == nil {
+				return &guard{lock: l}, nil
+			}
+		}
+		_ = l.Unlock()
+		if err != nil {
+			return nil, err
+		}
+		// Removed or exchanged between opening and locking: the next one locks
+		// another file.
+	}
+	return nil, fmt.Errorf("%s is being replaced all the time", guardPath(path))
+}
+
+// tryGuard opens and locks the file, which is made only if it is not there: in a
+// folder with the sticky bit, Linux refuses O_CREAT for a file of another user
+// even to root.
+func tryGuard(path string) (*flock.Flock, error) {
+	for _, create := range []int{0, os.O_CREATE} {
+		l := flock.New(path, flock.SetFlag(os.O_RDWR|create|disk.OpenFlags), flock.SetPermissions(0o600))
+		locked, err := l.TryLock()
+		if create == 0 && errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, disk.Explain(path, err)
+		}
+		if locked {
+			return l, nil
+		}
+		return nil, nil
+	}
+	return nil, nil
+}
+
+// leadsTo reports whether the path still leads to the locked file.
+func leadsTo(l *flock.Flock) (bool, error) {
+	locked, err := l.Stat()
+	if err != nil {
+		return false, err
+	}
+	if !locked.Mode().IsRegular() {
+		return false, &disk.NotRegularError{Path: l.Path(), Mode: locked.Mode()}
+	}
+	there, err := os.Lstat(l.Path())
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil && os.SameFile(locked, there), err
+}
+
+// excludes tries out that a second handle is kept out: there are file systems
+// on which a lock succeeds and means nothing.
+func excludes(l *flock.Flock) error {
+	second := flock.New(l.Path(), flock.SetFlag(os.O_RDWR|disk.OpenFlags))
+	locked, err := second.TryLock()
+	if locked {
+		_ = second.Unlock()
+		return &disk.UntrustedError{Dir: filepath.Dir(l.Path()), FS: "a file system whose locks let two holders in"}
+	}
+	return err
+}
+
+func (g *guard) unlock() { _ = g.lock.Unlock() }
+
+// memory is what the guard's file remembers of whoever acquired last. It stands
+// behind the first byte, which Windows keeps from others while it is locked.
+type memory struct {
+	InstanceID string `json:"instance_id"`
+	PID        int    `json:"pid"`
+	Epoch      uint64 `json:"epoch"`
+}
+
+const (
+	memoryOffset = 1
+	memorySize   = 255
+)
+
+// recall returns the zero memory where there is none that can be read.
+func (g *guard) recall() memory { return recall(g.lock.Path()) }
+
+func recall(path string) (m memory) {
+	f, _, err := disk.Open(path, os.O_RDONLY, 0)
+	if err != nil {
+		return memory{}
+	}
+	defer f.Close()
+	var buf [memorySize]byte
+	n, _ := f.ReadAt(buf[:], memoryOffset)
+	if json.Unmarshal(buf[:n], &m) != nil || !isInstanceID(m.InstanceID) || m.Epoch > maxNumber {
+		return memory{}
+	}
+	return m
+}
+
+func (g *guard) remember(m memory) error {
+	b, err := json.Marshal(m)
+	if err != nil {
+		return err
+	}
+	f, _, err := disk.Open(g.lock.Path(), os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteAt([]byte(fmt.Sprintf("%-*s\n", memorySize-1, b)), memoryOffset)
+	return errors.Join(err, f.Close())
+}
+
+// whoGuards tells who was acquiring last, for the message of whoever waits.
+func whoGuards(path string) string {
+	if m := recall(guardPath(path)); m.PID != 0 {
+		return fmt.Sprintf(" (last taken by pid %d)", m.PID)
+	}
+	return ""
+}

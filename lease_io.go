@@ -1,0 +1,332 @@
+package owner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/gofrs/flock"
+
+	"github.com/ownerlease/owner/internal/clock"
+	"github.com/ownerlease/owner/internal/disk"
+)
+
+// fileStore keeps a lease in files: the record at path, the guard beside it, and
+// an alive file for each instance. docs/design.md has the protocol, and why there
+// are never two owners; the comments here name its clauses.
+type fileStore struct{ path string }
+
+// newFileStore resolves a relative path now: the process may change its folder
+// later. Links in the folder's path are left as they are, so that an owner whose
+// folder is exchanged by turning a link notices.
+func newFileStore(path string) (*fileStore, error) {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return nil, err
+	}
+	return &fileStore{path: abs}, nil
+}
+
+func (s *fileStore) Now() time.Duration { return clock.Now() }
+
+// Acquire looks without the guard first, so that the many who find a live holder
+// disturb nobody, and takes the guard only when the lease looks free.
+func (s *fileStore) Acquire(ctx context.Context, claim Record) (Acquisition, error) {
+	if err := disk.CheckTrusted(filepath.Dir(s.path)); err != nil {
+		return Acquisition{}, explain(err)
+	}
+	for pause := 50 * time.Microsecond; ; pause = min(2*pause, 5*time.Millisecond) {
+		if holder, held := s.glance(); held {
+			return Acquisition{Holder: holder}, nil
+		}
+		g, err := lockGuard(s.path)
+		if err != nil {
+			return Acquisition{}, explain(err)
+		}
+		if g != nil {
+			acq, err := s.acquireGuarded(claim, g)
+			g.unlock()
+			if !errors.Is(err, errGuardGone) {
+				return acq, explain(err)
+			}
+		}
+		// Somebody else is acquiring, which takes less than a millisecond. Then the
+		// record will say so.
+		if err := sleep(ctx, pause/2+rand.N(pause)); err != nil {
+			return Acquisition{}, fmt.Errorf("waiting for the guard %s%s: %w", guardPath(s.path), whoGuards(s.path), err)
+		}
+	}
+}
+
+// glance reports a healthy record of a live holder. Whatever else it sees wants
+// the guard for a second look.
+func (s *fileStore) glance() (holder Record, held bool) {
+	now := s.Now() // before the record is read: see judge
+	seen, err := s.read()
+	if err != nil || seen.damage != nil || s.free(now, seen) != "" {
+		return Record{}, false
+	}
+	return seen.rec.public(), true
+}
+
+// acquireGuarded takes the lease if it is free. The guard is held: nobody else
+// acquires meanwhile, but the owner may renew.
+func (s *fileStore) acquireGuarded(claim Record, g *guard) (Acquisition, error) {
+	last := g.recall()
+	holder, leftovers, err := s.judge(last)
+	if err != nil || holder != nil {
+		return Acquisition{Holder: deref(holder)}, err
+	}
+	claim.AcquiredAt = time.Now()
+	claim.RenewedAt = claim.AcquiredAt
+	claim.Epoch = nextEpoch(max(last.Epoch, leftovers.epoch), claim.AcquiredAt)
+
+	// The guard remembers who is about to make files before they are there: what
+	// a crash leaves behind can be found without searching the folder.
+	if err := g.remember(memory{InstanceID: claim.InstanceID, PID: claim.PID, Epoch: claim.Epoch}); err != nil {
+		return Acquisition{}, err
+	}
+	s.remove(leftovers.crashed)
+	lease, from, err := s.publish(claim)
+	if err != nil {
+		return Acquisition{}, err
+	}
+	// A guard that was removed meanwhile has let a second challenger in, who may
+	// not have seen this record. If it is still there, whoever takes it after this
+	// has to see it.
+	if same, err := leadsTo(g.lock); err != nil || !same {
+		_ = lease.Release(context.Background())
+		return Acquisition{}, errors.Join(errGuardGone, err)
+	}
+	// The old holder's alive file goes last. Without it its death could not be
+	// told, should this process die before it has published.
+	s.remove(leftovers.holder)
+	return Acquisition{Holder: claim, Lease: lease, From: from}, nil
+}
+
+// errGuardGone: start again, with the guard that is there now.
+var errGuardGone = errors.New("the guard was removed while it was held")
+
+func deref(r *Record) Record {
+	if r == nil {
+		return Record{}
+	}
+	return *r
+}
+
+// nextEpoch is above every epoch before it. The wall clock bears the case in
+// which both files that remember the last epoch are gone.
+func nextEpoch(last uint64, now time.Time) uint64 {
+	return max(last+1, uint64(max(0, now.UnixMilli())))
+}
+
+// leftovers is what the instances before have left behind.
+type leftovers struct {
+	epoch   uint64   // the highest epoch known from the record
+	holder  []string // the ids of those who owned
+	crashed []string // the ids of those who died while they acquired
+}
+
+// judge decides under the guard whether the lease is free. If not, it returns
+// the holder, or an error where it cannot be named.
+func (s *fileStore) judge(last memory) (*Record, leftovers, error) {
+	// The clock is read before the record. A renewal that counts was finished
+	// before its old deadline; if that has passed at now, then the renewal was
+	// finished before now, and the reading that follows sees it.
+	now := s.Now()
+	seen, err := s.read()
+	if err != nil {
+		return nil, leftovers{}, err
+	}
+	if seen.damage != nil || seen.rec == nil {
+		return s.judgeWithout(seen.damage)
+	}
+	rec := seen.rec
+	left := leftovers{epoch: rec.Epoch, holder: []string{rec.InstanceID}}
+	if last.InstanceID != "" && last.InstanceID != rec.InstanceID {
+		// Whoever acquired last either published its record or is dead. If it lives
+		// and another's record is here, somebody has exchanged the file.
+		if s.alive(last.InstanceID) == lives {
+			return &Record{InstanceID: last.InstanceID, PID: last.PID, Epoch: last.Epoch}, left, nil
+		}
+		left.crashed = []string{last.InstanceID}
+	}
+	if s.free(now, seen) == "" {
+		holder := rec.public()
+		return &holder, left, nil
+	}
+	return nil, left, nil
+}
+
+// judgeWithout decides where there is no record, or only a damaged one. An owner
+// may be living all the same: its alive file tells.
+func (s *fileStore) judgeWithout(damage error) (*Record, leftovers, error) {
+	ids, err := s.instances()
+	if err != nil {
+		return nil, leftovers{}, err
+	}
+	for _, id := range ids {
+		if s.alive(id) == dead {
+			continue
+		}
+		if damage != nil {
+			return nil, leftovers{}, fmt.Errorf("instance %s lives: %w", id, damage)
+		}
+		return &Record{InstanceID: id}, leftovers{}, nil
+	}
+	return nil, leftovers{crashed: ids}, nil
+}
+
+// free says why the lease of this record is free, "" if it is not. now must have
+// been read before the record.
+func (s *fileStore) free(now time.Duration, seen sighting) string {
+	switch {
+	case seen.rec == nil:
+		return "there is no record"
+	case seen.rec.Released:
+		return "it was released"
+	case s.alive(seen.rec.InstanceID) == dead:
+		return "its owner is dead"
+	case s.remaining(now, seen.rec) <= 0:
+		return "it has expired"
+	}
+	return ""
+}
+
+// publish makes the record of a new ownership: in a file of its own, which
+// replaces the old one. A resumed old owner thus writes into a file that nobody
+// reads.
+func (s *fileStore) publish(claim Record) (_ *fileLease, from time.Duration, err error) {
+	alive, err := s.lockAlive(claim.InstanceID)
+	if err != nil {
+		return nil, 0, err
+	}
+	l := &fileLease{path: s.path, alive: alive}
+	temp := tempPath(s.path, claim.InstanceID)
+	defer func() {
+		if err != nil {
+			_ = l.free(claim.RenewedAt, from)
+			_ = os.Remove(temp)
+		}
+	}()
+	if l.file, l.info, err = disk.Open(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600); err != nil {
+		return nil, 0, err
+	}
+	l.enc, err = newEncoder(diskHead{
+		InstanceID: claim.InstanceID, PID: claim.PID, Host: claim.Host, Epoch: claim.Epoch,
+		AcquiredAt: claim.AcquiredAt.UTC(), TTL: claim.TTL.String(), Meta: claim.Meta,
+		Clock: clock.Domain(), File: disk.Number(l.file, l.info),
+	})
+	if err != nil {
+		return nil, 0, err
+	}
+	from = s.Now()
+	if err := l.write(diskTail{RenewedAt: claim.RenewedAt, Heartbeat: from}); err != nil {
+		return nil, 0, err
+	}
+	return l, from, disk.Replace(temp, s.path)
+}
+
+// fileLease is one ownership of a lease file.
+type fileLease struct {
+	path  string
+	file  *os.File    // the record that this ownership made, still linked or not
+	info  fs.FileInfo // its identity
+	enc   *encoder
+	alive *flock.Flock
+}
+
+// Renew rewrites the own record in place, and then looks whether it is still the
+// one at the lease's path. No lock is taken, so that no stopped or slow
+// challenger can keep the owner from renewing; and no block is allocated. That
+// the old validity has not ended meanwhile is checked by decide, for every store
+// alike.
+func (l *fileLease) Renew(_ context.Context, at time.Duration) error {
+	if err := l.write(diskTail{RenewedAt: time.Now(), Heartbeat: at}); err != nil {
+		return err
+	}
+	switch info, err := os.Lstat(l.path); {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%w: the record was removed: %w", ErrRevoked, err)
+	case err != nil:
+		return err
+	case !os.SameFile(info, l.info):
+		return l.replaced()
+	}
+	return nil
+}
+
+// replaced says who has put another file in the record's place.
+func (l *fileLease) replaced() error {
+	s := fileStore{path: l.path}
+	seen, err := s.read()
+	if err == nil && seen.damage == nil && seen.rec != nil {
+		return fmt.Errorf("%w: instance %s, pid %d, epoch %d", ErrTakenOver, seen.rec.InstanceID, seen.rec.PID, seen.rec.Epoch)
+	}
+	if err == nil {
+		err = seen.damage
+	}
+	if err == nil {
+		return fmt.Errorf("%w: the record was removed", ErrRevoked)
+	}
+	return fmt.Errorf("%w: the record was replaced: %w", ErrRevoked, err)
+}
+
+// Release says in the own record that the lease is free, and lets go of the
+// alive lock. Each of the two is enough for a successor; if the record has been
+// replaced, the first is written where nobody reads.
+func (l *fileLease) Release(context.Context) error {
+	return l.free(time.Now(), clock.Now())
+}
+
+func (l *fileLease) free(wall time.Time, now time.Duration) error {
+	var err error
+	if l.enc != nil {
+		err = l.write(diskTail{RenewedAt: wall, Heartbeat: now, Released: true})
+	}
+	if l.file != nil {
+		_ = l.file.Close() // all that was to be written has been
+	}
+	// Unlock before the file goes: a descriptor that is being copied by a fork
+	// at this moment would hold a lock that closing alone leaves.
+	err = errors.Join(err, l.alive.Unlock())
+	_ = os.Remove(l.alive.Path()) // or the next one to acquire does
+	return err
+}
+
+func (l *fileLease) write(t diskTail) error {
+	_, err := l.file.WriteAt(l.enc.encode(t), 0)
+	return err
+}
+
+// explain wraps what the operating system says in what the caller can test for.
+func explain(err error) error {
+	var untrusted *disk.UntrustedError
+	var special *disk.NotRegularError
+	switch {
+	case errors.As(err, &untrusted):
+		return fmt.Errorf("%w: %w", ErrUnsupportedFilesystem, err)
+	case errors.As(err, &special):
+		return fmt.Errorf("%w: %w", ErrInvalidConfig, err)
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%w (the lease's folder must exist)", err)
+	}
+	return err
+}
+
+// sleep waits, but not beyond ctx's end.
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-t.C:
+		return nil
+	}
+}

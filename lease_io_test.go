@@ -1,0 +1,642 @@
+package owner
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/gofrs/flock"
+	"github.com/google/uuid"
+
+	"github.com/ownerlease/owner/internal/clock"
+	"github.com/ownerlease/owner/internal/disk"
+)
+
+// These tests run the file store on the real file system. Those that need time to
+// pass run in a bubble: its clock jumps, the files are real.
+
+func leasePath(t testing.TB) string { return filepath.Join(t.TempDir(), "x.lease") }
+
+func joinFile(t testing.TB, path string, change ...func(*Config)) *Owner {
+	t.Helper()
+	o, err := tryJoin(t, path, change...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
+
+// tryJoin joins with a TTL that no test outlasts, and cleans up.
+func tryJoin(t testing.TB, path string, change ...func(*Config)) (*Owner, error) {
+	cfg := Config{LeasePath: path, TTL: time.Minute, Endpoint: "unix:/run/x.sock"}
+	for _, f := range change {
+		f(&cfg)
+	}
+	o, err := Join(context.Background(), cfg)
+	if err == nil {
+		t.Cleanup(func() { release(o) })
+	}
+	return o, err
+}
+
+// release frees all that an Owner holds, also after a loss: where files are open,
+// Windows does not let a test's folder be removed.
+func release(o *Owner) {
+	_ = o.Release()
+	if o.a.lease != nil {
+		_ = o.a.lease.Release(context.Background())
+	}
+}
+
+// plant puts a record in a lease's place, as an instance would have written it.
+func plant(t testing.TB, path string, change func(*diskHead, *diskTail)) diskHead {
+	t.Helper()
+	f, err := os.Create(path)
+	must(t, err)
+	defer f.Close()
+	info, err := f.Stat()
+	must(t, err)
+	h := diskHead{
+		InstanceID: uuid.NewString(), PID: 4711, Host: "elsewhere", Epoch: 7, AcquiredAt: time.Now(),
+		TTL: "1m0s", Clock: clock.Domain(), File: disk.Number(f, info),
+	}
+	tail := diskTail{RenewedAt: time.Now(), Heartbeat: clock.Now()}
+	if change != nil {
+		change(&h, &tail)
+	}
+	enc, err := newEncoder(h)
+	must(t, err)
+	_, err = f.Write(enc.encode(tail))
+	must(t, err)
+	return h
+}
+
+// live makes an instance seem alive by holding its lock.
+func live(t testing.TB, path, id string) {
+	t.Helper()
+	l := flock.New(alivePath(path, id))
+	if ok, err := l.TryLock(); !ok || err != nil {
+		t.Fatal(ok, err)
+	}
+	t.Cleanup(func() { _ = l.Unlock() })
+}
+
+// die leaves an alive file that nobody locks, as a process that was killed does.
+func die(t testing.TB, path, id string) {
+	t.Helper()
+	must(t, os.WriteFile(alivePath(path, id), nil, 0o600))
+}
+
+func must(tb testing.TB, errs ...error) {
+	if err := errors.Join(errs...); err != nil {
+		tb.Helper()
+		tb.Fatal(err)
+	}
+}
+
+// What is in the lease's place decides who may own.
+func TestJoinFindsTheLease(t *testing.T) {
+	const free = "free"
+	for _, tc := range []struct {
+		name    string
+		prepare func(t *testing.T, path string) // the lease as it is found
+		want    any                             // free, an error, or nil: held
+	}{
+		{"no record", func(*testing.T, string) {}, free},
+		{"an empty file", func(t *testing.T, p string) { must(t, os.WriteFile(p, nil, 0o600)) }, free},
+		{"zeros after a power loss", func(t *testing.T, p string) { must(t, os.WriteFile(p, make([]byte, 512), 0o600)) }, free},
+		{"released", func(t *testing.T, p string) {
+			live(t, p, plant(t, p, func(_ *diskHead, tail *diskTail) { tail.Released = true }).InstanceID)
+		}, free},
+		{"a dead owner", func(t *testing.T, p string) { die(t, p, plant(t, p, nil).InstanceID) }, free},
+		{"a live owner", func(t *testing.T, p string) { live(t, p, plant(t, p, nil).InstanceID) }, nil},
+		{"hung, expired by its own TTL and not ours", func(t *testing.T, p string) {
+			live(t, p, plant(t, p, func(h *diskHead, tail *diskTail) { h.TTL = "1s"; tail.Heartbeat -= time.Second }).InstanceID)
+		}, free},
+		{"hung, a moment before its expiry", func(t *testing.T, p string) {
+			live(t, p, plant(t, p, func(h *diskHead, tail *diskTail) { h.TTL = "2h"; tail.Heartbeat -= 2*time.Hour - time.Minute }).InstanceID)
+		}, nil},
+		{"its alive file was cleaned away", func(t *testing.T, p string) { plant(t, p, nil) }, nil},
+		{"cleaned away, and expired", func(t *testing.T, p string) {
+			plant(t, p, func(_ *diskHead, tail *diskTail) { tail.Heartbeat -= time.Minute })
+		}, free},
+		{"dead, of an earlier boot", func(t *testing.T, p string) {
+			die(t, p, plant(t, p, func(h *diskHead, tail *diskTail) { h.Clock = "another boot"; tail.Heartbeat += time.Hour }).InstanceID)
+		}, free},
+		{"a heartbeat in the future", func(t *testing.T, p string) {
+			live(t, p, plant(t, p, func(_ *diskHead, tail *diskTail) { tail.Heartbeat += time.Hour }).InstanceID)
+		}, nil},
+		{"another clock, and old by ours", func(t *testing.T, p string) {
+			live(t, p, plant(t, p, func(h *diskHead, tail *diskTail) { h.Clock = "another"; tail.Heartbeat -= time.Hour }).InstanceID)
+		}, nil},
+		{"no record, but a live instance", func(t *testing.T, p string) { live(t, p, uuid.NewString()) }, nil},
+		{"no record, and dead instances", func(t *testing.T, p string) { die(t, p, uuid.NewString()); die(t, p, uuid.NewString()) }, free},
+		{"truncated, and its owner lives", func(t *testing.T, p string) {
+			live(t, p, plant(t, p, nil).InstanceID)
+			must(t, os.Truncate(p, 200))
+		}, ErrCorruptRecord},
+		{"truncated, and its owner is dead", func(t *testing.T, p string) {
+			die(t, p, plant(t, p, nil).InstanceID)
+			must(t, os.Truncate(p, 200))
+		}, free},
+		{"a copy of a live owner's record", func(t *testing.T, p string) {
+			live(t, p, plant(t, p, nil).InstanceID)
+			b, err := os.ReadFile(p)
+			must(t, err, os.WriteFile(p+".copy", b, 0o600), os.Rename(p+".copy", p))
+		}, ErrCorruptRecord},
+		{"an id that is a path", func(t *testing.T, p string) {
+			live(t, p, uuid.NewString())
+			plant(t, p, func(h *diskHead, _ *diskTail) { h.InstanceID = "../../../etc/passwd" })
+		}, ErrCorruptRecord},
+		{"a newer version", func(t *testing.T, p string) {
+			must(t, os.WriteFile(p, []byte(formatPrefix+"2\"\n}\n"), 0o600))
+		}, ErrCorruptRecord},
+		{"another format", func(t *testing.T, p string) {
+			must(t, os.WriteFile(p, []byte("precious: data\n"), 0o600))
+		}, ErrCorruptRecord},
+		{"JSON of somebody else's", func(t *testing.T, p string) {
+			must(t, os.WriteFile(p, []byte(`{"instance_id": "x"}`), 0o600))
+		}, ErrCorruptRecord},
+		{"too large", func(t *testing.T, p string) {
+			must(t, os.WriteFile(p, bytes.Repeat([]byte("x"), 1<<20), 0o600))
+		}, ErrCorruptRecord},
+		{"a folder", func(t *testing.T, p string) { must(t, os.Mkdir(p, 0o700)) }, ErrInvalidConfig},
+		{"a link", func(t *testing.T, p string) {
+			plant(t, p+".real", nil)
+			if err := os.Symlink(p+".real", p); err != nil {
+				t.Skip(err)
+			}
+		}, ErrInvalidConfig},
+		{"a folder in the guard's place", func(t *testing.T, p string) { must(t, os.Mkdir(guardPath(p), 0o700)) }, ErrInvalidConfig},
+		{"a missing folder", func(t *testing.T, p string) { must(t, os.Remove(filepath.Dir(p))) }, fs.ErrNotExist},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			p := leasePath(t)
+			tc.prepare(t, p)
+			before, _ := os.ReadFile(p)
+			o, err := tryJoin(t, p)
+			switch want := tc.want.(type) {
+			case error:
+				if !errors.Is(err, want) || !strings.Contains(err.Error(), filepath.Base(filepath.Dir(p))) {
+					t.Fatalf("got %v, want %v that names the path", err, want)
+				}
+			case string:
+				if err != nil || !o.IsOwner() {
+					t.Fatalf("not the owner: %v", err)
+				}
+				return
+			default:
+				if err != nil || o.IsOwner() || o.InstanceID() == "" {
+					t.Fatalf("got %v; want a follower that knows the holder", err)
+				}
+			}
+			if after, _ := os.ReadFile(p); !bytes.Equal(before, after) {
+				t.Error("what was there has been changed")
+			}
+			if left, _ := filepath.Glob(p + ".*.tmp"); len(left) > 0 {
+				t.Errorf("left behind: %v", left)
+			}
+		})
+	}
+}
+
+// Where clocks cannot be compared, a full TTL of watching decides, also over many
+// calls of Join.
+func TestWatchedHolderExpires(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := leasePath(t)
+		h := plant(t, p, func(h *diskHead, tail *diskTail) { h.Clock = "another"; tail.Heartbeat -= time.Hour })
+		live(t, p, h.InstanceID)
+		start := time.Now()
+		for time.Since(start) < time.Minute {
+			if joinFile(t, p).IsOwner() {
+				t.Fatalf("took over after %v", time.Since(start))
+			}
+			time.Sleep(time.Second - 1)
+		}
+		time.Sleep(time.Second)
+		if !joinFile(t, p).IsOwner() {
+			t.Error("did not take over after a full TTL")
+		}
+	})
+}
+
+func TestWatchedHolderThatRenews(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := leasePath(t)
+		h := plant(t, p, func(h *diskHead, _ *diskTail) { h.Clock = "another" })
+		live(t, p, h.InstanceID)
+		for range 10 {
+			time.Sleep(40 * time.Second)
+			h.File = 0
+			id := h.InstanceID
+			plant(t, p, func(h *diskHead, _ *diskTail) { h.Clock, h.InstanceID = "another", id })
+			if joinFile(t, p).IsOwner() {
+				t.Fatal("took over from an owner that renews")
+			}
+		}
+	})
+}
+
+// A challenger must not own before a hung owner's lease has run out, and can at
+// that moment, though the owner's process still holds its alive lock.
+func TestTakeoverOfAHungOwner(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := leasePath(t)
+		start := time.Now()
+		old := joinFile(t, p)
+		old.a.busy <- struct{}{} // the store hangs: its next call does not begin
+		<-old.Lost()
+		if d := time.Since(start); d != 45*time.Second {
+			t.Errorf("lost after %v", d)
+		}
+		time.Sleep(15*time.Second - time.Millisecond)
+		if joinFile(t, p).IsOwner() {
+			t.Error("owns before the lease has run out")
+		}
+		time.Sleep(2 * time.Millisecond) // the record's reading is some microseconds later than start
+		successor := joinFile(t, p)
+		if !successor.IsOwner() || successor.Epoch() <= old.Epoch() {
+			t.Error("does not own after the lease has run out")
+		}
+		<-old.a.busy
+		synctest.Wait()
+		if !successor.IsOwner() || successor.a.lease.Renew(t.Context(), clock.Now()) != nil {
+			t.Error("the old owner's end has disturbed its successor")
+		}
+	})
+}
+
+func TestEpochOnlyGrows(t *testing.T) {
+	p := leasePath(t)
+	var last uint64
+	own := func(why string) *Owner {
+		t.Helper()
+		o := joinFile(t, p)
+		if !o.IsOwner() || o.Epoch() <= last {
+			t.Fatalf("%s: owner %v, epoch %d after %d", why, o.IsOwner(), o.Epoch(), last)
+		}
+		last = o.Epoch()
+		return o
+	}
+	for range 20 {
+		must(t, own("after a release").Release())
+	}
+	must(t, os.Remove(p))
+	must(t, own("after the record was deleted").Release())
+	must(t, os.Truncate(p, 100))
+	must(t, own("after the record was damaged").Release())
+
+	// The wall clock has been set back: only the files remember.
+	future := uint64(time.Now().Add(100 * time.Hour).UnixMilli())
+	die(t, p, plant(t, p, func(h *diskHead, _ *diskTail) { h.Epoch = future }).InstanceID)
+	must(t, own("after a clock step").Release())
+	if last != future+1 {
+		t.Errorf("epoch %d, want %d", last, future+1)
+	}
+	must(t, os.Remove(p))
+	must(t, own("after a clock step, the record deleted").Release())
+	must(t, os.Remove(p), os.Remove(guardPath(p)))
+	if now := uint64(time.Now().UnixMilli()); joinFile(t, p).Epoch() < now {
+		t.Error("without any memory the epoch is below the wall clock")
+	}
+}
+
+// An acquisition that fails half way leaves the lease as it was for the next.
+func TestLeftovers(t *testing.T) {
+	p := leasePath(t)
+	must(t, joinFile(t, p).Release())
+	// A challenger that was killed in the guard, after it had made its files.
+	crashed := uuid.NewString()
+	die(t, p, crashed)
+	must(t, os.WriteFile(tempPath(p, crashed), []byte("half"), 0o600))
+	g, err := lockGuard(p)
+	must(t, err, g.remember(memory{InstanceID: crashed, PID: 4711, Epoch: 1}))
+	g.unlock()
+	// And an owner that was killed.
+	die(t, p, plant(t, p, nil).InstanceID)
+
+	o := joinFile(t, p)
+	if !o.IsOwner() {
+		t.Fatal("not the owner")
+	}
+	names := fileNames(t, p)
+	want := fmt.Sprintf("[x.lease x.lease.%s.alive x.lease.lock]", o.InstanceID())
+	if fmt.Sprint(names) != want {
+		t.Errorf("%v\nwant %s", names, want)
+	}
+	must(t, o.Release())
+	if names := fileNames(t, p); fmt.Sprint(names) != "[x.lease x.lease.lock]" {
+		t.Errorf("after the release: %v", names)
+	}
+}
+
+func fileNames(t *testing.T, path string) (names []string) {
+	entries, err := os.ReadDir(filepath.Dir(path))
+	must(t, err)
+	for _, e := range entries {
+		names = append(names, e.Name())
+		if info, err := e.Info(); err != nil || runtime.GOOS != "windows" && info.Mode().Perm() != 0o600 {
+			t.Errorf("%s: mode %v, %v", e.Name(), info.Mode(), err)
+		}
+	}
+	return names
+}
+
+func TestRenewInPlace(t *testing.T) {
+	p := leasePath(t)
+	o := joinFile(t, p)
+	before, err := os.Stat(p)
+	must(t, err)
+	epoch := o.Epoch()
+	for i := range 100 {
+		must(t, o.a.lease.Renew(context.Background(), clock.Now()))
+		r, err := Inspect(p)
+		if err != nil || r.Epoch != epoch || r.InstanceID != o.InstanceID() {
+			t.Fatalf("renewal %d: %+v, %v", i, r, err)
+		}
+	}
+	after, err := os.Stat(p)
+	must(t, err)
+	if !os.SameFile(before, after) || before.Size() != after.Size() {
+		t.Error("a renewal has made another file, or one of another size")
+	}
+}
+
+// What has happened to the record is told apart, and at once.
+func TestRenewNoticesTheLoss(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		do   func(t *testing.T, p string)
+		want error
+	}{
+		{"removed", func(t *testing.T, p string) { must(t, os.Remove(p)) }, ErrRevoked},
+		{"replaced by another's", func(t *testing.T, p string) {
+			plant(t, p+".new", nil)
+			must(t, os.Rename(p+".new", p))
+		}, ErrTakenOver},
+		{"replaced by rubbish", func(t *testing.T, p string) {
+			must(t, os.WriteFile(p+".new", []byte("rubbish"), 0o600), os.Rename(p+".new", p))
+		}, ErrRevoked},
+		{"replaced by a folder", func(t *testing.T, p string) { must(t, os.Remove(p), os.Mkdir(p, 0o700)) }, ErrRevoked},
+		{"its folder was moved", func(t *testing.T, p string) {
+			d := filepath.Dir(p)
+			must(t, os.Rename(d, d+"-moved"))
+			t.Cleanup(func() { must(t, os.RemoveAll(d+"-moved")) })
+		}, ErrRevoked},
+		{"its content was overwritten: mended", func(t *testing.T, p string) { must(t, os.WriteFile(p, []byte("rubbish"), 0o600)) }, nil},
+		{"an unrelated file in the folder", func(t *testing.T, p string) { must(t, os.WriteFile(p+".txt", nil, 0o600)) }, nil},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			if runtime.GOOS == "windows" && strings.Contains(tc.name, "moved") {
+				t.Skip("Windows does not move a folder with open files")
+			}
+			p := leasePath(t)
+			o := joinFile(t, p)
+			tc.do(t, p)
+			err := o.a.lease.Renew(context.Background(), clock.Now())
+			if !errors.Is(err, tc.want) {
+				t.Errorf("got %v, want %v", err, tc.want)
+			}
+			if tc.want == nil {
+				if r, err := Inspect(p); err != nil || r.InstanceID != o.InstanceID() {
+					t.Errorf("the record is %+v, %v", r, err)
+				}
+			}
+		})
+	}
+}
+
+// The loss reaches the caller, through the actor.
+func TestRemovedRecordIsLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := leasePath(t)
+		o := joinFile(t, p)
+		must(t, os.Remove(p))
+		time.Sleep(20*time.Second - 1)
+		synctest.Wait()
+		if closed(o.Lost()) {
+			t.Error("lost before the next renewal, without a reason")
+		}
+		if f := joinFile(t, p); f.IsOwner() || f.InstanceID() != o.InstanceID() {
+			t.Errorf("somebody else owns beside a live owner: %+v", f.Holder())
+		}
+		time.Sleep(1)
+		<-o.Lost()
+		if !errors.Is(o.LostErr(), ErrRevoked) {
+			t.Errorf("LostErr: %v", o.LostErr())
+		}
+		// Until its lease has run out, nobody else may own: the caller is stopping.
+		time.Sleep(40*time.Second - 1)
+		if joinFile(t, p).IsOwner() {
+			t.Error("somebody else owns before the lost lease has run out")
+		}
+		time.Sleep(1)
+		synctest.Wait()
+		if !joinFile(t, p).IsOwner() {
+			t.Error("nobody can own after the lost lease has run out")
+		}
+	})
+}
+
+// An old owner that goes on after another has taken over writes into a file that
+// nobody reads.
+func TestResumedOwnerDamagesNothing(t *testing.T) {
+	p := leasePath(t)
+	old := joinFile(t, p)
+	must(t, os.Remove(p), os.Remove(alivePath(p, old.InstanceID()))) // so that the next can own at once
+	successor := joinFile(t, p)
+	if !successor.IsOwner() {
+		t.Fatal("no successor")
+	}
+	before, err := os.ReadFile(p)
+	must(t, err)
+	if err := old.a.lease.Renew(context.Background(), clock.Now()); !errors.Is(err, ErrTakenOver) {
+		t.Errorf("the old owner's renewal: %v", err)
+	}
+	must(t, old.a.lease.Release(context.Background()))
+	after, err := os.ReadFile(p)
+	must(t, err)
+	if !bytes.Equal(before, after) {
+		t.Error("the old owner has changed its successor's record")
+	}
+}
+
+// The record of another instance that was put back must not make a live owner
+// look dead.
+func TestOldRecordPutBack(t *testing.T) {
+	p := leasePath(t)
+	first := joinFile(t, p)
+	must(t, os.Link(p, p+".kept"))
+	must(t, first.Release())
+	second := joinFile(t, p)
+	must(t, os.Rename(p+".kept", p))
+	third := joinFile(t, p)
+	if third.IsOwner() || third.InstanceID() != second.InstanceID() {
+		t.Errorf("two owners: %+v", third.Holder())
+	}
+}
+
+// A guard that was removed while it was held excludes nobody: whoever held it
+// must not end up as the owner beside one who took the next.
+func TestGuardRemovedWhileHeld(t *testing.T) {
+	p := leasePath(t)
+	g, err := lockGuard(p)
+	must(t, err)
+	defer g.unlock()
+	must(t, os.Remove(guardPath(p)))
+	second := joinFile(t, p)
+	if !second.IsOwner() {
+		t.Fatal("the next guard does not work")
+	}
+	must(t, second.Release()) // the first sees a free lease
+	s, err := newFileStore(p)
+	must(t, err)
+	claim := Record{InstanceID: uuid.NewString(), TTL: time.Minute}
+	if _, err := s.acquireGuarded(claim, g); !errors.Is(err, errGuardGone) {
+		t.Errorf("acquired under a guard that is gone: %v", err)
+	}
+	if alive := s.alive(claim.InstanceID); alive != unknown {
+		t.Errorf("its alive file is still there")
+	}
+}
+
+// Somebody who is stopped while it holds the guard: safe, and the others are told.
+func TestGuardHeldForLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := leasePath(t)
+		g, err := lockGuard(p)
+		must(t, err)
+		start := time.Now()
+		if _, err := tryJoin(t, p); !errors.Is(err, errNoAnswer) || time.Since(start) != 45*time.Second {
+			t.Errorf("after %v: %v", time.Since(start), err)
+		}
+		g.unlock()
+		synctest.Wait()
+		if !joinFile(t, p).IsOwner() {
+			t.Error("not free afterwards")
+		}
+	})
+}
+
+func TestOneLeaseByManyPaths(t *testing.T) {
+	p := leasePath(t)
+	o := joinFile(t, p)
+	t.Chdir(filepath.Dir(p))
+	paths := []string{p, "x.lease", "./x.lease", "../" + filepath.Base(filepath.Dir(p)) + "/x.lease"}
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(filepath.Dir(p), link); err == nil {
+		paths = append(paths, filepath.Join(link, "x.lease"))
+	}
+	for _, path := range paths {
+		if f := joinFile(t, path); f.IsOwner() || f.InstanceID() != o.InstanceID() {
+			t.Errorf("%s is another lease", path)
+		}
+	}
+}
+
+func TestManyJoinersOneWins(t *testing.T) {
+	p := leasePath(t)
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	owners, ids := 0, map[string]bool{}
+	start := make(chan struct{})
+	for range 64 {
+		wg.Go(func() {
+			<-start
+			o := joinFile(t, p)
+			mu.Lock()
+			defer mu.Unlock()
+			ids[o.InstanceID()] = true
+			if o.IsOwner() {
+				owners++
+			}
+			if o.Endpoint() == "" {
+				t.Errorf("knows an owner without its endpoint: %+v", o.Holder())
+			}
+		})
+	}
+	close(start)
+	wg.Wait()
+	if owners != 1 || len(ids) != 1 {
+		t.Errorf("%d owners, %d names", owners, len(ids))
+	}
+}
+
+// Readers beside a renewing owner see whole records only.
+func TestReadersSeeWholeRecords(t *testing.T) {
+	p := leasePath(t)
+	o := joinFile(t, p, func(c *Config) { c.Meta = map[string]string{"padding": strings.Repeat("x", 2000)} })
+	done := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for !closed(done) {
+			must(t, o.a.lease.Renew(context.Background(), clock.Now()))
+		}
+	})
+	for range 2000 {
+		if r, err := Inspect(p); err != nil || r.InstanceID != o.InstanceID() {
+			t.Errorf("%+v, %v", r, err)
+			break
+		}
+	}
+	close(done)
+	wg.Wait()
+}
+
+func TestInspectAndProbe(t *testing.T) {
+	p := leasePath(t)
+	if _, err := Inspect(p); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("no record: %v", err)
+	}
+	o := joinFile(t, p, func(c *Config) { c.Meta = map[string]string{"version": "1.2"} })
+	st, err := Probe(p)
+	if err != nil || st.Condition != Live || !st.Owned() || st.Remaining <= 0 || st.Remaining > time.Minute {
+		t.Errorf("live: %+v, %v", st, err)
+	}
+	want := o.Holder()
+	r := st.Record
+	if r.InstanceID != want.InstanceID || r.PID != os.Getpid() || r.Host != want.Host || r.Epoch != want.Epoch || r.TTL != time.Minute ||
+		!r.AcquiredAt.Equal(want.AcquiredAt) || r.Meta["version"] != "1.2" || r.Meta[EndpointMetaKey] != "unix:/run/x.sock" {
+		t.Errorf("record %+v\nholder %+v", r, want)
+	}
+	must(t, o.Release())
+	for want, prepare := range map[Condition]func(){
+		Released: func() {},
+		Dead:     func() { die(t, p, plant(t, p, nil).InstanceID) },
+		Hung: func() {
+			live(t, p, plant(t, p, func(_ *diskHead, tail *diskTail) { tail.Heartbeat -= time.Minute }).InstanceID)
+		},
+		Expired: func() { plant(t, p, func(_ *diskHead, tail *diskTail) { tail.Heartbeat -= time.Minute }) },
+	} {
+		must(t, os.Remove(p))
+		prepare()
+		if want == Released {
+			plant(t, p, func(_ *diskHead, tail *diskTail) { tail.Released = true })
+		}
+		if st, err := Probe(p); err != nil || st.Condition != want || st.Owned() || st.Remaining != 0 {
+			t.Errorf("want %s: %+v, %v", want, st, err)
+		}
+	}
+	must(t, os.WriteFile(p, []byte("rubbish"), 0o600))
+	if _, err := Inspect(p); !errors.Is(err, ErrCorruptRecord) {
+		t.Errorf("rubbish: %v", err)
+	}
+}
+
+func TestUntrustedFileSystemIsRefused(t *testing.T) {
+	err := explain(&disk.UntrustedError{Dir: "/mnt/nfs", FS: "NFS"})
+	if !errors.Is(err, ErrUnsupportedFilesystem) || !strings.Contains(err.Error(), "local disk") {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,134 @@
+package owner
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+// Transition is one move of an Owner's state machine.
+type Transition struct {
+	From, To State
+	// Event is the event that moved it, as in docs/state-diagram.md.
+	Event string
+	// At is the wall-clock time of the move.
+	At time.Time
+	// Epoch is the fencing token of the ownership that the instance had, won or
+	// found; 0 if it knows of none.
+	Epoch uint64
+	// Err is what went wrong, nil if nothing did; a *LostError on the way to
+	// StateLost.
+	Err error
+}
+
+// notices tells the user's code what happened: in order, and in a goroutine that
+// lives only while there is something to tell. A callback that blocks keeps that
+// goroutine waiting, never the actor.
+type notices struct {
+	onTransition func(Transition)
+	logger       *slog.Logger
+
+	mu      sync.Mutex
+	queue   []func()
+	telling bool
+	dropped int
+}
+
+// maxNotices bounds what a blocked callback can make the process keep.
+const maxNotices = 1024
+
+// newNotices returns nil where nobody listens.
+func newNotices(cfg *Config) *notices {
+	if cfg.OnTransition == nil && cfg.Logger == nil {
+		return nil
+	}
+	return &notices{onTransition: cfg.OnTransition, logger: cfg.Logger}
+}
+
+// moved tells of a move.
+func (n *notices) moved(t Transition, why, holder string, sinceRenewal time.Duration) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if len(n.queue) >= maxNotices {
+		n.dropped++
+		return
+	}
+	dropped := n.dropped
+	n.dropped = 0
+	n.put(func() {
+		if n.logger != nil {
+			n.log(t, why, holder, sinceRenewal, dropped)
+		}
+		if n.onTransition != nil {
+			n.onTransition(t)
+		}
+	})
+}
+
+// then runs f after everything that has been told before it: at once if nobody
+// is listening any more.
+func (n *notices) then(f func()) {
+	if n == nil {
+		f()
+		return
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.put(f)
+}
+
+// put appends to the queue, and sees to it that somebody empties it.
+func (n *notices) put(f func()) {
+	n.queue = append(n.queue, f)
+	if !n.telling {
+		n.telling = true
+		go n.tell()
+	}
+}
+
+func (n *notices) tell() {
+	for {
+		n.mu.Lock()
+		if len(n.queue) == 0 {
+			n.queue, n.telling = nil, false
+			n.mu.Unlock()
+			return
+		}
+		f := n.queue[0]
+		n.queue = n.queue[1:]
+		n.mu.Unlock()
+		f()
+	}
+}
+
+func (n *notices) log(t Transition, why, holder string, sinceRenewal time.Duration, dropped int) {
+	attrs := []slog.Attr{
+		slog.String("from", string(t.From)), slog.String("to", string(t.To)),
+		slog.String("event", t.Event), slog.String("why", why),
+		slog.String("holder", holder), slog.Uint64("epoch", t.Epoch),
+	}
+	if t.From == StateOwner || t.From == StateRenewing {
+		attrs = append(attrs, slog.Duration("since_renewal", sinceRenewal))
+	}
+	if t.Err != nil {
+		attrs = append(attrs, slog.Any("err", t.Err))
+	}
+	if dropped > 0 {
+		attrs = append(attrs, slog.Int("dropped_before", dropped))
+	}
+	n.logger.LogAttrs(context.Background(), level(t), "lease "+string(t.To), attrs...)
+}
+
+// level says how much a move matters: the heartbeat is noise, a loss is not.
+func level(t Transition) slog.Level {
+	switch {
+	case t.To == StateLost:
+		return slog.LevelError
+	case t.Err != nil:
+		return slog.LevelWarn
+	case t.From == StateAcquiring, t.To == StateReleased:
+		return slog.LevelInfo
+	}
+	return slog.LevelDebug
+}

@@ -1,0 +1,363 @@
+// Package owner makes one of several processes the owner of something that only
+// one of them may touch: a model in GPU memory, a SQLite file, a device, a
+// socket. The processes share a lease file; one owns it, and the others follow:
+// they know who the owner is and at which endpoint to reach it. There is no
+// daemon, nothing to install, and no privilege is needed.
+//
+//	o, err := owner.Join(ctx, owner.Config{LeasePath: path, TTL: 10 * time.Second, Endpoint: addr})
+//	if err != nil { … }
+//	defer o.Release()
+//	if !o.IsOwner() {
+//		return forwardTo(o.Endpoint())
+//	}
+//	return serve(o.Context()) // ends when the ownership does
+//
+// # What it guarantees
+//
+// There are never two valid owners: from the moment at which IsOwner turns false
+// for one, at least SafetyMargin passes before it can turn true for another,
+// unless the first has released the lease or its process is dead. Lost closes by
+// then. This holds while
+//
+//   - the disk hangs, is full, read-only, or fails;
+//   - processes are killed, stopped and resumed, or starved, at any point;
+//   - the wall clock is set, and the machine is suspended and resumed;
+//   - lease files are removed, replaced, truncated, or restored from a backup;
+//   - any number of processes and goroutines contend.
+//
+// A dead owner's lease is free at once, as the kernel frees its lock; a hung
+// owner's when it has expired. The Epoch grows with every change of owner.
+//
+// # What it does not
+//
+// An owner that is paused between asking IsOwner and acting on the answer acts
+// late: no lease can prevent that. Pass Epoch along with every effect, and have
+// the receiver refuse a lower one than it has seen; or act only through something
+// that ends with the process. The processes must trust each other: whoever may
+// write the lease's folder can break what it promises. It is for one machine:
+// network file systems are refused. No fairness is promised among those who join.
+//
+// # The clock
+//
+// A lease is timed by a clock that all processes of the machine share and that
+// neither steps nor counts the time in which the machine sleeps: CLOCK_MONOTONIC
+// on Linux, CLOCK_UPTIME_RAW on macOS, unbiased interrupt time on Windows. Where
+// a holder's clock cannot be compared, as in another time namespace, a lease has
+// expired when it has been seen unchanged for its whole TTL. Wall-clock times are
+// for people only.
+package owner
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"os"
+	"time"
+	"unicode/utf8"
+
+	"github.com/google/uuid"
+)
+
+//go:generate go test -run TestDiagramIsCurrent -update .
+
+// EndpointMetaKey is the key of the owner's transport endpoint in Record.Meta.
+const EndpointMetaKey = "endpoint"
+
+// Config says which lease to join, and how. LeasePath and TTL are required.
+type Config struct {
+	// LeasePath is the lease file, one owner per path. Its folder must exist, on a
+	// local disk, and be writable; files named LeasePath.lock and LeasePath.*.alive
+	// appear beside it. A relative path is resolved when Join is called.
+	LeasePath string
+
+	// TTL is how long a lease outlives its last renewal: how long a hung owner
+	// keeps the others waiting. At least 10 ms; below a second, a busy machine
+	// costs ownerships. Instances of one lease may differ in it: the owner's counts.
+	TTL time.Duration
+
+	// RenewInterval is the time from the start of a renewal to that of the next.
+	// Default TTL/3, at least 1 ms. It must leave room for another try before the
+	// fence deadline: at most TTL - SafetyMargin - TTL/20.
+	RenewInterval time.Duration
+
+	// Endpoint is where followers reach the owner, in any form that they
+	// understand. Empty means that it does not serve. Stored in
+	// Meta[EndpointMetaKey].
+	Endpoint string
+
+	// Meta holds more facts for followers: valid UTF-8, and together with the
+	// endpoint no more than 3 KiB as JSON.
+	Meta map[string]string
+
+	// SafetyMargin is how long before the lease's expiry the owner stops. It is
+	// the time that its work has to wind down. Default TTL/4, at least 1 ms.
+	SafetyMargin time.Duration
+
+	// Logger is told of every transition: of heartbeats at debug level, of losses
+	// as errors. nil is silent.
+	Logger *slog.Logger
+
+	// OnTransition is called for every transition, in order, in a goroutine of its
+	// own. A callback that blocks delays those after it and Done, nothing else; if
+	// it blocks for over a thousand of them, some are left out. It must not wait
+	// for Done.
+	OnTransition func(Transition)
+
+	// Store keeps the lease; nil is the lease file at LeasePath, which is not used
+	// otherwise.
+	Store Store
+}
+
+// Owner is one instance's membership: as the owner, or as a follower. Its methods
+// may be called from any goroutine.
+type Owner struct{ a *actor }
+
+// Join takes the lease if it is free, and returns an Owner that owns it and
+// renews it in the background; otherwise it returns a follower, which knows the
+// holder. It does not wait for a live holder. A lease is free when there is no
+// record, when it was released, when its owner is dead, or when it has expired.
+//
+// ctx bounds the renewals: after its end they stop, and the ownership lasts until
+// its deadline unless Release comes first. It bounds Join, too; without an end of
+// ctx, Join gives up a store that hangs after TTL - SafetyMargin.
+//
+// A follower that Join has returned stays one: join again to try again.
+//
+// Errors match ErrInvalidConfig, ErrCorruptRecord, ErrUnsupportedFilesystem, the
+// cause of ctx's end, or what the operating system says (fs.ErrNotExist for a
+// missing folder, fs.ErrPermission). The lease is then not owned.
+func Join(ctx context.Context, cfg Config) (*Owner, error) {
+	t, err := cfg.resolve()
+	if err != nil {
+		return nil, err
+	}
+	if ctx.Err() != nil {
+		return nil, cfg.joinError(context.Cause(ctx))
+	}
+	store := cfg.Store
+	if store == nil {
+		if store, err = newFileStore(cfg.LeasePath); err != nil {
+			return nil, cfg.joinError(err)
+		}
+	}
+	claim, err := cfg.claim()
+	if err != nil {
+		return nil, cfg.joinError(err)
+	}
+	a := newActor(ctx, store, claim, t, newNotices(&cfg))
+	if err := a.acquire(); err != nil {
+		return nil, cfg.joinError(err)
+	}
+	return &Owner{a}, nil
+}
+
+func (cfg *Config) joinError(err error) error {
+	if cfg.Store != nil {
+		return fmt.Errorf("owner: join: %w", err)
+	}
+	return fmt.Errorf("owner: join %s: %w", cfg.LeasePath, err)
+}
+
+const (
+	minTTL      = 10 * time.Millisecond
+	maxTTL      = 365 * 24 * time.Hour
+	minMargin   = time.Millisecond
+	minInterval = time.Millisecond
+)
+
+// resolve checks the configuration and fills in the defaults. The inequalities
+// are those without which an owner would stop before it could renew.
+func (cfg *Config) resolve() (timing, error) {
+	if err := cfg.resolveTimes(); err != nil {
+		return timing{}, fmt.Errorf("%w: %w", ErrInvalidConfig, err)
+	}
+	if err := cfg.resolveMeta(); err != nil {
+		return timing{}, fmt.Errorf("%w: %w", ErrInvalidConfig, err)
+	}
+	if cfg.LeasePath == "" && cfg.Store == nil {
+		return timing{}, fmt.Errorf("%w: LeasePath is empty", ErrInvalidConfig)
+	}
+	return timing{
+		ttl: cfg.TTL, margin: cfg.SafetyMargin, interval: cfg.RenewInterval,
+		pause: min(retryPause(cfg.TTL), cfg.RenewInterval),
+	}, nil
+}
+
+// retryPause is the time from a failed renewal to the next try.
+func retryPause(ttl time.Duration) time.Duration { return ttl / 20 }
+
+func (cfg *Config) resolveTimes() error {
+	if cfg.TTL < minTTL || cfg.TTL > maxTTL {
+		return fmt.Errorf("TTL is %v; it must be between %v and %v", cfg.TTL, minTTL, maxTTL)
+	}
+	if cfg.SafetyMargin == 0 {
+		cfg.SafetyMargin = cfg.TTL / 4
+	}
+	longest := cfg.TTL - cfg.SafetyMargin - retryPause(cfg.TTL)
+	if cfg.SafetyMargin < minMargin || longest < minInterval {
+		return fmt.Errorf("SafetyMargin is %v; with a TTL of %v it must be between %v and %v",
+			cfg.SafetyMargin, cfg.TTL, minMargin, cfg.TTL-retryPause(cfg.TTL)-minInterval)
+	}
+	if cfg.RenewInterval == 0 {
+		cfg.RenewInterval = min(cfg.TTL/3, longest)
+	}
+	if cfg.RenewInterval < minInterval || cfg.RenewInterval > longest {
+		return fmt.Errorf("RenewInterval is %v; with a TTL of %v and a SafetyMargin of %v it must be between %v and %v, so that a failed renewal can be tried again",
+			cfg.RenewInterval, cfg.TTL, cfg.SafetyMargin, minInterval, longest)
+	}
+	return nil
+}
+
+// resolveMeta copies the metadata, as the caller may go on to change the map,
+// and puts the endpoint into it.
+func (cfg *Config) resolveMeta() error {
+	if in, ok := cfg.Meta[EndpointMetaKey]; ok && cfg.Endpoint != "" && in != cfg.Endpoint {
+		return fmt.Errorf("Endpoint is %q and Meta[%q] is %q", cfg.Endpoint, EndpointMetaKey, in)
+	}
+	for k, v := range cfg.Meta {
+		if !utf8.ValidString(k) || !utf8.ValidString(v) {
+			return fmt.Errorf("Meta[%q] is not valid UTF-8", k)
+		}
+	}
+	if !utf8.ValidString(cfg.Endpoint) {
+		return errors.New("Endpoint is not valid UTF-8")
+	}
+	cfg.Meta = maps.Clone(cfg.Meta)
+	if cfg.Endpoint != "" {
+		if cfg.Meta == nil {
+			cfg.Meta = make(map[string]string, 1)
+		}
+		cfg.Meta[EndpointMetaKey] = cfg.Endpoint
+	}
+	if len(cfg.Meta) == 0 {
+		return nil
+	}
+	b, err := json.Marshal(cfg.Meta)
+	if err != nil {
+		return err
+	}
+	if len(b) > maxMeta {
+		return fmt.Errorf("metadata too large: Meta and Endpoint are %d bytes as JSON; %d is the most", len(b), maxMeta)
+	}
+	return nil
+}
+
+// claim is the record that this instance would own the lease with.
+func (cfg *Config) claim() (Record, error) {
+	id, err := uuid.NewRandom()
+	if err != nil {
+		return Record{}, err
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown" // for people only: no reason to refuse
+	}
+	return Record{InstanceID: id.String(), PID: os.Getpid(), Host: host, TTL: cfg.TTL, Meta: cfg.Meta}, nil
+}
+
+// Role returns RoleOwner while IsOwner is true, otherwise RoleFollower.
+func (o *Owner) Role() Role {
+	if o.IsOwner() {
+		return RoleOwner
+	}
+	return RoleFollower
+}
+
+// IsOwner reports whether this instance owns the lease at this instant. It asks
+// the clock on every call: it is false from the fence deadline on, also in the
+// first moment after a pause of the whole process. It costs nanoseconds and
+// allocates nothing; ask before each step of the work.
+func (o *Owner) IsOwner() bool { return o.a.owns() }
+
+// Check returns nil while IsOwner is true; otherwise why it is not: the
+// *LostError, ErrExpired if the deadline has passed and Lost is about to close,
+// ErrReleased, or ErrNotOwner.
+func (o *Owner) Check() error { return o.a.check() }
+
+// State returns where the state machine stands. It can lag behind the clock for
+// a moment: to know whether to go on, ask IsOwner.
+func (o *Owner) State() State { return o.a.snap.Load().state }
+
+// InstanceID returns this instance's id if it owns or has owned the lease; as a
+// follower, the holder's.
+func (o *Owner) InstanceID() string { return o.a.snap.Load().holder.InstanceID }
+
+// Holder returns the record of the current owner as this instance knows it: a
+// follower as it was when it joined, an owner its own; after a loss or a release
+// the own record as it was. Where the holder's record was missing or replaced,
+// it has no more than the InstanceID. The map is the caller's.
+func (o *Owner) Holder() Record {
+	s := o.a.snap.Load()
+	r := *s.holder
+	r.Meta = maps.Clone(r.Meta)
+	if s.state == StateOwner || s.state == StateRenewing {
+		r.RenewedAt = time.Now().Add(s.from - o.a.store.Now())
+	}
+	r.Released = r.Released || s.state == StateReleased
+	return r
+}
+
+// Endpoint returns the current owner's endpoint, "" if it has none or if this
+// instance no longer knows who owns the lease.
+func (o *Owner) Endpoint() string {
+	s := o.a.snap.Load()
+	if s.state == StateLost || s.state == StateReleased {
+		return ""
+	}
+	return s.holder.Meta[EndpointMetaKey]
+}
+
+// Epoch returns the fencing token of the ownership that this instance has, had,
+// or follows. Every later ownership of the lease has a higher one: a receiver of
+// the owner's effects that refuses lower epochs than it has seen is safe from
+// owners of the past.
+func (o *Owner) Epoch() uint64 { return o.a.snap.Load().holder.Epoch }
+
+// Elected returns a channel that is closed once this instance owns the lease. It
+// stays closed after the ownership has ended.
+func (o *Owner) Elected() <-chan struct{} { return o.a.elected }
+
+// Lost returns a channel that is closed when the ownership is lost: no later than
+// SafetyMargin before anyone else can own the lease, if the scheduler lets this
+// process run. It is never closed for a follower, nor by Release.
+func (o *Owner) Lost() <-chan struct{} { return o.a.lost }
+
+// LostErr returns a *LostError once Lost is closed, otherwise nil.
+func (o *Owner) LostErr() error {
+	if lost := o.a.snap.Load().lost; lost != nil {
+		return lost
+	}
+	return nil
+}
+
+// Context returns a context that is derived from Join's and lives while this
+// instance owns the lease. Its cause is the *LostError, ErrReleased, the cause of
+// Join's context, or, for a follower, ErrNotOwner.
+func (o *Owner) Context() context.Context { return o.a.ctx }
+
+// Done returns a channel that is closed when the actor has ended and every
+// callback has returned: nothing of the Owner runs any more. For a follower it is
+// closed from the start. An operation that the operating system does not give
+// back is not waited for: it ends when it can, and changes nothing.
+func (o *Owner) Done() <-chan struct{} { return o.a.done }
+
+// Release gives the lease up. IsOwner turns false first; then a successor can own
+// the lease at once. Stop using the resource before.
+//
+// It may be called at any time, any number of times, and from several goroutines;
+// all get the same outcome. It returns when the lease has been given up, at the
+// latest when it would have run out. An error says that a successor may have had
+// to wait for that. For a follower, and after a loss, it does nothing.
+func (o *Owner) Release() error { return o.a.release() }
+
+// Inspect reads the record at path, of whatever lease, without joining it. The
+// error matches fs.ErrNotExist where there is no record, and ErrCorruptRecord
+// where it cannot be read. That there is a record does not mean that its owner
+// still lives: see Probe.
+func Inspect(path string) (Record, error) {
+	st, err := Probe(path)
+	return st.Record, err
+}

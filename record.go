@@ -1,0 +1,221 @@
+package owner
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// Record says who owns a lease. Its times are wall-clock times, for people: no
+// decision is made by them.
+type Record struct {
+	InstanceID string            // a UUID, new for every ownership
+	PID        int               // the owner's process; for people and for hints, as pids are reused
+	Host       string            // the owner's host name
+	Epoch      uint64            // the fencing token: grows with every change of owner
+	AcquiredAt time.Time         // when the ownership began
+	RenewedAt  time.Time         // when it was last renewed
+	TTL        time.Duration     // how long it outlives its last renewal
+	Released   bool              // the owner has given it up
+	Meta       map[string]string // the owner's facts for followers, its endpoint among them
+}
+
+const (
+	formatName   = "owner-lease/"
+	formatPrefix = "{\n  \"format\": \"" + formatName
+	format       = formatName + "1"
+
+	// maxRecord is one page: a record is written and read in one piece, and a
+	// file that is larger was not written by this package.
+	maxRecord = 4096
+	// maxMeta leaves the rest of the record its room.
+	maxMeta = 3072
+
+	checksumZero = "crc32c:00000000"
+	// maxNumber bounds the numbers of a record, so that no arithmetic on them
+	// can overflow.
+	maxNumber = 1 << 61
+)
+
+// A diskRecord is a Record as it stands in the file, with what the protocol
+// needs besides.
+type diskRecord struct {
+	diskHead
+	diskTail
+}
+
+// The head of a record stays the same for the life of an ownership.
+type diskHead struct {
+	Format     string            `json:"format"`
+	InstanceID string            `json:"instance_id"`
+	PID        int               `json:"pid"`
+	Host       string            `json:"host"`
+	Epoch      uint64            `json:"epoch"`
+	AcquiredAt time.Time         `json:"acquired_at"`
+	TTL        string            `json:"ttl"`
+	Meta       map[string]string `json:"meta"`
+	Clock      string            `json:"clock"` // the domain in which heartbeat means something
+	File       uint64            `json:"file"`  // the number of the file that the owner wrote: a copy's differs
+}
+
+// The tail is rewritten by each renewal.
+type diskTail struct {
+	RenewedAt time.Time     `json:"renewed_at"`
+	Heartbeat time.Duration `json:"heartbeat"` // the shared clock, in nanoseconds
+	Released  bool          `json:"released"`
+	Checksum  string        `json:"checksum"` // of all bytes of the file, with these digits as zeros
+}
+
+// public returns the record as callers see it.
+func (r *diskRecord) public() Record {
+	ttl, _ := time.ParseDuration(r.TTL) // checked by decodeRecord
+	return Record{
+		InstanceID: r.InstanceID, PID: r.PID, Host: r.Host, Epoch: r.Epoch,
+		AcquiredAt: r.AcquiredAt, RenewedAt: r.RenewedAt, TTL: ttl,
+		Released: r.Released, Meta: r.Meta,
+	}
+}
+
+// An encoder writes the records of one ownership. All have the same size, so
+// that a renewal overwrites the one before to the last byte and allocates no
+// block: a full disk cannot stop it.
+type encoder struct {
+	head []byte
+	buf  []byte
+}
+
+func newEncoder(h diskHead) (*encoder, error) {
+	h.Format = format
+	head, err := json.MarshalIndent(h, "", "  ")
+	if err != nil {
+		return nil, err
+	}
+	head = append(bytes.TrimSuffix(head, []byte("\n}")), ",\n"...)
+	const maxTail = 160
+	size := len(head) + maxTail
+	if size > maxRecord {
+		return nil, fmt.Errorf("%w: metadata too large: the record would have %d bytes, and %d is the most", ErrInvalidConfig, size, maxRecord)
+	}
+	return &encoder{head: head, buf: make([]byte, 0, size)}, nil
+}
+
+// encode returns the record with this tail. The slice is valid until the next
+// call.
+func (e *encoder) encode(t diskTail) []byte {
+	b := append(e.buf[:0], e.head...)
+	b = append(b, `  "renewed_at": "`...)
+	b = t.RenewedAt.UTC().AppendFormat(b, time.RFC3339Nano)
+	b = append(b, "\",\n  \"heartbeat\": "...)
+	b = strconv.AppendInt(b, int64(t.Heartbeat), 10)
+	b = append(b, ",\n  \"released\": "...)
+	b = strconv.AppendBool(b, t.Released)
+	b = append(b, ",\n  \"checksum\": \""+checksumZero...)
+	digits := len(b) - 8
+	b = append(b, "\"\n}"...)
+	for len(b) < cap(b)-1 {
+		b = append(b, ' ')
+	}
+	b = append(b, '\n')
+	putChecksum(b[digits:digits+8], b)
+	e.buf = b
+	return b
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// putChecksum writes the checksum of b as eight digits.
+func putChecksum(dst, b []byte) {
+	const hex = "0123456789abcdef"
+	sum := crc32.Checksum(b, castagnoli)
+	for i := range dst {
+		dst[i] = hex[sum>>(28-4*i)&15]
+	}
+}
+
+// A corruptError says why a record cannot be read.
+type corruptError struct {
+	why string
+	// ours: what is there was begun by this package, or is empty, so that nothing
+	// of anybody else's is lost when it is replaced. The remains of a power loss.
+	ours bool
+}
+
+func (e *corruptError) Error() string {
+	if e.ours {
+		return e.why
+	}
+	return e.why + "; it is left alone: remove it if it may go, or choose another path"
+}
+
+// decodeRecord reads a record, and tells what is damaged from what is not ours.
+func decodeRecord(b []byte) (*diskRecord, error) {
+	if len(b) > maxRecord {
+		return nil, &corruptError{why: fmt.Sprintf("not a lease record: larger than %d bytes", maxRecord)}
+	}
+	if len(bytes.Trim(b, "\x00")) == 0 {
+		return nil, &corruptError{why: "empty", ours: true}
+	}
+	if !bytes.HasPrefix(b, []byte(formatPrefix)) {
+		return nil, &corruptError{why: "not a lease record: in another format"}
+	}
+	version, _, _ := strings.Cut(string(b[len(formatPrefix):min(len(b), len(formatPrefix)+20)]), `"`)
+	if formatName+version != format {
+		return nil, &corruptError{why: fmt.Sprintf("a lease record of version %q; this program knows version 1", version)}
+	}
+	if !checksumHolds(b) {
+		return nil, &corruptError{why: "wrong checksum", ours: true}
+	}
+	var r diskRecord
+	if err := json.Unmarshal(b, &r); err != nil {
+		return nil, &corruptError{why: err.Error(), ours: true}
+	}
+	if err := r.validate(); err != nil {
+		return nil, &corruptError{why: err.Error(), ours: true}
+	}
+	return &r, nil
+}
+
+// checksumHolds checks the digits that stand behind the last "crc32c:". They are
+// zeros while the sum is taken, in the caller's slice.
+func checksumHolds(b []byte) bool {
+	i := bytes.LastIndex(b, []byte("crc32c:"))
+	if i < 0 || i+15 > len(b) {
+		return false
+	}
+	digits := b[i+7 : i+15]
+	var have, want [8]byte
+	copy(have[:], digits)
+	copy(digits, "00000000")
+	putChecksum(want[:], b)
+	copy(digits, have[:])
+	return have == want
+}
+
+// validate refuses what only a hostile hand can have written: paths are made
+// from the id, and sums from the numbers.
+func (r *diskRecord) validate() error {
+	if !isInstanceID(r.InstanceID) {
+		return errors.New("instance_id is not a UUID")
+	}
+	if ttl, err := time.ParseDuration(r.TTL); err != nil || ttl <= 0 || ttl > maxNumber {
+		return errors.New("ttl is not a duration that can be")
+	}
+	if r.Epoch > maxNumber || r.Heartbeat > maxNumber || r.Heartbeat < -maxNumber {
+		return errors.New("a number is out of range")
+	}
+	return nil
+}
+
+// isInstanceID reports whether s is a UUID in the form in which this package
+// writes it: no other is safe as a part of a file's name.
+func isInstanceID(s string) bool {
+	id, err := uuid.Parse(s)
+	return err == nil && id.String() == s
+}

@@ -1,0 +1,76 @@
+package owner
+
+import (
+	"io/fs"
+	"time"
+)
+
+// Condition is what can be told of a lease's owner from outside.
+type Condition string
+
+const (
+	// Live: the owner's process exists and its lease is valid.
+	Live Condition = "live"
+	// Hung: the owner's process exists, but has let its lease expire.
+	Hung Condition = "hung"
+	// Dead: the owner's process has ended without a release.
+	Dead Condition = "dead"
+	// Expired: the lease has expired, and whether the owner's process exists
+	// cannot be told.
+	Expired Condition = "expired"
+	// Released: the owner has given the lease up.
+	Released Condition = "released"
+)
+
+// Status is a lease as seen from outside.
+type Status struct {
+	Record    Record
+	Condition Condition
+	// Remaining is how long the lease still lasts if it is not renewed. Where the
+	// owner's clock cannot be compared, it is an upper bound.
+	Remaining time.Duration
+}
+
+// Owned reports whether the lease is taken.
+func (s Status) Owned() bool { return s.Condition == Live }
+
+// Probe reads the record at path, and looks whether its owner lives. It fails
+// like Inspect.
+func Probe(path string) (Status, error) {
+	s, err := newFileStore(path)
+	if err != nil {
+		return Status{}, err
+	}
+	now := s.Now()
+	seen, err := s.read()
+	switch {
+	case err != nil:
+		return Status{}, explain(err)
+	case seen.damage != nil:
+		return Status{}, seen.damage
+	case seen.rec == nil:
+		return Status{}, &fs.PathError{Op: "read lease", Path: path, Err: fs.ErrNotExist}
+	}
+	st := Status{Record: seen.rec.public(), Remaining: max(0, s.remaining(now, seen.rec))}
+	st.Condition = s.condition(seen.rec, st.Remaining)
+	if !st.Owned() {
+		st.Remaining = 0
+	}
+	return st, nil
+}
+
+func (s *fileStore) condition(rec *diskRecord, remaining time.Duration) Condition {
+	if rec.Released {
+		return Released
+	}
+	alive := s.alive(rec.InstanceID)
+	switch {
+	case alive == dead:
+		return Dead
+	case remaining > 0:
+		return Live
+	case alive == lives:
+		return Hung
+	}
+	return Expired
+}

@@ -1,0 +1,58 @@
+package owner
+
+import (
+	"context"
+	"time"
+)
+
+// Store keeps one lease. The store that Join uses by default keeps it in a file;
+// Config.Store takes another.
+//
+// Acquire and the methods of Lease run in goroutines of their own, one at a time
+// for one Owner. They may block for as long as they like: the Owner fences
+// itself meanwhile. They should return soon after ctx has ended, but need not.
+type Store interface {
+	// Now reads the clock that the lease is timed by. It must never step or run
+	// backwards, run at the same rate for every instance, and be safe for use by
+	// several goroutines: IsOwner reads it on every call.
+	Now() time.Duration
+
+	// Acquire takes the lease for claim if it is free, and names the holder if it
+	// is not. It does not wait for a live holder. claim has everything of the
+	// record but the Epoch and the times.
+	//
+	// An error means that the lease was not taken by this call.
+	Acquire(ctx context.Context, claim Record) (Acquisition, error)
+}
+
+// Acquisition is how an attempt to take a lease ended.
+type Acquisition struct {
+	// Holder is the record of the instance that owns the lease: of this one if
+	// Lease is not nil, otherwise of another.
+	Holder Record
+	// Lease is the ownership that was won, nil if another instance has it.
+	Lease Lease
+	// From is what the store's clock showed before the write that made this
+	// instance the owner: its first TTL counts from here. Never later than that,
+	// or two instances could own at once.
+	From time.Duration
+}
+
+// Lease is one ownership in a Store. Its methods are never called concurrently.
+type Lease interface {
+	// Renew makes the lease last until at + TTL; at is what the store's clock
+	// showed before the call. nil means that no other instance can own the lease
+	// before then.
+	//
+	// An error that matches ErrTakenOver or ErrRevoked means that the ownership
+	// has ended for good. Any other error leaves open whether the renewal was
+	// applied: the Owner tries again until its fence deadline, which it has not
+	// moved.
+	Renew(ctx context.Context, at time.Duration) error
+
+	// Release gives the lease up, so that a successor can own it at once, and
+	// frees what the lease holds in this process. It is the last call, also
+	// after a loss: then it comes when the lease has run out, and must leave the
+	// record of another owner alone.
+	Release(ctx context.Context) error
+}

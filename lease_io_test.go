@@ -54,7 +54,9 @@ func tryJoin(t testing.TB, path string, change ...func(*Config)) (*Owner, error)
 func release(o *Owner) {
 	_ = o.Release()
 	if o.a.lease != nil {
+		o.a.busy <- struct{}{}
 		_ = o.a.lease.Release(context.Background())
+		<-o.a.busy
 	}
 }
 

@@ -1,0 +1,132 @@
+package owner
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/ownerlease/owner/internal/clock"
+)
+
+// Faults of a real file system, on a loop device.
+
+// loopFS mounts a small ext4, and returns its folder.
+func loopFS(t *testing.T) string {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("mounts a file system: run it as root, with go test -exec sudo -run TestDisk .")
+	}
+	for _, tool := range []string{"mkfs.ext4", "mount", "umount", "fsfreeze"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Skipf("needs %s (Debian: apt-get install e2fsprogs mount util-linux): %v", tool, err)
+		}
+	}
+	image, dir := filepath.Join(t.TempDir(), "image"), t.TempDir()
+	must(t, os.WriteFile(image, nil, 0o600), os.Truncate(image, 16<<20))
+	run(t, "mkfs.ext4", "-q", image)
+	if out, err := exec.Command("mount", "-o", "loop,errors=remount-ro", image, dir).CombinedOutput(); err != nil {
+		t.Skipf("needs loop devices, which this machine does not give: %v: %s", err, out)
+	}
+	t.Cleanup(func() { run(t, "umount", "--lazy", dir) })
+	return dir
+}
+
+func run(t *testing.T, name string, args ...string) {
+	t.Helper()
+	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
+		t.Fatalf("%s %v: %v: %s", name, args, err, out)
+	}
+}
+
+// Renewals allocate nothing: a full disk costs nobody the ownership. Nor does it
+// keep one from being given up.
+func TestDiskFull(t *testing.T) {
+	p := filepath.Join(loopFS(t), "x.lease")
+	o := joinFile(t, p)
+	filler, err := os.Create(filepath.Join(filepath.Dir(p), "filler"))
+	must(t, err)
+	defer filler.Close()
+	for err == nil {
+		_, err = filler.Write(make([]byte, 1<<20))
+	}
+	for err = nil; err == nil; { // to the last block
+		_, err = filler.Write([]byte("x"))
+	}
+	if !errors.Is(err, syscall.ENOSPC) {
+		t.Fatal(err)
+	}
+	for range 100 {
+		must(t, o.a.lease.Renew(t.Context(), clock.Now()))
+	}
+	must(t, o.Release())
+	if r, err := Inspect(p); err != nil || !r.Released {
+		t.Errorf("after the release: %+v, %v", r, err)
+	}
+	if _, err := tryJoin(t, p); err != nil && !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("joining on a full disk: %v", err)
+	}
+	// Whatever that has ended in: with room again, the lease is free.
+	must(t, filler.Truncate(0))
+	awaitOwner(t, p, time.Minute)
+}
+
+// Every write hangs, and cannot be interrupted. The loss comes on time all the
+// same, a release returns, and when the disk is back nothing has been damaged.
+func TestDiskFrozen(t *testing.T) {
+	dir := loopFS(t)
+	const ttl = 400 * time.Millisecond
+	lost := joinFile(t, filepath.Join(dir, "lost.lease"), func(c *Config) { c.TTL = ttl })
+	released := joinFile(t, filepath.Join(dir, "released.lease"), func(c *Config) { c.TTL = ttl })
+	run(t, "fsfreeze", "--freeze", dir)
+	frozen := true
+	thaw := func() {
+		if frozen {
+			frozen = false
+			run(t, "fsfreeze", "--unfreeze", dir)
+		}
+	}
+	t.Cleanup(thaw)
+
+	if err := released.Release(); err == nil {
+		t.Error("gave a lease up on a frozen disk")
+	}
+	<-lost.Lost()
+	var why *LostError
+	if !errors.As(lost.LostErr(), &why) || !errors.Is(why, ErrExpired) {
+		t.Fatalf("lost by %v", lost.LostErr())
+	}
+	// The file is not read here: the store's own account of the time decides, and
+	// a loss after the expiry would be one that came too late.
+	if why.SinceRenewal >= ttl {
+		t.Errorf("lost %v after the last renewal, with a TTL of %v", why.SinceRenewal, ttl)
+	}
+	<-lost.Done()
+	thaw()
+	awaitOwner(t, filepath.Join(dir, "lost.lease"), time.Minute)
+	awaitOwner(t, filepath.Join(dir, "released.lease"), time.Minute)
+}
+
+// A disk with errors, which the kernel then makes read-only.
+func TestDiskReadOnly(t *testing.T) {
+	dir := loopFS(t)
+	p := filepath.Join(dir, "x.lease")
+	o := joinFile(t, p, func(c *Config) { c.TTL = 200 * time.Millisecond })
+	device, err := exec.Command("findmnt", "--noheadings", "--output", "SOURCE", dir).Output()
+	must(t, err)
+	trigger := filepath.Join("/sys/fs/ext4", filepath.Base(strings.TrimSpace(string(device))), "trigger_fs_error")
+	if err := os.WriteFile(trigger, []byte("test"), 0); err != nil {
+		t.Skipf("the kernel cannot be asked for an error: %v", err)
+	}
+	<-o.Lost()
+	if !errors.Is(o.LostErr(), ErrExpired) || !errors.Is(o.LostErr(), syscall.EROFS) {
+		t.Errorf("LostErr: %v", o.LostErr())
+	}
+	if _, err := tryJoin(t, filepath.Join(dir, "y.lease")); !errors.Is(err, syscall.EROFS) {
+		t.Errorf("joining on a read-only file system: %v", err)
+	}
+}

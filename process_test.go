@@ -1,0 +1,161 @@
+package owner
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+)
+
+// Tests with real processes: the test binary starts itself, and the child obeys
+// the commands on its standard input with one line of answer each. A child whose
+// parent has gone ends with its input.
+
+const childEnv = "OWNER_TEST_CHILD"
+
+func runChild(path string) int {
+	var o *Owner
+	in := bufio.NewScanner(os.Stdin)
+	for in.Scan() {
+		switch command, arg, _ := strings.Cut(in.Text(), " "); command {
+		case "join":
+			ttl, err := time.ParseDuration(arg)
+			if err != nil {
+				return 2
+			}
+			o, err = Join(context.Background(), Config{LeasePath: path, TTL: ttl, Endpoint: fmt.Sprintf("pid:%d", os.Getpid())})
+			if err != nil {
+				fmt.Println("error", err)
+				continue
+			}
+			fmt.Println(o.Role(), o.InstanceID(), o.Epoch(), o.Endpoint())
+		case "check":
+			fmt.Println(o.IsOwner())
+		case "lost":
+			<-o.Lost()
+			fmt.Println("lost", o.LostErr())
+		case "release":
+			fmt.Println("released", o.Release())
+		case "spawn": // a child that outlives its parent
+			cmd := exec.Command(os.Args[0])
+			cmd.Env = append(os.Environ(), childEnv+"="+path)
+			cmd.Stdin = os.Stdin
+			if err := cmd.Start(); err != nil {
+				return 2
+			}
+			fmt.Println("spawned", cmd.Process.Pid)
+		}
+	}
+	return 0
+}
+
+type child struct {
+	t   testing.TB
+	cmd *exec.Cmd
+	in  *os.File
+	out *bufio.Scanner
+}
+
+func startChild(t testing.TB, path string) *child {
+	t.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), childEnv+"="+path)
+	cmd.Stderr = os.Stderr
+	stdin, in, err := os.Pipe()
+	must(t, err)
+	defer stdin.Close()
+	cmd.Stdin = stdin
+	out, err := cmd.StdoutPipe()
+	must(t, err, cmd.Start())
+	c := &child{t: t, cmd: cmd, in: in, out: bufio.NewScanner(out)}
+	t.Cleanup(func() {
+		_ = c.in.Close()
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	return c
+}
+
+// say sends a command; hear waits for the answer; ask does both.
+func (c *child) say(command string) {
+	c.t.Helper()
+	if _, err := fmt.Fprintln(c.in, command); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+func (c *child) hear() string {
+	c.t.Helper()
+	if !c.out.Scan() {
+		c.t.Fatalf("child %d has ended: %v", c.cmd.Process.Pid, c.out.Err())
+	}
+	return c.out.Text()
+}
+
+func (c *child) ask(command string) string {
+	c.t.Helper()
+	c.say(command)
+	return c.hear()
+}
+
+func (c *child) mustSay(command, want string) {
+	c.t.Helper()
+	if got := c.ask(command); !strings.HasPrefix(got, want) {
+		c.t.Fatalf("%s: %s, want %s", command, got, want)
+	}
+}
+
+func TestTwoProcesses(t *testing.T) {
+	p := leasePath(t)
+	a, b := startChild(t, p), startChild(t, p)
+	a.mustSay("join 1m", "owner")
+	b.mustSay("join 1m", "follower")
+	if want := fmt.Sprintf("pid:%d", a.cmd.Process.Pid); !strings.HasSuffix(b.ask("join 1m"), want) {
+		t.Errorf("the follower does not know %s", want)
+	}
+	a.mustSay("check", "true")
+	a.mustSay("release", "released <nil>")
+	b.mustSay("join 1m", "owner")
+	a.mustSay("check", "false")
+	a.mustSay("join 1m", "follower")
+}
+
+func TestFiftyProcesses(t *testing.T) {
+	p := leasePath(t)
+	children := make([]*child, 50)
+	for i := range children {
+		children[i] = startChild(t, p)
+	}
+	for _, c := range children {
+		c.say("join 1m")
+	}
+	owners, holders := 0, map[string]bool{}
+	for _, c := range children {
+		role, holder, _ := strings.Cut(c.hear(), " ")
+		holders[holder] = true
+		if role == "owner" {
+			owners++
+		}
+	}
+	if owners != 1 || len(holders) != 1 {
+		t.Errorf("%d owners; holders as seen: %v", owners, holders)
+	}
+}
+
+// The kernel frees a dead owner's lock: no TTL to wait for.
+func TestKilledOwner(t *testing.T) {
+	p := leasePath(t)
+	for range 5 {
+		c := startChild(t, p)
+		c.mustSay("join 1h", "owner")
+		must(t, c.cmd.Process.Kill())
+		_ = c.cmd.Wait()
+	}
+	if o := joinFile(t, p); !o.IsOwner() {
+		t.Errorf("not free: %+v", o.Holder())
+	}
+}

@@ -16,10 +16,10 @@ type actor struct {
 	claim  Record
 	parent context.Context // Join's
 
-	// The mailbox. Results meet the actor or nobody (see work); the timer is armed
-	// anew for each wait.
-	requests chan inputKind
-	results  chan result
+	// mailbox has no buffer: a message meets the actor or, if that has ended,
+	// nobody (see work and release). The timer, armed anew for each wait, and the
+	// context's end are channels of their own.
+	mailbox chan input
 
 	// turn is held by the goroutine that is the actor now: by Join while it
 	// acquires, by the goroutine that renews; and after Join's context has ended,
@@ -34,7 +34,7 @@ type actor struct {
 	core    core
 	lease   Lease
 	holder  *Record
-	gone    chan struct{} // closed when the present loop ends: it takes no more results
+	gone    chan struct{} // closed when the present loop ends: it takes no more messages
 	fencing *time.Timer   // the deadline, once no loop is left to watch it
 
 	// For readers.
@@ -61,20 +61,19 @@ type snapshot struct {
 
 func newActor(parent context.Context, store Store, claim Record, t timing, n *notices) *actor {
 	a := &actor{
-		store:    store,
-		claim:    claim,
-		parent:   parent,
-		requests: make(chan inputKind),
-		results:  make(chan result),
-		turn:     make(chan struct{}, 1),
-		busy:     make(chan struct{}, 1),
-		core:     core{timing: t, state: StateFollower},
-		holder:   new(Record),
-		elected:  make(chan struct{}),
-		lost:     make(chan struct{}),
-		done:     make(chan struct{}),
-		settled:  make(chan struct{}),
-		notices:  n,
+		store:   store,
+		claim:   claim,
+		parent:  parent,
+		mailbox: make(chan input),
+		turn:    make(chan struct{}, 1),
+		busy:    make(chan struct{}, 1),
+		core:    core{timing: t, state: StateFollower},
+		holder:  new(Record),
+		elected: make(chan struct{}),
+		lost:    make(chan struct{}),
+		done:    make(chan struct{}),
+		settled: make(chan struct{}),
+		notices: n,
 	}
 	a.ctx, a.cancel = context.WithCancelCause(parent)
 	a.publish(nil)
@@ -130,7 +129,7 @@ func (a *actor) fenceFell() {
 // has ended with its context, the caller's goroutine takes its place.
 func (a *actor) release() error {
 	select {
-	case a.requests <- inputRelease:
+	case a.mailbox <- input{kind: inputRelease}:
 		select {
 		case <-a.settled:
 			return a.relErr
@@ -177,10 +176,8 @@ func (a *actor) loop(rest func() bool, first ...inputKind) {
 		select {
 		case <-timer.C:
 			a.handle(input{kind: inputTick})
-		case res := <-a.results:
-			a.handle(input{kind: inputResult, res: res})
-		case kind := <-a.requests:
-			a.handle(input{kind: kind})
+		case in := <-a.mailbox:
+			a.handle(in)
 		case <-ended:
 			ended = nil
 			a.handle(input{kind: inputEnd})
@@ -193,36 +190,35 @@ func (a *actor) loop(rest func() bool, first ...inputKind) {
 // lease is given up, and true only once it is won.
 func (a *actor) handle(in input) {
 	in.at = a.store.Now()
-	before := a.core
-	d := decide(before, in)
+	before, releasing := a.core.state, a.core.pending.kind == opRelease
+	d := decide(&a.core, &in)
 	a.core = d.core
-	if in.kind == inputResult && in.res.acq.Holder.InstanceID != "" {
-		a.holder = &in.res.acq.Holder
-		a.lease = in.res.acq.Lease
+	if acq := in.res.acq; acq != nil {
+		a.holder, a.lease = &acq.Holder, acq.Lease
 	}
 	if d.event != "" {
-		a.moved(before.state, d, in)
+		a.moved(before, &d, in.at)
 	}
 	if d.start.kind != opNone {
 		go a.work(d.start, a.gone)
 	}
-	if before.pending.kind == opRelease && a.core.pending.kind == opNone {
+	if releasing && a.core.pending.kind == opNone {
 		a.settle()
 	}
 }
 
 // moved publishes a move, and does what goes with reaching a final state.
-func (a *actor) moved(before State, d decision, in input) {
+func (a *actor) moved(before State, d *decision, now time.Duration) {
 	var lost *LostError
 	if a.core.state == StateLost {
-		lost = a.lostError(d, in.at)
+		lost = a.lostError(d, now)
 	}
 	a.publish(lost)
 	switch a.core.state {
 	case StateLost:
 		a.cancel(lost)
 		close(a.lost)
-		a.letRunOut(in.at)
+		a.letRunOut(now)
 	case StateReleased:
 		a.cancel(ErrReleased)
 	}
@@ -233,7 +229,7 @@ func (a *actor) moved(before State, d decision, in input) {
 	if lost != nil {
 		t.Err = lost
 	}
-	a.notices.moved(t, d.why, a.holder.InstanceID, in.at-a.core.from)
+	a.notices.moved(t, d.why, a.holder.InstanceID, now-a.core.from)
 }
 
 func (a *actor) publish(lost *LostError) {
@@ -242,7 +238,7 @@ func (a *actor) publish(lost *LostError) {
 	})
 }
 
-func (a *actor) lostError(d decision, now time.Duration) *LostError {
+func (a *actor) lostError(d *decision, now time.Duration) *LostError {
 	reason := ErrExpired
 	switch d.event {
 	case evTakenOver:
@@ -279,34 +275,39 @@ func (a *actor) settle() {
 	close(a.settled)
 }
 
-// work calls the store for the actor, in a goroutine of its own. The result is
-// for the loop that asked: if that has ended, nobody needs it, but a lease that
-// was won must not stay behind.
+// work calls the store for the actor, in a goroutine of its own.
 func (a *actor) work(o op, gone <-chan struct{}) {
 	a.busy <- struct{}{}
-	res := a.perform(o)
+	acq, err := a.perform(o)
 	<-a.busy
+	a.deliver(result{op: o, acq: acq, err: err}, gone)
+}
+
+// deliver brings a result to the loop that asked. If that has ended, nobody
+// needs it, but a lease that was won must not stay behind.
+func (a *actor) deliver(res result, gone <-chan struct{}) {
 	select {
-	case a.results <- res:
+	case a.mailbox <- input{kind: inputResult, res: res}:
 	case <-gone:
-		if res.acq.Lease != nil {
+		if res.acq != nil && res.acq.Lease != nil {
 			_ = a.giveUp(res.acq.Lease) // if this fails, it runs out by itself
 		}
 	}
 }
 
 // perform makes the store's call.
-func (a *actor) perform(o op) (res result) {
-	res.op = o
+func (a *actor) perform(o op) (*Acquisition, error) {
 	switch o.kind {
 	case opAcquire:
-		res.acq, res.err = a.store.Acquire(a.ctx, a.claim)
+		acq, err := a.store.Acquire(a.ctx, a.claim)
+		if err != nil {
+			return nil, err
+		}
+		return &acq, nil
 	case opRenew:
-		res.err = a.lease.Renew(a.ctx, o.at)
-	case opRelease:
-		res.err = a.giveUp(a.lease)
+		return nil, a.lease.Renew(a.ctx, o.at)
 	}
-	return res
+	return nil, a.giveUp(a.lease)
 }
 
 // giveUp releases a lease. The context that it was joined with may have ended,

@@ -5,28 +5,108 @@ package owner
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"golang.org/x/sys/unix"
 
 	"github.com/ownerlease/owner/internal/disk"
 )
 
 // Each benchmark has a floor beside it: the same system calls without the
-// library. Compare the two of one run.
+// library, or what else the kernel and the runtime ask for the same job. Compare
+// the two of one run:
+//
+//	go test -run '^$' -bench . .
 
-func BenchmarkJoinFollower(b *testing.B) {
-	cfg := Config{LeasePath: filepath.Join(b.TempDir(), "x.lease"), TTL: time.Minute, Endpoint: "unix:/tmp/x"}
-	o, err := Join(b.Context(), cfg)
-	if err != nil {
-		b.Fatal(err)
+// open opens a file as the library does, without its checks.
+func open(tb testing.TB, path string, flag int) *os.File {
+	f, err := os.OpenFile(path, flag|disk.OpenFlags, 0o600)
+	must(tb, err)
+	return f
+}
+
+func flockFile(f *os.File, how int) error { return unix.Flock(int(f.Fd()), how|unix.LOCK_NB) }
+
+// An acquisition and a release, uncontended.
+func BenchmarkJoinRelease(b *testing.B) {
+	b.Run("owner", func(b *testing.B) {
+		cfg := Config{LeasePath: leasePath(b), TTL: time.Minute}
+		b.ReportAllocs()
+		for b.Loop() {
+			o, err := Join(context.Background(), cfg)
+			must(b, err, o.Release())
+		}
+	})
+	b.Run("floor", func(b *testing.B) {
+		p := leasePath(b)
+		record := make([]byte, 512)
+		must(b, os.WriteFile(p, record, 0o600), os.WriteFile(guardPath(p), record, 0o600))
+		b.ReportAllocs()
+		for b.Loop() {
+			var st unix.Statfs_t
+			must(b, unix.Statfs(filepath.Dir(p), &st))
+			readWhole(b, p, record)
+			guard := open(b, guardPath(p), os.O_RDWR)
+			must(b, flockFile(guard, unix.LOCK_EX))
+			same(b, guard)
+			second := open(b, guardPath(p), os.O_RDWR)
+			if err := flockFile(second, unix.LOCK_EX); !errors.Is(err, unix.EWOULDBLOCK) {
+				b.Fatal(err)
+			}
+			must(b, second.Close())
+			readWhole(b, guardPath(p), record)
+			readWhole(b, p, record)
+			memory := open(b, guardPath(p), os.O_WRONLY)
+			_, err := memory.WriteAt(record[:memorySize], memoryOffset)
+			must(b, err, memory.Close())
+			id := uuid.NewString()
+			alive := open(b, alivePath(p, id), os.O_RDWR|os.O_CREATE)
+			must(b, flockFile(alive, unix.LOCK_EX))
+			file := open(b, tempPath(p, id), os.O_RDWR|os.O_CREATE|os.O_EXCL)
+			_, err = file.WriteAt(record, 0)
+			must(b, err, os.Rename(tempPath(p, id), p))
+			same(b, guard)
+			must(b, flockFile(guard, unix.LOCK_UN), guard.Close())
+
+			_, err = file.WriteAt(record, 0)
+			must(b, err, file.Close(), flockFile(alive, unix.LOCK_UN), alive.Close(), os.Remove(alivePath(p, id)))
+		}
+	})
+}
+
+func readWhole(tb testing.TB, path string, buf []byte) {
+	f := open(tb, path, os.O_RDONLY)
+	_, err := f.Stat()
+	must(tb, err)
+	_, err = f.Read(buf)
+	must(tb, err, f.Close())
+}
+
+func same(tb testing.TB, f *os.File) {
+	a, err := f.Stat()
+	must(tb, err)
+	b, err := os.Lstat(f.Name())
+	if !os.SameFile(a, b) {
+		tb.Fatal(err)
 	}
+}
+
+// A process that finds the lease taken.
+func BenchmarkJoinFollower(b *testing.B) {
+	cfg := Config{LeasePath: leasePath(b), TTL: time.Hour, Endpoint: "unix:/tmp/x"}
+	o, err := Join(context.Background(), cfg)
+	must(b, err)
 	defer o.Release()
 
-	b.Run("join", func(b *testing.B) {
+	b.Run("owner", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
 			if f, err := Join(context.Background(), cfg); err != nil || f.Endpoint() == "" {
@@ -35,17 +115,15 @@ func BenchmarkJoinFollower(b *testing.B) {
 		}
 	})
 	b.Run("floor", func(b *testing.B) {
-		b.ReportAllocs()
 		alive := alivePath(cfg.LeasePath, o.InstanceID())
 		buf := make([]byte, maxRecord)
+		b.ReportAllocs()
 		for b.Loop() {
 			var st unix.Statfs_t
 			must(b, unix.Statfs(filepath.Dir(cfg.LeasePath), &st))
-			f := open(b, cfg.LeasePath, os.O_RDONLY)
-			_, err := f.Read(buf)
-			must(b, err, f.Close())
-			f = open(b, alive, os.O_RDONLY)
-			if err := unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB); !errors.Is(err, unix.EWOULDBLOCK) {
+			readWhole(b, cfg.LeasePath, buf)
+			f := open(b, alive, os.O_RDONLY)
+			if err := flockFile(f, unix.LOCK_SH); !errors.Is(err, unix.EWOULDBLOCK) {
 				b.Fatal(err)
 			}
 			must(b, f.Close())
@@ -53,8 +131,223 @@ func BenchmarkJoinFollower(b *testing.B) {
 	})
 }
 
-func open(tb testing.TB, path string, flag int) *os.File {
-	f, err := os.OpenFile(path, flag|disk.OpenFlags, 0o600)
-	must(tb, err)
-	return f
+// A renewal from end to end: timer, decision, worker, file, decision. The owner
+// renews again at once.
+func BenchmarkRenew(b *testing.B) {
+	b.Run("owner", func(b *testing.B) {
+		p := leasePath(b)
+		files, err := newFileStore(p)
+		must(b, err)
+		s := &countingStore{Store: files, until: int64(b.N), reached: make(chan struct{})}
+		a := newActor(context.Background(), s, Record{InstanceID: uuid.NewString(), TTL: time.Hour},
+			timing{ttl: time.Hour, margin: time.Minute, interval: 0, pause: time.Second}, nil)
+		b.ReportAllocs()
+		b.ResetTimer()
+		must(b, a.acquire())
+		<-s.reached
+		b.StopTimer()
+		must(b, a.release())
+	})
+	b.Run("floor", func(b *testing.B) {
+		p := leasePath(b)
+		f := open(b, p, os.O_RDWR|os.O_CREATE)
+		defer f.Close()
+		record := make([]byte, 484)
+		_, err := f.WriteAt(record, 0)
+		must(b, err)
+		info, err := f.Stat()
+		must(b, err)
+		b.ReportAllocs()
+		for b.Loop() {
+			_, err := f.WriteAt(record, 0)
+			must(b, err)
+			if there, err := os.Lstat(p); err != nil || !os.SameFile(info, there) {
+				b.Fatal(err)
+			}
+		}
+	})
+}
+
+// countingStore tells when an owner has renewed so many times.
+type countingStore struct {
+	Store
+	n, until int64
+	reached  chan struct{}
+}
+
+func (s *countingStore) Acquire(ctx context.Context, claim Record) (Acquisition, error) {
+	acq, err := s.Store.Acquire(ctx, claim)
+	if acq.Lease != nil {
+		acq.Lease = &countingLease{acq.Lease, s}
+	}
+	return acq, err
+}
+
+type countingLease struct {
+	Lease
+	s *countingStore
+}
+
+func (l *countingLease) Renew(ctx context.Context, at time.Duration) error {
+	err := l.Lease.Renew(ctx, at)
+	if l.s.n++; l.s.n == l.s.until {
+		close(l.s.reached)
+	}
+	return err
+}
+
+// The question that a caller asks before each step.
+func BenchmarkIsOwner(b *testing.B) {
+	b.Run("owner", func(b *testing.B) {
+		o := joinFile(b, leasePath(b))
+		b.ReportAllocs()
+		for b.Loop() {
+			if !o.IsOwner() {
+				b.Fatal(o.Check())
+			}
+		}
+	})
+	b.Run("floor", func(b *testing.B) { // the clock alone
+		b.ReportAllocs()
+		start, sum := time.Now(), time.Duration(0)
+		for b.Loop() {
+			sum += time.Since(start)
+		}
+		runtime.KeepAlive(sum)
+	})
+}
+
+// So many at once, until each knows who owns.
+func BenchmarkContendedJoin(b *testing.B) {
+	for _, n := range []int{256} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			b.Run("owner", func(b *testing.B) {
+				cfg := Config{LeasePath: leasePath(b), TTL: time.Hour, Endpoint: "unix:/tmp/x"}
+				for b.Loop() {
+					var won atomic.Pointer[Owner]
+					together(n, func() {
+						o, err := Join(context.Background(), cfg)
+						if err != nil || o.Endpoint() == "" {
+							b.Error(err)
+						} else if o.IsOwner() && !won.CompareAndSwap(nil, o) {
+							b.Error("two owners")
+						}
+					})
+					b.StopTimer()
+					must(b, won.Load().Release())
+					b.StartTimer()
+				}
+			})
+			b.Run("floor", func(b *testing.B) { // one lock file: who holds it, and nothing else
+				p := leasePath(b)
+				must(b, os.WriteFile(p, nil, 0o600))
+				for b.Loop() {
+					var won atomic.Pointer[os.File]
+					together(n, func() {
+						f := open(b, p, os.O_RDWR)
+						if flockFile(f, unix.LOCK_EX) == nil {
+							won.Store(f)
+							return
+						}
+						must(b, f.Close())
+					})
+					must(b, won.Load().Close())
+				}
+			})
+		})
+	}
+}
+
+func together(n int, f func()) {
+	var wg sync.WaitGroup
+	for range n {
+		wg.Go(f)
+	}
+	wg.Wait()
+}
+
+// Many Owners of as many leases in one process: what each costs in memory,
+// goroutines, and CPU time per renewal. The time per operation says nothing here.
+func BenchmarkOwners(b *testing.B) {
+	for _, n := range []int{10000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			n := affordable(b, n)
+			const renew = 10 * time.Second
+			b.Run("owner", func(b *testing.B) {
+				dir := b.TempDir()
+				for b.Loop() { // once: it takes longer than a benchmark is to take
+					before, goroutines := heap(), runtime.NumGoroutine()
+					for i := range n {
+						joinFile(b, filepath.Join(folder(b, dir, i), fmt.Sprint(i)), func(c *Config) { c.TTL, c.RenewInterval = 3*renew, renew })
+					}
+					b.ReportMetric(cpuPer(n, func() { time.Sleep(renew) }), "cpu-ns/renewal")
+					b.ReportMetric(float64(n), "owners")
+					b.ReportMetric(float64(heap()-before)/float64(n), "bytes/owner")
+					b.ReportMetric(float64(runtime.NumGoroutine()-goroutines)/float64(n), "goroutines/owner")
+				}
+			})
+			b.Run("floor", func(b *testing.B) { // as many files, and a renewal's system calls
+				dir := b.TempDir()
+				record := make([]byte, 484)
+				files := make([]*os.File, n)
+				for i := range files {
+					files[i] = open(b, filepath.Join(dir, fmt.Sprint(i)), os.O_RDWR|os.O_CREATE)
+					defer files[i].Close()
+				}
+				for b.Loop() {
+					b.ReportMetric(cpuPer(n, func() {
+						for _, f := range files {
+							_, err := f.WriteAt(record, 0)
+							must(b, err)
+							_, err = os.Lstat(f.Name())
+							must(b, err)
+						}
+					}), "cpu-ns/renewal")
+				}
+			})
+		})
+	}
+}
+
+// folder spreads leases over folders of a hundred: the first acquisition of a
+// lease searches its whole folder for instances that may live.
+func folder(b *testing.B, dir string, i int) string {
+	d := filepath.Join(dir, fmt.Sprint(i/100))
+	must(b, os.MkdirAll(d, 0o700))
+	return d
+}
+
+// heap returns the bytes in use, stacks included. A collection halves a stack
+// that is not needed: between renewals, an owner's has its first size.
+func heap() uint64 {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc + m.StackInuse
+}
+
+// cpuPer returns the CPU time that the process has used during f, per unit.
+func cpuPer(n int, f func()) float64 {
+	cpu := func() int64 {
+		var u unix.Rusage
+		_ = unix.Getrusage(unix.RUSAGE_SELF, &u)
+		return u.Utime.Nano() + u.Stime.Nano()
+	}
+	before := cpu()
+	f()
+	return float64(cpu()-before) / float64(n)
+}
+
+// affordable returns how many of n Owners the process may have: each keeps two
+// files open.
+func affordable(b *testing.B, n int) int {
+	var lim unix.Rlimit
+	must(b, unix.Getrlimit(unix.RLIMIT_NOFILE, &lim))
+	need := uint64(2*n + 100)
+	if lim.Cur < need {
+		_ = unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: need, Max: max(need, lim.Max)})
+		must(b, unix.Getrlimit(unix.RLIMIT_NOFILE, &lim))
+	}
+	return min(n, int(lim.Cur-100)/2)
 }

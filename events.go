@@ -60,7 +60,7 @@ const (
 // A result is how an op ended.
 type result struct {
 	op  op
-	acq Acquisition // of opAcquire
+	acq *Acquisition // of an opAcquire without an error
 	err error
 }
 

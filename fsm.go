@@ -125,25 +125,28 @@ type decision struct {
 
 // decide is the whole behaviour of an Owner as a pure function: from where it
 // stands and an input with its time to where it stands then, what moved it, and
-// which operation starts.
-func decide(c core, in input) decision {
-	ev := classify(&c, in)
-	if ev == "" {
-		return ignore(c, in)
+// which operation starts. It changes neither of its arguments: they are pointers
+// because thousands of actors' stacks would hold the copies.
+func decide(c *core, in *input) (d decision) {
+	d.core = *c
+	d.event = classify(c, in)
+	if d.event == "" {
+		d.ignore(in)
+		return d
 	}
-	from := c.state
-	to, err := move(from, ev)
+	to, err := move(c.state, d.event)
 	if err != nil {
-		return failClosed(c, ev, err)
+		d.failClosed(in, err)
+		return d
 	}
-	c.state = to
-	d := decision{core: c, event: ev, why: reason(from, ev)}
+	d.why = reason(c.state, d.event)
+	d.state = to
 	d.apply(in)
 	return d
 }
 
 // classify says which event an input is for the state it meets, "" for none.
-func classify(c *core, in input) event {
+func classify(c *core, in *input) event {
 	switch in.kind {
 	case inputJoin:
 		return evAcquire
@@ -183,8 +186,8 @@ func classifyTick(c *core, now time.Duration) event {
 }
 
 // classifyResult judges the result of the operation that is under way.
-func classifyResult(c *core, in input) event {
-	res := in.res
+func classifyResult(c *core, in *input) event {
+	res := &in.res
 	switch res.op.kind {
 	case opAcquire:
 		switch {
@@ -213,7 +216,7 @@ func classifyResult(c *core, in input) event {
 }
 
 // apply makes the changes that go with the event that has just moved the state.
-func (d *decision) apply(in input) {
+func (d *decision) apply(in *input) {
 	if in.kind == inputResult && in.res.err != nil {
 		d.err = in.res.err
 	}
@@ -254,40 +257,43 @@ func (d *decision) issue(kind opKind, at time.Duration) {
 }
 
 // ignore takes up an input that moves nothing.
-func ignore(c core, in input) decision {
+func (d *decision) ignore(in *input) {
 	i := slices.IndexFunc(ignored, func(row ignoredInput) bool {
-		return row.input == in.kind && slices.Contains(row.states, c.state)
+		return row.input == in.kind && slices.Contains(row.states, d.state)
 	})
 	if i < 0 {
-		return failClosed(c, "", fmt.Errorf("input %v in state %s", in.kind, c.state))
+		d.failClosed(in, errUnexpected)
+		return
 	}
+	d.why = ignored[i].why
+	releasing := d.pending.kind == opRelease
 	switch {
 	case in.kind == inputEnd:
-		c.ended = true
-	case in.kind == inputResult && c.pending.kind == opRelease && in.res.op.id == c.pending.id:
-		c.pending, c.err = op{}, in.res.err
+		d.ended = true
+	case in.kind == inputResult && releasing && in.res.op.id == d.pending.id:
+		d.pending, d.err = op{}, in.res.err
 	case in.kind == inputResult:
-		c.late++
-	case in.kind == inputTick && c.state == StateReleased && c.pending.kind == opRelease && in.at >= c.expiry():
-		c.pending, c.err = op{}, errReleaseHangs
+		d.late++
+	case in.kind == inputTick && releasing && in.at >= d.expiry():
+		d.pending, d.err = op{}, errReleaseHangs
 	}
-	return decision{core: c, why: ignored[i].why}
 }
 
-// What becomes of operations whose answer does not come in time.
+// failClosed ends in Lost, wherever the machine was: an input that nobody has
+// thought of must not leave an owner behind.
+func (d *decision) failClosed(in *input, err error) {
+	d.bug = fmt.Errorf("bug in the state machine, please report it: %v (%q) in state %s: %w", in.kind, d.event, d.state, err)
+	d.state, d.event, d.why = StateLost, evExpire, d.bug.Error()
+	d.pending, d.err = op{}, d.bug
+}
+
+// What is told of operations whose answer does not come in time, and of bugs.
 var (
 	errNoAnswer     = errors.New("no answer within the life of a lease: the disk hangs, or a process that is acquiring this lease is stopped")
 	errTooLate      = errors.New("the lease was won, but too late to be of use: the disk or the machine is slower than the TTL allows")
 	errReleaseHangs = errors.New("no answer before the lease ran out")
+	errUnexpected   = errors.New("no such input is expected here")
 )
-
-// failClosed ends in Lost, wherever the machine was: an input that nobody has
-// thought of must not leave an owner behind.
-func failClosed(c core, ev event, err error) decision {
-	c.err = fmt.Errorf("bug in the state machine, please report it: event %q in state %s: %w", ev, c.state, err)
-	c.state, c.pending = StateLost, op{}
-	return decision{core: c, event: evExpire, why: c.err.Error(), bug: c.err}
-}
 
 // machines holds looplab machines between moves. A machine keeps a copy of the
 // whole table, more memory than all the rest of an Owner, and nothing else that

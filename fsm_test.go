@@ -114,8 +114,8 @@ func outcomes(o op) []result {
 	switch o.kind {
 	case opAcquire:
 		rs = append(rs,
-			result{op: o, acq: Acquisition{Holder: Record{InstanceID: "other"}}},
-			result{op: o, acq: Acquisition{Holder: Record{InstanceID: "me"}, Lease: nopLease{}, From: o.at}})
+			result{op: o, acq: &Acquisition{Holder: Record{InstanceID: "other"}}},
+			result{op: o, acq: &Acquisition{Holder: Record{InstanceID: "me"}, Lease: nopLease{}, From: o.at}})
 	case opRenew:
 		rs = append(rs, result{op: o}, result{op: o, err: fmt.Errorf("x: %w", ErrTakenOver)}, result{op: o, err: ErrRevoked})
 	case opRelease:
@@ -143,7 +143,7 @@ func TestEveryInputInEveryState(t *testing.T) {
 			}
 			for _, in := range ins {
 				for _, in.at = range []time.Duration{c.issued, c.renewAt(), c.fence() - 1, c.fence(), c.expiry(), c.expiry() + time.Hour} {
-					d := decide(c, in)
+					d := decide(&c, &in)
 					if impossible(s, k) {
 						if d.bug == nil || d.state != StateLost {
 							t.Errorf("%v in %s: want a bug that fails closed, got %s", k, s, d.state)
@@ -171,7 +171,7 @@ type nopLease struct{ Lease }
 func TestDecisions(t *testing.T) {
 	owner, renewing, acquiring := inState(StateOwner), inState(StateRenewing), inState(StateAcquiring)
 	ok := func(c core) result { return result{op: c.pending} }
-	won := result{op: acquiring.pending, acq: Acquisition{Lease: nopLease{}, From: 1003 * time.Millisecond}}
+	won := result{op: acquiring.pending, acq: &Acquisition{Lease: nopLease{}, From: 1003 * time.Millisecond}}
 
 	for _, tc := range []struct {
 		name  string
@@ -197,7 +197,7 @@ func TestDecisions(t *testing.T) {
 		{"the context ends in a renewal", renewing, input{kind: inputEnd, at: renewing.issued}, evStop, renewing.fence()},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			d := decide(tc.core, tc.in)
+			d := decide(&tc.core, &tc.in)
 			if d.event != tc.event {
 				t.Errorf("event %q, want %q", d.event, tc.event)
 			}
@@ -206,7 +206,7 @@ func TestDecisions(t *testing.T) {
 			}
 		})
 	}
-	if d := decide(acquiring, input{kind: inputResult, at: won.acq.From + testTTL, res: won}); d.start.kind != opRelease {
+	if d := decide(&acquiring, &input{kind: inputResult, at: won.acq.From + testTTL, res: won}); d.start.kind != opRelease {
 		t.Error("a lease that was won too late is not given back")
 	}
 }
@@ -240,7 +240,7 @@ func randomLife(t *testing.T, rng *rand.Rand) State {
 	var inFlight []op
 	var lostForGood bool
 	var story strings.Builder
-	c = decide(c, input{kind: inputJoin, at: now}).core
+	c = decide(&c, &input{kind: inputJoin, at: now}).core
 	inFlight = append(inFlight, c.pending)
 
 	for range 60 {
@@ -250,7 +250,7 @@ func randomLife(t *testing.T, rng *rand.Rand) State {
 		}
 		in := randomInput(rng, &c, &inFlight, now)
 		before := c
-		d := decide(c, in)
+		d := decide(&c, &in)
 		c = d.core
 		if d.start.kind != opNone {
 			inFlight = append(inFlight, d.start)
@@ -284,7 +284,7 @@ func randomLife(t *testing.T, rng *rand.Rand) State {
 		}
 		// Nothing may be due at the next wake-up for ever: the actor would spin.
 		if at := max(c.wake(), now); c.state == StateAcquiring || c.owns() {
-			if decide(c, input{kind: inputTick, at: at}).event == "" {
+			if decide(&c, &input{kind: inputTick, at: at}).event == "" {
 				t.Errorf("nothing happens at the wake-up %v\n%s", at, &story)
 			}
 		}
@@ -303,7 +303,7 @@ func randomInput(rng *rand.Rand, c *core, inFlight *[]op, now time.Duration) inp
 		*inFlight = slices.Delete(*inFlight, i, i+1)
 		rs := outcomes(o)
 		res := rs[rng.IntN(len(rs))]
-		if res.acq.Lease != nil {
+		if res.acq != nil {
 			res.acq.From += time.Duration(rng.Int64N(int64(now-o.at) + 1))
 		}
 		if o.kind == opRenew && rng.IntN(3) > 0 {

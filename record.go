@@ -87,8 +87,8 @@ func (r *diskRecord) public() Record {
 // that a renewal overwrites the one before to the last byte and allocates no
 // block: a full disk cannot stop it.
 type encoder struct {
-	head []byte
-	buf  []byte
+	buf  []byte // the whole record
+	head int    // how much of it stays the same
 }
 
 func newEncoder(h diskHead) (*encoder, error) {
@@ -103,14 +103,14 @@ func newEncoder(h diskHead) (*encoder, error) {
 	if size > maxRecord {
 		return nil, fmt.Errorf("%w: metadata too large: the record would have %d bytes, and %d is the most", ErrInvalidConfig, size, maxRecord)
 	}
-	return &encoder{head: head, buf: make([]byte, 0, size)}, nil
+	buf := make([]byte, size)
+	return &encoder{buf: buf, head: copy(buf, head)}, nil
 }
 
 // encode returns the record with this tail. The slice is valid until the next
 // call.
 func (e *encoder) encode(t diskTail) []byte {
-	b := append(e.buf[:0], e.head...)
-	b = append(b, `  "renewed_at": "`...)
+	b := append(e.buf[:e.head], `  "renewed_at": "`...)
 	b = t.RenewedAt.UTC().AppendFormat(b, time.RFC3339Nano)
 	b = append(b, "\",\n  \"heartbeat\": "...)
 	b = strconv.AppendInt(b, int64(t.Heartbeat), 10)
@@ -119,12 +119,11 @@ func (e *encoder) encode(t diskTail) []byte {
 	b = append(b, ",\n  \"checksum\": \""+checksumZero...)
 	digits := len(b) - 8
 	b = append(b, "\"\n}"...)
-	for len(b) < cap(b)-1 {
+	for len(b) < len(e.buf)-1 {
 		b = append(b, ' ')
 	}
 	b = append(b, '\n')
 	putChecksum(b[digits:digits+8], b)
-	e.buf = b
 	return b
 }
 

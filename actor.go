@@ -13,7 +13,7 @@ import (
 // waits for nothing but its mailbox: a disk that hangs cannot delay the deadline.
 type actor struct {
 	store  Store
-	claim  Record
+	ttl    time.Duration
 	parent context.Context // Join's
 
 	// mailbox has no buffer: a message meets the actor or, if that has ended,
@@ -32,10 +32,12 @@ type actor struct {
 
 	// Owned by the turn's holder.
 	core    core
+	claim   *Record // what to acquire with; nil once it has served
 	lease   Lease
 	holder  *Record
 	gone    chan struct{} // closed when the present loop ends: it takes no more messages
 	fencing *time.Timer   // the deadline, once no loop is left to watch it
+	relErr  error         // of the release
 
 	// For readers.
 	snap    atomic.Pointer[snapshot]
@@ -44,8 +46,6 @@ type actor struct {
 	elected chan struct{}
 	lost    chan struct{}
 	done    chan struct{}
-	settled chan struct{} // closed when a release is over
-	relErr  error         // of the release; read after settled
 
 	notices *notices // nil: nobody listens
 }
@@ -59,20 +59,19 @@ type snapshot struct {
 	lost   *LostError    // in StateLost
 }
 
-func newActor(parent context.Context, store Store, claim Record, t timing, n *notices) *actor {
+func newActor(parent context.Context, store Store, claim *Record, t timing, n *notices) *actor {
 	a := &actor{
 		store:   store,
-		claim:   claim,
+		ttl:     t.ttl,
 		parent:  parent,
 		mailbox: make(chan input),
 		turn:    make(chan struct{}, 1),
 		busy:    make(chan struct{}, 1),
 		core:    core{timing: t, state: StateFollower},
+		claim:   claim,
 		holder:  new(Record),
-		elected: make(chan struct{}),
 		lost:    make(chan struct{}),
 		done:    make(chan struct{}),
-		settled: make(chan struct{}),
 		notices: n,
 	}
 	a.ctx, a.cancel = context.WithCancelCause(parent)
@@ -86,10 +85,11 @@ func (a *actor) acquire() error {
 	a.turn <- struct{}{}
 	a.loop(func() bool { return a.core.state != StateAcquiring }, inputJoin)
 	if a.core.owns() {
-		close(a.elected)
+		a.claim, a.elected = nil, atOnce
 		go a.live()
 		return nil
 	}
+	a.elected = make(chan struct{})
 	a.cancel(ErrNotOwner)
 	err := a.core.err
 	if a.core.ended {
@@ -98,6 +98,13 @@ func (a *actor) acquire() error {
 	a.end()
 	return err
 }
+
+// atOnce is closed: thousands of owners share it.
+var atOnce = func() chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}()
 
 // live renews until the ownership or Join's context ends.
 func (a *actor) live() {
@@ -125,25 +132,21 @@ func (a *actor) fenceFell() {
 	}
 }
 
-// release gives the lease up and returns when that is settled. Where the actor
-// has ended with its context, the caller's goroutine takes its place.
+// release gives the lease up, and returns when that is settled: then the loop
+// that has taken the request up ends. Where the actor has ended with its context,
+// the caller's goroutine takes its place.
 func (a *actor) release() error {
 	select {
 	case a.mailbox <- input{kind: inputRelease}:
-		select {
-		case <-a.settled:
-			return a.relErr
-		case <-a.lost: // it came first
-			return nil
-		}
+		a.turn <- struct{}{}
 	case a.turn <- struct{}{}:
-		defer func() { <-a.turn }()
 		if a.fencing != nil {
 			a.fencing.Stop()
 		}
 		a.loop(a.resting, inputRelease)
-		return a.relErr
 	}
+	defer func() { <-a.turn }()
+	return a.relErr
 }
 
 // resting reports whether nothing is left for the actor to wait for.
@@ -202,8 +205,8 @@ func (a *actor) handle(in input) {
 	if d.start.kind != opNone {
 		go a.work(d.start, a.gone)
 	}
-	if releasing && a.core.pending.kind == opNone {
-		a.settle()
+	if releasing && a.core.pending.kind == opNone && a.core.err != nil {
+		a.relErr = fmt.Errorf("owner: release: %w: a successor may have to wait until the lease has run out", a.core.err)
 	}
 }
 
@@ -267,14 +270,6 @@ func (a *actor) letRunOut(now time.Duration) {
 	})
 }
 
-// settle ends a release: whoever waits for it goes on.
-func (a *actor) settle() {
-	if a.core.err != nil {
-		a.relErr = fmt.Errorf("owner: release: %w (the lease was still held for the others until it was freed or had run out)", a.core.err)
-	}
-	close(a.settled)
-}
-
 // work calls the store for the actor, in a goroutine of its own.
 func (a *actor) work(o op, gone <-chan struct{}) {
 	a.busy <- struct{}{}
@@ -299,7 +294,7 @@ func (a *actor) deliver(res result, gone <-chan struct{}) {
 func (a *actor) perform(o op) (*Acquisition, error) {
 	switch o.kind {
 	case opAcquire:
-		acq, err := a.store.Acquire(a.ctx, a.claim)
+		acq, err := a.store.Acquire(a.ctx, *a.claim)
 		if err != nil {
 			return nil, err
 		}
@@ -313,7 +308,7 @@ func (a *actor) perform(o op) (*Acquisition, error) {
 // giveUp releases a lease. The context that it was joined with may have ended,
 // and must not keep the lease from being handed over.
 func (a *actor) giveUp(l Lease) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(a.parent), a.claim.TTL)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(a.parent), a.ttl)
 	defer cancel()
 	return l.Release(ctx)
 }

@@ -255,11 +255,11 @@ func leadsTo(l *flock.Flock) (bool, error) {
 	if !locked.Mode().IsRegular() {
 		return false, &disk.NotRegularError{Path: l.Path(), Mode: locked.Mode()}
 	}
-	there, err := os.Lstat(l.Path())
+	same, err := disk.LeadsTo(l.Path(), disk.Identify(locked))
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
-	return err == nil && os.SameFile(locked, there), err
+	return same, err
 }
 
 // excludes tries out that a second handle is kept out: there are file systems

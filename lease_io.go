@@ -214,13 +214,15 @@ func (s *fileStore) publish(claim Record) (_ *fileLease, from time.Duration, err
 			_ = os.Remove(temp)
 		}
 	}()
-	if l.file, l.info, err = disk.Open(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600); err != nil {
+	file, info, err := disk.Open(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
 		return nil, 0, err
 	}
+	l.file, l.id = file, disk.Identify(info)
 	l.enc, err = newEncoder(diskHead{
 		InstanceID: claim.InstanceID, PID: claim.PID, Host: claim.Host, Epoch: claim.Epoch,
 		AcquiredAt: claim.AcquiredAt.UTC(), TTL: claim.TTL.String(), Meta: claim.Meta,
-		Clock: clock.Domain(), File: disk.Number(l.file, l.info),
+		Clock: clock.Domain(), File: disk.Number(file, info),
 	})
 	if err != nil {
 		return nil, 0, err
@@ -235,8 +237,8 @@ func (s *fileStore) publish(claim Record) (_ *fileLease, from time.Duration, err
 // fileLease is one ownership of a lease file.
 type fileLease struct {
 	path  string
-	file  *os.File    // the record that this ownership made, still linked or not
-	info  fs.FileInfo // its identity
+	file  *os.File // the record that this ownership made, still linked or not
+	id    disk.ID  // of that file
 	enc   *encoder
 	alive *flock.Flock
 }
@@ -250,15 +252,14 @@ func (l *fileLease) Renew(_ context.Context, at time.Duration) error {
 	if err := l.write(diskTail{RenewedAt: time.Now(), Heartbeat: at}); err != nil {
 		return err
 	}
-	switch info, err := os.Lstat(l.path); {
+	ours, err := disk.LeadsTo(l.path, l.id)
+	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("%w: the record was removed: %w", ErrRevoked, err)
-	case err != nil:
-		return err
-	case !os.SameFile(info, l.info):
+	case err == nil && !ours:
 		return l.replaced()
 	}
-	return nil
+	return err
 }
 
 // replaced says who has put another file in the record's place.

@@ -246,16 +246,16 @@ func (cfg *Config) resolveMeta() error {
 }
 
 // claim is the record that this instance would own the lease with.
-func (cfg *Config) claim() (Record, error) {
+func (cfg *Config) claim() (*Record, error) {
 	id, err := uuid.NewRandom()
 	if err != nil {
-		return Record{}, err
+		return nil, err
 	}
 	host, err := os.Hostname()
 	if err != nil {
 		host = "unknown" // for people only: no reason to refuse
 	}
-	return Record{InstanceID: id.String(), PID: os.Getpid(), Host: host, TTL: cfg.TTL, Meta: cfg.Meta}, nil
+	return &Record{InstanceID: id.String(), PID: os.Getpid(), Host: host, TTL: cfg.TTL, Meta: cfg.Meta}, nil
 }
 
 // Role returns RoleOwner while IsOwner is true, otherwise RoleFollower.

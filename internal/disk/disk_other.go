@@ -18,5 +18,18 @@ func open(path string, flag int, perm fs.FileMode) (*os.File, error) {
 // Replace renames a file over another.
 func Replace(from, to string) error { return os.Rename(from, to) }
 
+// ID tells the files of this machine apart.
+type ID struct{ info fs.FileInfo }
+
+// Identify returns the ID of an open file.
+func Identify(info fs.FileInfo) ID { return ID{info} }
+
+// LeadsTo reports whether the path leads to the file, not following a link in
+// its place.
+func LeadsTo(path string, id ID) (bool, error) {
+	info, err := os.Lstat(path)
+	return err == nil && os.SameFile(info, id.info), err
+}
+
 // Number cannot tell files apart here.
 func Number(*os.File, fs.FileInfo) uint64 { return 0 }

@@ -19,10 +19,32 @@ func open(path string, flag int, perm fs.FileMode) (*os.File, error) {
 // Replace renames a file over another, which others may hold open.
 func Replace(from, to string) error { return os.Rename(from, to) }
 
-// Number tells the files of a file system apart. A copy of a file has another.
-func Number(_ *os.File, info fs.FileInfo) uint64 {
+// ID tells the files of this machine apart.
+type ID struct{ dev, ino uint64 }
+
+// Identify returns the ID of an open file.
+func Identify(info fs.FileInfo) ID {
 	if st, ok := info.Sys().(*syscall.Stat_t); ok {
-		return uint64(st.Ino)
+		return ID{uint64(st.Dev), uint64(st.Ino)}
 	}
-	return 0
+	return ID{}
 }
+
+// LeadsTo reports whether the path leads to the file, not following a link in
+// its place. It allocates nothing: every renewal asks.
+func LeadsTo(path string, id ID) (bool, error) {
+	var st syscall.Stat_t
+	for {
+		switch err := syscall.Lstat(path, &st); err {
+		case nil:
+			return ID{uint64(st.Dev), uint64(st.Ino)} == id, nil
+		case syscall.EINTR:
+		default:
+			return false, &fs.PathError{Op: "lstat", Path: path, Err: err}
+		}
+	}
+}
+
+// Number tells the files of a file system apart, for a record to carry. A copy
+// of a file has another.
+func Number(_ *os.File, info fs.FileInfo) uint64 { return Identify(info).ino }

@@ -38,6 +38,19 @@ func Replace(from, to string) error {
 	return root.Rename(filepath.Base(from), filepath.Base(to))
 }
 
+// ID tells the files of this machine apart.
+type ID struct{ info fs.FileInfo }
+
+// Identify returns the ID of an open file.
+func Identify(info fs.FileInfo) ID { return ID{info} }
+
+// LeadsTo reports whether the path leads to the file, not following a link in
+// its place.
+func LeadsTo(path string, id ID) (bool, error) {
+	info, err := os.Lstat(path)
+	return err == nil && os.SameFile(info, id.info), err
+}
+
 // Number tells the files of a file system apart. A copy of a file has another.
 func Number(f *os.File, _ fs.FileInfo) uint64 {
 	var info windows.ByHandleFileInformation

@@ -1,4 +1,4 @@
-//go:build unix
+//go:build linux || darwin
 
 package owner
 
@@ -139,7 +139,7 @@ func BenchmarkRenew(b *testing.B) {
 		files, err := newFileStore(p)
 		must(b, err)
 		s := &countingStore{Store: files, until: int64(b.N), reached: make(chan struct{})}
-		a := newActor(context.Background(), s, Record{InstanceID: uuid.NewString(), TTL: time.Hour},
+		a := newActor(context.Background(), s, &Record{InstanceID: uuid.NewString(), TTL: time.Hour},
 			timing{ttl: time.Hour, margin: time.Minute, interval: 0, pause: time.Second}, nil)
 		b.ReportAllocs()
 		b.ResetTimer()
@@ -275,15 +275,22 @@ func BenchmarkOwners(b *testing.B) {
 			const renew = 10 * time.Second
 			b.Run("owner", func(b *testing.B) {
 				dir := b.TempDir()
+				owners := make([]*Owner, n)
 				for b.Loop() { // once: it takes longer than a benchmark is to take
 					before, goroutines := heap(), runtime.NumGoroutine()
 					for i := range n {
-						joinFile(b, filepath.Join(folder(b, dir, i), fmt.Sprint(i)), func(c *Config) { c.TTL, c.RenewInterval = 3*renew, renew })
+						cfg := Config{LeasePath: filepath.Join(folder(b, dir, i), fmt.Sprint(i)), TTL: 3 * renew, RenewInterval: renew, Endpoint: "unix:/tmp/x"}
+						var err error
+						owners[i], err = Join(context.Background(), cfg)
+						must(b, err)
 					}
 					b.ReportMetric(cpuPer(n, func() { time.Sleep(renew) }), "cpu-ns/renewal")
 					b.ReportMetric(float64(n), "owners")
 					b.ReportMetric(float64(heap()-before)/float64(n), "bytes/owner")
 					b.ReportMetric(float64(runtime.NumGoroutine()-goroutines)/float64(n), "goroutines/owner")
+					for _, o := range owners {
+						must(b, o.Release())
+					}
 				}
 			})
 			b.Run("floor", func(b *testing.B) { // as many files, and a renewal's system calls

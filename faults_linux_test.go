@@ -130,3 +130,20 @@ func TestDiskReadOnly(t *testing.T) {
 		t.Errorf("joining on a read-only file system: %v", err)
 	}
 }
+
+// In a folder like /tmp, Linux refuses O_CREAT for a file of another user, even
+// to root, though the file is there and could be opened.
+func TestOtherUsersGuardInStickyFolder(t *testing.T) {
+	if protected, err := os.ReadFile("/proc/sys/fs/protected_regular"); err != nil || strings.TrimSpace(string(protected)) == "0" {
+		t.Skip("needs fs.protected_regular: sysctl fs.protected_regular=1")
+	}
+	if os.Geteuid() != 0 {
+		t.Skip("gives a file to another user: run it as root, with go test -exec sudo -run TestOtherUsers .")
+	}
+	p := leasePath(t)
+	must(t, joinFile(t, p).Release())
+	must(t, os.Chmod(filepath.Dir(p), 0o1777), os.Chown(filepath.Dir(p), 65533, -1), os.Chown(guardPath(p), 65534, -1))
+	if !joinFile(t, p).IsOwner() {
+		t.Error("not the owner")
+	}
+}

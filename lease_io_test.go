@@ -215,22 +215,29 @@ func TestJoinFindsTheLease(t *testing.T) {
 // Where clocks cannot be compared, a full TTL of watching decides, also over many
 // calls of Join.
 func TestWatchedHolderExpires(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		p := leasePath(t)
-		h := plant(t, p, func(h *diskHead, tail *diskTail) { h.Clock = "another"; tail.Heartbeat -= time.Hour })
-		live(t, p, h.InstanceID)
-		start := time.Now()
-		for time.Since(start) < time.Minute {
-			if joinFile(t, p).IsOwner() {
-				t.Fatalf("took over after %v", time.Since(start))
-			}
-			time.Sleep(time.Second - 1)
-		}
-		time.Sleep(time.Second)
-		if !joinFile(t, p).IsOwner() {
-			t.Error("did not take over after a full TTL")
-		}
-	})
+	for name, change := range map[string]func(*diskHead, *diskTail){
+		"of another clock":           func(h *diskHead, tail *diskTail) { h.Clock = "another"; tail.Heartbeat -= time.Hour },
+		"of no clock":                func(h *diskHead, tail *diskTail) { h.Clock = ""; tail.Heartbeat -= time.Hour },
+		"with a heartbeat in future": func(_ *diskHead, tail *diskTail) { tail.Heartbeat += time.Hour },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := leasePath(t)
+				live(t, p, plant(t, p, change).InstanceID)
+				start := time.Now()
+				for time.Since(start) < time.Minute {
+					if joinFile(t, p).IsOwner() {
+						t.Fatalf("took over after %v", time.Since(start))
+					}
+					time.Sleep(time.Second - 1)
+				}
+				time.Sleep(time.Second)
+				if !joinFile(t, p).IsOwner() {
+					t.Error("did not take over after a full TTL")
+				}
+			})
+		})
+	}
 }
 
 func TestWatchedHolderThatRenews(t *testing.T) {
@@ -311,6 +318,21 @@ func TestEpochOnlyGrows(t *testing.T) {
 	must(t, os.Remove(p), os.Remove(guardPath(p)))
 	if now := uint64(time.Now().UnixMilli()); joinFile(t, p).Epoch() < now {
 		t.Error("without any memory the epoch is below the wall clock")
+	}
+}
+
+// Two who look at a dead owner at the same time must not take each other for it.
+func TestLookingDisturbsNobody(t *testing.T) {
+	p := leasePath(t)
+	id := plant(t, p, nil).InstanceID
+	die(t, p, id)
+	other := flock.New(alivePath(p, id))
+	if ok, err := other.TryRLock(); !ok || err != nil {
+		t.Fatal(ok, err)
+	}
+	defer other.Unlock()
+	if !joinFile(t, p).IsOwner() {
+		t.Error("somebody who looks was taken for the owner")
 	}
 }
 
@@ -433,7 +455,7 @@ func TestRemovedRecordIsLost(t *testing.T) {
 		if f := joinFile(t, p); f.IsOwner() || f.InstanceID() != o.InstanceID() {
 			t.Errorf("somebody else owns beside a live owner: %+v", f.Holder())
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		<-o.Lost()
 		if !errors.Is(o.LostErr(), ErrRevoked) {
 			t.Errorf("LostErr: %v", o.LostErr())
@@ -443,7 +465,7 @@ func TestRemovedRecordIsLost(t *testing.T) {
 		if joinFile(t, p).IsOwner() {
 			t.Error("somebody else owns before the lost lease has run out")
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		synctest.Wait()
 		if !joinFile(t, p).IsOwner() {
 			t.Error("nobody can own after the lost lease has run out")

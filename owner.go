@@ -215,7 +215,7 @@ func (cfg *Config) resolveTimes() error {
 // and puts the endpoint into it.
 func (cfg *Config) resolveMeta() error {
 	if in, ok := cfg.Meta[EndpointMetaKey]; ok && cfg.Endpoint != "" && in != cfg.Endpoint {
-		return fmt.Errorf("Endpoint is %q and Meta[%q] is %q", cfg.Endpoint, EndpointMetaKey, in)
+		return fmt.Errorf("the Endpoint is %q and Meta[%q] is %q", cfg.Endpoint, EndpointMetaKey, in)
 	}
 	for k, v := range cfg.Meta {
 		if !utf8.ValidString(k) || !utf8.ValidString(v) {
@@ -223,7 +223,7 @@ func (cfg *Config) resolveMeta() error {
 		}
 	}
 	if !utf8.ValidString(cfg.Endpoint) {
-		return errors.New("Endpoint is not valid UTF-8")
+		return errors.New("the Endpoint is not valid UTF-8")
 	}
 	cfg.Meta = maps.Clone(cfg.Meta)
 	if cfg.Endpoint != "" {

@@ -193,9 +193,12 @@ func (a *actor) loop(rest func() bool, first ...inputKind) {
 // lease is given up, and true only once it is won.
 func (a *actor) handle(in input) {
 	in.at = a.store.Now()
-	before, releasing := a.core.state, a.core.pending.kind == opRelease
+	before, late, releasing := a.core.state, a.core.late, a.core.pending.kind == opRelease
 	d := decide(&a.core, &in)
 	a.core = d.core
+	if d.late > late {
+		a.notices.late(d.late)
+	}
 	if acq := in.res.acq; acq != nil {
 		a.holder, a.lease = &acq.Holder, acq.Lease
 	}

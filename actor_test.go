@@ -297,8 +297,12 @@ func TestReleaseDuringRenewal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, m := newFakeStore(), &moves{}
 		s.onRenew = func(context.Context) error { time.Sleep(time.Second); return nil }
+		var log strings.Builder
 		start := time.Now()
-		o := join(t, t.Context(), s, func(c *Config) { c.OnTransition = m.add })
+		o := join(t, t.Context(), s, func(c *Config) {
+			c.OnTransition = m.add
+			c.Logger = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+		})
 		at(start, interval+time.Second/2, func() {
 			if o.State() != StateRenewing {
 				t.Fatalf("state %s", o.State())
@@ -315,6 +319,9 @@ func TestReleaseDuringRenewal(t *testing.T) {
 		})
 		<-o.Done()
 		m.check(t)
+		if !strings.Contains(log.String(), `msg="late answer ignored" count=1`) {
+			t.Errorf("the renewal's answer is not accounted for:\n%s", log.String())
+		}
 	})
 }
 

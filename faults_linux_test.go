@@ -142,7 +142,7 @@ func TestOtherUsersGuardInStickyFolder(t *testing.T) {
 	}
 	p := leasePath(t)
 	must(t, joinFile(t, p).Release())
-	must(t, os.Chmod(filepath.Dir(p), 0o1777), os.Chown(filepath.Dir(p), 65533, -1), os.Chown(guardPath(p), 65534, -1))
+	must(t, os.Chmod(filepath.Dir(p), os.ModeSticky|0o777), os.Chown(filepath.Dir(p), 65533, -1), os.Chown(guardPath(p), 65534, -1))
 	if !joinFile(t, p).IsOwner() {
 		t.Error("not the owner")
 	}

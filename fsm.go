@@ -120,7 +120,6 @@ type decision struct {
 	event event  // what moves the state; "" if nothing does
 	why   string // of a move or of an ignored input
 	start op     // the operation to start; opNone if none
-	bug   error  // the machine refused: this instance must stop
 }
 
 // decide is the whole behaviour of an Owner as a pure function: from where it
@@ -282,9 +281,9 @@ func (d *decision) ignore(in *input) {
 // failClosed ends in Lost, wherever the machine was: an input that nobody has
 // thought of must not leave an owner behind.
 func (d *decision) failClosed(in *input, err error) {
-	d.bug = fmt.Errorf("bug in the state machine, please report it: %v (%q) in state %s: %w", in.kind, d.event, d.state, err)
-	d.state, d.event, d.why = StateLost, evExpire, d.bug.Error()
-	d.pending, d.err = op{}, d.bug
+	d.err = fmt.Errorf("%w: %v (%q) in state %s: %w", errBug, in.kind, d.event, d.state, err)
+	d.state, d.event, d.why = StateLost, evExpire, d.err.Error()
+	d.pending = op{}
 }
 
 // What is told of operations whose answer does not come in time, and of bugs.
@@ -292,6 +291,7 @@ var (
 	errNoAnswer     = errors.New("no answer within the life of a lease: the disk hangs, or a process that is acquiring this lease is stopped")
 	errTooLate      = errors.New("the lease was won, but too late to be of use: the disk or the machine is slower than the TTL allows")
 	errReleaseHangs = errors.New("no answer before the lease ran out")
+	errBug          = errors.New("a bug in the state machine, please report it")
 	errUnexpected   = errors.New("no such input is expected here")
 )
 

@@ -145,13 +145,13 @@ func TestEveryInputInEveryState(t *testing.T) {
 				for _, in.at = range []time.Duration{c.issued, c.renewAt(), c.fence() - 1, c.fence(), c.expiry(), c.expiry() + time.Hour} {
 					d := decide(&c, &in)
 					if impossible(s, k) {
-						if d.bug == nil || d.state != StateLost {
+						if !errors.Is(d.err, errBug) || d.state != StateLost || d.event == "" {
 							t.Errorf("%v in %s: want a bug that fails closed, got %s", k, s, d.state)
 						}
 						continue
 					}
-					if d.bug != nil {
-						t.Errorf("%v in %s at %v: %v", k, s, in.at, d.bug)
+					if errors.Is(d.err, errBug) {
+						t.Errorf("%v in %s at %v: %v", k, s, in.at, d.err)
 					}
 					if d.why == "" {
 						t.Errorf("%v in %s at %v: no reason", k, s, in.at)
@@ -266,8 +266,8 @@ func randomLife(t *testing.T, rng *rand.Rand) State {
 		}
 		final := before.state == StateLost || before.state == StateReleased
 		switch {
-		case d.bug != nil:
-			t.Errorf("bug: %v\n%s", d.bug, &story)
+		case errors.Is(d.err, errBug):
+			t.Errorf("%v\n%s", d.err, &story)
 		case final && c.state != before.state:
 			t.Errorf("left the final state %s\n%s", before.state, &story)
 		case c.owns() && c.fence() > proof:

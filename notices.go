@@ -66,6 +66,17 @@ func (n *notices) moved(t Transition, why, holder string, sinceRenewal time.Dura
 	})
 }
 
+// late tells of an answer that came after its operation was abandoned, the count
+// so far with it: a sign of a slow disk.
+func (n *notices) late(count uint64) {
+	if n == nil || n.logger == nil {
+		return
+	}
+	n.then(func() {
+		n.logger.LogAttrs(context.Background(), slog.LevelDebug, "late answer ignored", slog.Uint64("count", count))
+	})
+}
+
 // then runs f after everything that has been told before it: at once if nobody
 // is listening any more.
 func (n *notices) then(f func()) {

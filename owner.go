@@ -219,7 +219,7 @@ func (cfg *Config) resolveMeta() error {
 	}
 	for k, v := range cfg.Meta {
 		if !utf8.ValidString(k) || !utf8.ValidString(v) {
-			return fmt.Errorf("Meta[%q] is not valid UTF-8", k)
+			return fmt.Errorf("metadata %q is not valid UTF-8", k)
 		}
 	}
 	if !utf8.ValidString(cfg.Endpoint) {

@@ -175,7 +175,12 @@ func (a *actor) loop(rest func() bool, first ...inputKind) {
 		ended = nil
 	}
 	for !rest() {
-		timer.Reset(a.core.wake() - a.store.Now())
+		wait := a.core.wake() - a.store.Now()
+		if wait <= 0 { // due already: handling it moves the next wake-up on
+			a.handle(input{kind: inputTick})
+			continue
+		}
+		timer.Reset(wait)
 		select {
 		case <-timer.C:
 			a.handle(input{kind: inputTick})
@@ -235,7 +240,7 @@ func (a *actor) moved(before State, d *decision, now time.Duration) {
 	if lost != nil {
 		t.Err = lost
 	}
-	a.notices.moved(t, d.why, a.holder.InstanceID, now-a.core.from)
+	a.notices.moved(t, a.holder.InstanceID, now-a.core.from)
 }
 
 func (a *actor) publish(lost *LostError) {

@@ -131,8 +131,8 @@ func BenchmarkJoinFollower(b *testing.B) {
 	})
 }
 
-// A renewal from end to end: timer, decision, worker, file, decision. The owner
-// renews again at once.
+// A renewal from end to end: decision, worker, file, decision. The owner renews
+// again at once, without waiting for its timer.
 func BenchmarkRenew(b *testing.B) {
 	b.Run("owner", func(b *testing.B) {
 		p := leasePath(b)

@@ -117,9 +117,8 @@ func (c *core) wake() time.Duration {
 // A decision is what follows from an input.
 type decision struct {
 	core
-	event event  // what moves the state; "" if nothing does
-	why   string // of a move or of an ignored input
-	start op     // the operation to start; opNone if none
+	event event // what moves the state; "" if nothing does
+	start op    // the operation to start; opNone if none
 }
 
 // decide is the whole behaviour of an Owner as a pure function: from where it
@@ -138,7 +137,6 @@ func decide(c *core, in *input) (d decision) {
 		d.failClosed(in, err)
 		return d
 	}
-	d.why = reason(c.state, d.event)
 	d.state = to
 	d.apply(in)
 	return d
@@ -257,14 +255,12 @@ func (d *decision) issue(kind opKind, at time.Duration) {
 
 // ignore takes up an input that moves nothing.
 func (d *decision) ignore(in *input) {
-	i := slices.IndexFunc(ignored, func(row ignoredInput) bool {
+	if !slices.ContainsFunc(ignored, func(row ignoredInput) bool {
 		return row.input == in.kind && slices.Contains(row.states, d.state)
-	})
-	if i < 0 {
+	}) {
 		d.failClosed(in, errUnexpected)
 		return
 	}
-	d.why = ignored[i].why
 	releasing := d.pending.kind == opRelease
 	switch {
 	case in.kind == inputEnd:
@@ -282,8 +278,7 @@ func (d *decision) ignore(in *input) {
 // thought of must not leave an owner behind.
 func (d *decision) failClosed(in *input, err error) {
 	d.err = fmt.Errorf("%w: %v (%q) in state %s: %w", errBug, in.kind, d.event, d.state, err)
-	d.state, d.event, d.why = StateLost, evExpire, d.err.Error()
-	d.pending = op{}
+	d.state, d.event, d.pending = StateLost, evExpire, op{}
 }
 
 // What is told of operations whose answer does not come in time, and of bugs.
@@ -325,7 +320,7 @@ func move(from State, ev event) (State, error) {
 	return State(m.Current()), nil
 }
 
-// reason returns the table's reason for a move.
+// reason returns the table's reason for a move, "" for one that is not in it.
 func reason(from State, ev event) string {
 	for _, t := range transitions {
 		if t.from == from && t.event == ev {

@@ -46,7 +46,7 @@ func TestTableIsSound(t *testing.T) {
 		if row.from == StateLost || row.from == StateReleased {
 			t.Errorf("%s leads out of a final state", key)
 		}
-		if row.why == "" {
+		if row.why == "" || reason(row.from, row.event) != row.why {
 			t.Errorf("%s has no reason", key)
 		}
 		reached[row.to] = true
@@ -153,8 +153,8 @@ func TestEveryInputInEveryState(t *testing.T) {
 					if errors.Is(d.err, errBug) {
 						t.Errorf("%v in %s at %v: %v", k, s, in.at, d.err)
 					}
-					if d.why == "" {
-						t.Errorf("%v in %s at %v: no reason", k, s, in.at)
+					if d.event != "" && reason(s, d.event) == "" {
+						t.Errorf("%v in %s at %v: %s has no reason", k, s, in.at, d.event)
 					}
 					if d.event == "" && d.state != s {
 						t.Errorf("%v in %s at %v: ignored, but moved to %s", k, s, in.at, d.state)

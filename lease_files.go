@@ -29,6 +29,10 @@ const aliveSuffix = ".alive"
 // A sighting is what one reading of the record has shown: a record, or none
 // (rec is nil), or a damaged one of ours.
 type sighting struct {
+	// now is the clock's reading from before the record was read. A renewal that
+	// counts was finished before its old deadline; if that has passed at now, then
+	// the renewal was finished before now, and the reading has seen it.
+	now    time.Duration
 	rec    *diskRecord
 	damage error
 }
@@ -40,12 +44,15 @@ func (s *fileStore) read() (sighting, error) {
 	// A reading can meet a renewal half way. The next one then sees it whole.
 	for try := range 4 {
 		time.Sleep(time.Duration(try*try) * 50 * time.Microsecond)
+		now := s.Now()
 		rec, err := readFile(s.path)
 		switch {
+		case err == nil:
+			return sighting{now: now, rec: rec}, nil
 		case errors.Is(err, fs.ErrNotExist):
-			return sighting{}, nil
+			return sighting{now: now}, nil
 		case !errors.As(err, &corrupt):
-			return sighting{rec: rec}, err
+			return sighting{}, err
 		case !corrupt.ours:
 			return sighting{}, s.corrupt(corrupt)
 		}
@@ -83,9 +90,9 @@ func readFile(path string) (*diskRecord, error) {
 	return rec, nil
 }
 
-// remaining returns how long the record's lease still lasts, by a clock reading
-// from before the record was read.
-func (s *fileStore) remaining(now time.Duration, rec *diskRecord) time.Duration {
+// remaining returns how long the lease of a record still lasts.
+func (s *fileStore) remaining(seen sighting) time.Duration {
+	rec, now := seen.rec, seen.now
 	ttl := rec.public().TTL
 	if rec.Clock != "" && rec.Clock == clock.Domain() && rec.Heartbeat <= now {
 		return rec.Heartbeat + ttl - now

@@ -66,9 +66,8 @@ func (s *fileStore) Acquire(ctx context.Context, claim Record) (Acquisition, err
 // glance reports a healthy record of a live holder. Whatever else it sees wants
 // the guard for a second look.
 func (s *fileStore) glance() (holder Record, held bool) {
-	now := s.Now() // before the record is read: see judge
 	seen, err := s.read()
-	if err != nil || seen.damage != nil || s.free(now, seen) != "" {
+	if err != nil || seen.damage != nil || s.free(seen) {
 		return Record{}, false
 	}
 	return seen.rec.public(), true
@@ -135,10 +134,6 @@ type leftovers struct {
 // judge decides under the guard whether the lease is free. If not, it returns
 // the holder, or an error where it cannot be named.
 func (s *fileStore) judge(last memory) (*Record, leftovers, error) {
-	// The clock is read before the record. A renewal that counts was finished
-	// before its old deadline; if that has passed at now, then the renewal was
-	// finished before now, and the reading that follows sees it.
-	now := s.Now()
 	seen, err := s.read()
 	if err != nil {
 		return nil, leftovers{}, err
@@ -156,7 +151,7 @@ func (s *fileStore) judge(last memory) (*Record, leftovers, error) {
 		}
 		left.crashed = []string{last.InstanceID}
 	}
-	if s.free(now, seen) == "" {
+	if !s.free(seen) {
 		holder := rec.public()
 		return &holder, left, nil
 	}
@@ -182,20 +177,13 @@ func (s *fileStore) judgeWithout(damage error) (*Record, leftovers, error) {
 	return nil, leftovers{crashed: ids}, nil
 }
 
-// free says why the lease of this record is free, "" if it is not. now must have
-// been read before the record.
-func (s *fileStore) free(now time.Duration, seen sighting) string {
-	switch {
-	case seen.rec == nil:
-		return "there is no record"
-	case seen.rec.Released:
-		return "it was released"
-	case s.alive(seen.rec.InstanceID) == dead:
-		return "its owner is dead"
-	case s.remaining(now, seen.rec) <= 0:
-		return "it has expired"
-	}
-	return ""
+// free reports whether the lease of a record that is not damaged, or of none, is
+// free.
+func (s *fileStore) free(seen sighting) bool {
+	return seen.rec == nil ||
+		seen.rec.Released ||
+		s.alive(seen.rec.InstanceID) == dead ||
+		s.remaining(seen) <= 0
 }
 
 // publish makes the record of a new ownership: in a file of its own, which

@@ -455,6 +455,9 @@ func TestRemovedRecordIsLost(t *testing.T) {
 		if f := joinFile(t, p); f.IsOwner() || f.InstanceID() != o.InstanceID() {
 			t.Errorf("somebody else owns beside a live owner: %+v", f.Holder())
 		}
+		if st, err := Probe(p); err != nil || !st.Owned() || st.Record.InstanceID != o.InstanceID() {
+			t.Errorf("a live owner without a record looks like %+v, %v", st, err)
+		}
 		time.Sleep(time.Nanosecond)
 		<-o.Lost()
 		if !errors.Is(o.LostErr(), ErrRevoked) {
@@ -621,6 +624,9 @@ func TestReadersSeeWholeRecords(t *testing.T) {
 func TestInspectAndProbe(t *testing.T) {
 	p := leasePath(t)
 	if _, err := Inspect(p); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("no record: %v", err)
+	}
+	if _, err := Probe(p); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("no record: %v", err)
 	}
 	o := joinFile(t, p, func(c *Config) { c.Meta = map[string]string{"version": "1.2"} })

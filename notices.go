@@ -47,7 +47,7 @@ func newNotices(cfg *Config) *notices {
 }
 
 // moved tells of a move.
-func (n *notices) moved(t Transition, why, holder string, sinceRenewal time.Duration) {
+func (n *notices) moved(t Transition, holder string, sinceRenewal time.Duration) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if len(n.queue) >= maxNotices {
@@ -58,7 +58,7 @@ func (n *notices) moved(t Transition, why, holder string, sinceRenewal time.Dura
 	n.dropped = 0
 	n.put(func() {
 		if n.logger != nil {
-			n.log(t, why, holder, sinceRenewal, dropped)
+			n.log(t, holder, sinceRenewal, dropped)
 		}
 		if n.onTransition != nil {
 			n.onTransition(t)
@@ -113,10 +113,10 @@ func (n *notices) tell() {
 	}
 }
 
-func (n *notices) log(t Transition, why, holder string, sinceRenewal time.Duration, dropped int) {
+func (n *notices) log(t Transition, holder string, sinceRenewal time.Duration, dropped int) {
 	attrs := []slog.Attr{
 		slog.String("from", string(t.From)), slog.String("to", string(t.To)),
-		slog.String("event", t.Event), slog.String("why", why),
+		slog.String("event", t.Event), slog.String("why", reason(t.From, event(t.Event))),
 		slog.String("holder", holder), slog.Uint64("epoch", t.Epoch),
 	}
 	if t.From == StateOwner || t.From == StateRenewing {

@@ -55,6 +55,7 @@ import (
 	"log/slog"
 	"maps"
 	"os"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -154,12 +155,27 @@ func Join(ctx context.Context, cfg Config) (*Owner, error) {
 	return &Owner{a}, nil
 }
 
+// joinError says what was tried.
 func (cfg *Config) joinError(err error) error {
+	what := cfg.LeasePath
 	if cfg.Store != nil {
-		return fmt.Errorf("owner: join: %w", err)
+		what = "a lease"
 	}
-	return fmt.Errorf("owner: join %s: %w", cfg.LeasePath, err)
+	return &opError{"join " + what, err}
 }
+
+// An opError says what was tried. The package's name stands in front once, also
+// where err is one of the package's own.
+type opError struct {
+	op  string
+	err error
+}
+
+func (e *opError) Error() string {
+	return "owner: " + e.op + ": " + strings.TrimPrefix(e.err.Error(), "owner: ")
+}
+
+func (e *opError) Unwrap() error { return e.err }
 
 const (
 	minTTL      = 10 * time.Millisecond
@@ -358,6 +374,14 @@ func (o *Owner) Release() error { return o.a.release() }
 // where it cannot be read. That there is a record does not mean that its owner
 // still lives: see Probe.
 func Inspect(path string) (Record, error) {
-	st, err := Probe(path)
-	return st.Record, err
+	_, seen, err := look(path)
+	switch {
+	case err != nil:
+		return Record{}, err
+	case seen.damage != nil:
+		return Record{}, seen.damage
+	case seen.rec == nil:
+		return Record{}, noRecord(path)
+	}
+	return seen.rec.public(), nil
 }

@@ -1,6 +1,7 @@
 package owner
 
 import (
+	"errors"
 	"io/fs"
 	"time"
 )
@@ -34,29 +35,44 @@ type Status struct {
 // Owned reports whether the lease is taken.
 func (s Status) Owned() bool { return s.Condition == Live }
 
-// Probe reads the record at path, and looks whether its owner lives. It fails
+// Probe reads the record at path, and looks whether its owner lives. Where there
+// is no record, but an instance of the lease lives, as when somebody has removed
+// a live owner's record, the Record has no more than its InstanceID. Probe fails
 // like Inspect.
 func Probe(path string) (Status, error) {
-	s, err := newFileStore(path)
-	if err != nil {
-		return Status{}, err
-	}
-	now := s.Now()
-	seen, err := s.read()
+	s, seen, err := look(path)
 	switch {
 	case err != nil:
-		return Status{}, explain(err)
+		return Status{}, err
 	case seen.damage != nil:
 		return Status{}, seen.damage
 	case seen.rec == nil:
-		return Status{}, &fs.PathError{Op: "read lease", Path: path, Err: fs.ErrNotExist}
+		holder, _, err := s.judgeWithout(nil)
+		if holder != nil {
+			return Status{Record: *holder, Condition: Live}, nil
+		}
+		return Status{}, errors.Join(err, noRecord(path))
 	}
-	st := Status{Record: seen.rec.public(), Remaining: max(0, s.remaining(now, seen.rec))}
+	st := Status{Record: seen.rec.public(), Remaining: max(0, s.remaining(seen))}
 	st.Condition = s.condition(seen.rec, st.Remaining)
 	if !st.Owned() {
 		st.Remaining = 0
 	}
 	return st, nil
+}
+
+// look reads the record at path.
+func look(path string) (*fileStore, sighting, error) {
+	s, err := newFileStore(path)
+	if err != nil {
+		return nil, sighting{}, err
+	}
+	seen, err := s.read()
+	return s, seen, explain(err)
+}
+
+func noRecord(path string) error {
+	return &fs.PathError{Op: "read lease", Path: path, Err: fs.ErrNotExist}
 }
 
 func (s *fileStore) condition(rec *diskRecord, remaining time.Duration) Condition {

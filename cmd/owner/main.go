@@ -1,0 +1,42 @@
+// Command owner runs commands while it owns a lease, and says who owns one.
+package main
+
+import (
+	"os"
+	"path/filepath"
+
+	"github.com/urfave/cli/v3"
+
+	"github.com/ownerlease/owner"
+	"github.com/ownerlease/owner/internal/cmdline"
+	"github.com/ownerlease/owner/internal/run"
+)
+
+const description = `Of all processes that name the same lease file, one owns it; the others wait, or
+learn who the owner is. There is no daemon. When the owner dies, the lease is free
+at once; when it hangs, after the lease's ttl.
+
+  owner run --lease /run/lock/gpu0 -- python train.py
+  owner status --lease /run/lock/gpu0
+
+` + cmdline.ExitCodes
+
+func main() {
+	run.BeHelper()
+	os.Exit(cmdline.Main(program(), os.Args))
+}
+
+func program() *cli.Command {
+	return &cli.Command{
+		Name:        "owner",
+		Usage:       "one process at a time owns a lease",
+		Description: description,
+		Commands:    []*cli.Command{cmdline.Run(leaseFile), cmdline.Status(owner.Probe), cmdline.Diagram()},
+	}
+}
+
+// leaseFile keeps the lease in a file.
+func leaseFile(path string) (owner.Config, error) {
+	abs, err := filepath.Abs(path)
+	return owner.Config{LeasePath: abs}, err
+}

@@ -1,0 +1,159 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestSignalEndsTheWait(t *testing.T) {
+	t.Parallel()
+	lease := leaseIn(t)
+	holder := hold(t, lease)
+	for _, sig := range []syscall.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM} {
+		looked := watchOpens(t, lease)
+		p := start(t, "run", "--lease", lease, "sh", "-c", "echo ran")
+		looked()
+		p.signal(sig)
+		p.mustExit(128+int(sig), "")
+	}
+	_ = holder.stdin.Close()
+	holder.mustExit(0, "")
+}
+
+// watchOpens returns a function that waits until the file has been opened.
+func watchOpens(t *testing.T, path string) func() {
+	t.Helper()
+	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := unix.InotifyAddWatch(fd, path, unix.IN_OPEN); err != nil {
+		t.Fatal(err)
+	}
+	f := os.NewFile(uintptr(fd), "inotify")
+	return func() {
+		t.Helper()
+		defer f.Close()
+		_ = f.SetReadDeadline(time.Now().Add(limit))
+		if _, err := f.Read(make([]byte, 4096)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A pty is the other end of a terminal.
+type pty struct {
+	*process
+	in *bufio.Reader
+}
+
+// startOnTerminal starts "owner" as the leader of a session with a terminal of
+// its own. more changes how.
+func startOnTerminal(t *testing.T, stdout *os.File, args ...string) *pty {
+	t.Helper()
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Skip(err)
+	}
+	t.Cleanup(func() { _ = master.Close() })
+	n, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0); err != nil {
+		t.Fatal(err)
+	}
+	tty, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Skip(err)
+	}
+	defer tty.Close()
+	cmd := command(args...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = tty, tty, tty
+	if stdout != nil {
+		cmd.Stdout = stdout
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	stuck := time.AfterFunc(limit, func() { _ = cmd.Process.Kill() })
+	t.Cleanup(func() {
+		stuck.Stop()
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	return &pty{process: &process{t: t, cmd: cmd, stdin: master}, in: bufio.NewReader(master)}
+}
+
+// until reads the terminal until something is there.
+func (p *pty) until(want string) string {
+	p.t.Helper()
+	var all strings.Builder
+	for !strings.Contains(all.String(), want) {
+		b, err := p.in.ReadByte()
+		if err != nil {
+			p.t.Fatalf("waiting for %q: %v; got %q", want, err, all.String())
+		}
+		all.WriteByte(b)
+	}
+	return all.String()
+}
+
+func (p *pty) exits(code int) {
+	p.t.Helper()
+	_ = p.cmd.Wait()
+	if got := p.cmd.ProcessState.ExitCode(); got != code {
+		p.t.Errorf("exit %d, want %d", got, code)
+	}
+}
+
+func TestCommandHasTheTerminal(t *testing.T) {
+	t.Parallel()
+	p := startOnTerminal(t, nil, "run", "--lease", leaseIn(t), "sh", "-c",
+		`sleep 0.1; ps -o pgid=,tpgid= -p $$; while read x; do echo "got $x"; done`)
+	var group, foreground int
+	text := strings.TrimSpace(p.until("\n"))
+	if _, err := fmt.Sscan(text, &group, &foreground); err != nil || group != foreground {
+		t.Errorf("its group and the terminal's: %q (%v)", text, err)
+	}
+	p.types("line\n")
+	p.until("got line")
+	// No shell watches over the session's leader: Ctrl-Z must not leave it hanging.
+	p.types("\x1a")
+	p.types("more\n")
+	p.until("got more")
+	p.types("\x03")
+	p.exits(128 + int(syscall.SIGINT))
+}
+
+func TestCommandInAPipelineGetsTheTerminalWhenItReads(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "stdout")
+	stdout, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stdout.Close()
+	p := startOnTerminal(t, stdout, "run", "--lease", leaseIn(t), "sh", "-c",
+		`ps -o pgid=,tpgid= -p $$; echo ready >&2; read x; ps -o pgid=,tpgid= -p $$; exit 4`)
+	p.until("ready")
+	p.types("line\n")
+	p.exits(4)
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var group, before, group2, after int
+	if _, err := fmt.Sscan(string(text), &group, &before, &group2, &after); err != nil || before == group || after != group {
+		t.Errorf("its group and the terminal's, before and after it reads: %q (%v)", text, err)
+	}
+}

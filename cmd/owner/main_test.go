@@ -1,0 +1,442 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ownerlease/owner"
+)
+
+// The tests run this test's binary, as the command and as what it runs.
+func TestMain(m *testing.M) {
+	if os.Getenv("OWNER_TEST") == "" {
+		os.Exit(m.Run())
+	}
+	if len(os.Args) > 1 {
+		switch os.Args[1] {
+		case "test-exit":
+			code, _ := strconv.Atoi(os.Args[2])
+			os.Exit(code)
+		case "test-env":
+			fmt.Println(os.Getenv("OWNER_LEASE"), os.Getenv("OWNER_INSTANCE_ID"), os.Getenv("OWNER_EPOCH"))
+			os.Exit(0)
+		case "test-args":
+			fmt.Printf("%q\n", os.Args[2:])
+			os.Exit(0)
+		case "test-cat":
+			fmt.Println("started")
+			_, _ = io.Copy(os.Stdout, os.Stdin)
+			os.Exit(0)
+		}
+	}
+	main()
+}
+
+// limit is how long anything may take before a test fails. Nothing waits for it.
+const limit = 20 * time.Second
+
+// self is the path of what runs as "owner", and as the test-… commands.
+var self = sync.OnceValue(func() string {
+	path, err := os.Executable()
+	if err != nil {
+		panic(err)
+	}
+	return path
+})
+
+// A process is a started "owner".
+type process struct {
+	t      *testing.T
+	cmd    *exec.Cmd
+	stdin  io.WriteCloser
+	stdout *bufio.Reader
+	stderr bytes.Buffer
+}
+
+func command(args ...string) *exec.Cmd {
+	cmd := exec.Command(self(), args...)
+	// With the race detector, a process sleeps for a second before it exits.
+	cmd.Env = append(os.Environ(), "OWNER_TEST=1", "GORACE=atexit_sleep_ms=0")
+	cmd.WaitDelay = limit
+	isolate(cmd)
+	return cmd
+}
+
+func start(t *testing.T, args ...string) *process {
+	t.Helper()
+	return startCommand(t, command(args...))
+}
+
+func startCommand(t *testing.T, cmd *exec.Cmd) *process {
+	t.Helper()
+	p := &process{t: t, cmd: cmd}
+	p.cmd.Stderr = &p.stderr
+	var err error
+	if p.stdin, err = p.cmd.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+	out, err := p.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.stdout = bufio.NewReader(out)
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	stuck := time.AfterFunc(limit, func() { _ = p.cmd.Process.Kill() })
+	t.Cleanup(func() {
+		stuck.Stop()
+		_ = p.cmd.Process.Kill()
+		_ = p.cmd.Wait()
+	})
+	return p
+}
+
+// line returns the next line of stdout.
+func (p *process) line() string {
+	p.t.Helper()
+	s, err := p.stdout.ReadString('\n')
+	if err != nil {
+		p.t.Fatalf("reading stdout: %v (got %q); stderr: %s", err, s, &p.stderr)
+	}
+	return strings.TrimSuffix(s, "\n")
+}
+
+func (p *process) types(s string) {
+	p.t.Helper()
+	if _, err := io.WriteString(p.stdin, s); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// wait returns the rest of stdout, and the exit code: -1 for a signal.
+func (p *process) wait() (string, int) {
+	p.t.Helper()
+	out, err := io.ReadAll(p.stdout)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	_ = p.cmd.Wait()
+	return string(out), p.cmd.ProcessState.ExitCode()
+}
+
+// ownerCommand runs "owner" to its end.
+func ownerCommand(t *testing.T, args ...string) (stdout, stderr string, code int) {
+	t.Helper()
+	p := start(t, args...)
+	_ = p.stdin.Close()
+	stdout, code = p.wait()
+	return stdout, p.stderr.String(), code
+}
+
+func leaseIn(t *testing.T) string {
+	t.Helper()
+	return filepath.Join(t.TempDir(), "lease")
+}
+
+// hold starts an owner that owns until its stdin is closed.
+func hold(t *testing.T, lease string, args ...string) *process {
+	t.Helper()
+	p := start(t, append(append([]string{"run", "--lease", lease}, args...), self(), "test-cat")...)
+	if got := p.line(); got != "started" {
+		t.Fatalf("got %q", got)
+	}
+	return p
+}
+
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(limit); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("never: %s", what)
+		}
+	}
+}
+
+func TestCommandsExitCodeIsPassedOn(t *testing.T) {
+	t.Parallel()
+	for _, code := range []int{0, 1, 77, 125, 255} {
+		_, stderr, got := ownerCommand(t, "run", "--lease", leaseIn(t), self(), "test-exit", strconv.Itoa(code))
+		if got != code || stderr != "" {
+			t.Errorf("exit %d, want %d, and no message: %q", got, code, stderr)
+		}
+	}
+}
+
+func TestCommandKnowsItsLease(t *testing.T) {
+	t.Parallel()
+	lease := leaseIn(t)
+	out, _, _ := ownerCommand(t, "run", "--lease", lease, self(), "test-env")
+	rec, err := owner.Inspect(lease)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := fmt.Sprintf("%s %s %d\n", lease, rec.InstanceID, rec.Epoch); out != want {
+		t.Errorf("got %q, want %q", out, want)
+	}
+}
+
+func TestRelativeLeaseIsMadeAbsolute(t *testing.T) {
+	t.Parallel()
+	cmd := command("run", "--lease", "lease", self(), "test-env")
+	cmd.Dir = t.TempDir()
+	out, _ := startCommand(t, cmd).wait()
+	if path, _, _ := strings.Cut(out, " "); !filepath.IsAbs(path) || filepath.Base(path) != "lease" {
+		t.Errorf("OWNER_LEASE is %q", path)
+	}
+}
+
+func TestFlagsBehindCommandAreCommands(t *testing.T) {
+	t.Parallel()
+	for _, args := range [][]string{
+		{"-n"}, {"--lease", "x"}, {"--", "-n"}, {"", "-c", ""}, {"--help"}, {"-E", "--"}, {" -- ", "a"},
+	} {
+		for _, dashes := range [][]string{nil, {"--"}} {
+			all := slices.Concat([]string{"run", "-n", "--lease=" + leaseIn(t), "--ttl", "10s"}, dashes, []string{self(), "test-args"}, args)
+			out, stderr, code := ownerCommand(t, all...)
+			if want := fmt.Sprintf("%q\n", args); out != want || code != 0 {
+				t.Errorf("COMMAND got %s, want %s; exit %d: %s", out, want, code, stderr)
+			}
+		}
+	}
+}
+
+func TestConflictAndTimeout(t *testing.T) {
+	t.Parallel()
+	lease := leaseIn(t)
+	holder := hold(t, lease)
+	for _, c := range []struct {
+		args []string
+		code int
+		says string
+	}{
+		{[]string{"-n"}, 123, ""},
+		{[]string{"--nonblock", "-E", "9"}, 9, ""},
+		{[]string{"-w", "100ms"}, 124, "gave up after 100ms: "},
+		{[]string{"--wait", "100ms", "--conflict-exit-code", "1"}, 1, "gave up after 100ms: "},
+	} {
+		_, stderr, code := ownerCommand(t, append(append([]string{"run", "--lease", lease}, c.args...), self(), "test-exit", "0")...)
+		host, _ := os.Hostname()
+		says := fmt.Sprintf("owner: %s%s is owned by pid %d on %s since ", c.says, lease, holder.cmd.Process.Pid, host)
+		if code != c.code || !strings.HasPrefix(stderr, says) || strings.Count(stderr, "\n") != 1 {
+			t.Errorf("%v: exit %d, want %d, and one line that begins with %q: %q", c.args, code, c.code, says, stderr)
+		}
+	}
+}
+
+func TestWaitsForItsTurn(t *testing.T) {
+	t.Parallel()
+	lease := leaseIn(t)
+	first := hold(t, lease)
+	before, err := owner.Inspect(lease)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second := start(t, "run", "--lease", lease, "--wait", limit.String(), self(), "test-env")
+	_ = first.stdin.Close()
+	if out, code := first.wait(); code != 0 {
+		t.Fatalf("the first: exit %d, %q", code, out)
+	}
+	out, code := second.wait()
+	after, err := owner.Inspect(lease)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := fmt.Sprintf("%s %s %d\n", lease, after.InstanceID, after.Epoch); code != 0 || out != want || after.Epoch <= before.Epoch {
+		t.Errorf("exit %d, %q, want %q, and an epoch above %d; %s", code, out, want, before.Epoch, &second.stderr)
+	}
+}
+
+func TestStdinAndStdoutAreInherited(t *testing.T) {
+	t.Parallel()
+	p := hold(t, leaseIn(t))
+	p.types("hello\n")
+	if got := p.line(); got != "hello" {
+		t.Errorf("got %q", got)
+	}
+	_ = p.stdin.Close()
+	if out, code := p.wait(); out != "" || code != 0 || p.stderr.Len() > 0 {
+		t.Errorf("got %q, exit %d, %q", out, code, &p.stderr)
+	}
+}
+
+func TestMistakes(t *testing.T) {
+	t.Parallel()
+	lease := leaseIn(t)
+	folder := t.TempDir()
+	run := func(args ...string) []string {
+		return append(append([]string{"run", "--lease", lease}, args...), self(), "test-exit", "0")
+	}
+	for _, c := range []struct {
+		args []string
+		code int
+		says string
+	}{
+		{[]string{"nope"}, 125, `there is no command "nope"`},
+		{[]string{"--nope"}, 125, "-nope (see: owner --help)"},
+		{[]string{"run", self()}, 125, "--lease is missing (see: owner run --help)"},
+		{[]string{"run", "--lease"}, 125, "needs an argument"},
+		{[]string{"run", "--lease", lease}, 125, "COMMAND is missing"},
+		{[]string{"run", "--lease", lease, "--"}, 125, "COMMAND is missing"},
+		{run("--nope"), 125, "-nope (see: owner run --help)"},
+		{run("-n", "-w", "1s"), 125, "exclude each other"},
+		{run("-w", "0s"), 125, "not positive"},
+		{run("-w", "soon"), 125, `invalid duration "soon"`},
+		{run("-E", "0"), 125, "not between 1 and 255"},
+		{run("-E", "256"), 125, "not between 1 and 255"},
+		{run("--meta", "a"), 125, `item "a" is missing separator "="`},
+		{run("--meta", "a="+strings.Repeat("x", 5000)), 125, "metadata too large"},
+		{run("--ttl", "0s"), 125, "TTL is 0s"},
+		{run("--ttl", "-1s"), 125, "TTL is -1s"},
+		{run("--grace", "8s"), 125, "a grace of 8s does not fit: with a ttl of 10s, 0s to 5.666s does; it needs a ttl of 14.2s"},
+		{run("--grace", "-1s"), 125, "a grace of -1s does not fit"},
+		{[]string{"run", "--lease", folder, self(), "test-exit", "0"}, 125, "folder"},
+		{[]string{"run", "--lease", filepath.Join(folder, "a", "b"), self(), "test-exit", "0"}, 125, "the lease's folder must exist"},
+		{[]string{"run", "--lease", lease, "owner-no-such-command"}, 127, "owner-no-such-command"},
+		{[]string{"run", "--lease", lease, filepath.Join(folder, "nope")}, 127, "nope"},
+		{[]string{"status"}, 125, "--lease is missing (see: owner status --help)"},
+		{[]string{"status", "--lease", lease, "more"}, 125, `"more" is one argument too many`},
+		{[]string{"status", "--lease", folder}, 125, "folder"},
+		{[]string{"diagram", "more"}, 125, `"more" is one argument too many`},
+	} {
+		stdout, stderr, code := ownerCommand(t, c.args...)
+		if code != c.code || stdout != "" || !strings.HasPrefix(stderr, "owner: ") || !strings.Contains(stderr, c.says) || strings.Count(stderr, "\n") != 1 {
+			t.Errorf("%q: exit %d, want %d, and one line with %q on stderr: %q; stdout: %q", c.args, code, c.code, c.says, stderr, stdout)
+		}
+	}
+	if left, _ := filepath.Glob(lease + "*"); left != nil {
+		t.Errorf("the lease was touched: %v", left)
+	}
+}
+
+func TestHelp(t *testing.T) {
+	t.Parallel()
+	for args, wants := range map[string][]string{
+		"":              {"owner run --lease", "122 ", "127 ", "status"},
+		"--help":        {"owner run --lease", "122 ", "127 ", "completion"},
+		"run --help":    {"--lease PATH", "--grace", "--conflict-exit-code", "128+n", "122 ", "OWNER_EPOCH"},
+		"status --help": {"--json", "unreadable", "remaining"},
+	} {
+		stdout, stderr, code := ownerCommand(t, strings.Fields(args)...)
+		for _, want := range wants {
+			if code != 0 || stderr != "" || !strings.Contains(stdout, want) {
+				t.Errorf("owner %s: exit %d; is %q there? %s%s", args, code, want, stdout, stderr)
+			}
+		}
+		if strings.ContainsAny(stdout, "\x1b\t") || strings.Contains(stdout, "WARDEN") {
+			t.Errorf("owner %s: %q", args, stdout)
+		}
+	}
+}
+
+func TestVersionCompletionDiagram(t *testing.T) {
+	t.Parallel()
+	if out, _, code := ownerCommand(t, "--version"); code != 0 || !strings.HasPrefix(out, "owner version ") {
+		t.Errorf("exit %d, %q", code, out)
+	}
+	for _, shell := range []string{"bash", "zsh", "fish", "pwsh"} {
+		if out, _, code := ownerCommand(t, "completion", shell); code != 0 || out == "" {
+			t.Errorf("%s: exit %d, %q", shell, code, out)
+		}
+	}
+	if out, _, code := ownerCommand(t, "diagram"); code != 0 || out != owner.Diagram() {
+		t.Errorf("exit %d, %q", code, out)
+	}
+}
+
+// status runs "owner status --json".
+func status(t *testing.T, lease string) (fields map[string]any, raw string, code int) {
+	t.Helper()
+	raw, stderr, code := ownerCommand(t, "status", "--json", "--lease", lease)
+	if err := json.Unmarshal([]byte(raw), &fields); err != nil {
+		t.Fatalf("%v: %q, %q", err, raw, stderr)
+	}
+	return fields, raw, code
+}
+
+// wantStatus checks the condition in both forms of output.
+func wantStatus(t *testing.T, lease, condition string, code int) map[string]any {
+	t.Helper()
+	fields, _, got := status(t, lease)
+	if fields["condition"] != condition || got != code || fields["owned"] != (code == 0) {
+		t.Errorf("exit %d, want %d and %s: %v", got, code, condition, fields)
+	}
+	text, stderr, got := ownerCommand(t, "status", "--lease", lease)
+	if !strings.Contains(text, "\ncondition  "+condition+": ") || got != code || stderr != "" {
+		t.Errorf("exit %d, want %d and %s: %s%s", got, code, condition, text, stderr)
+	}
+	return fields
+}
+
+func TestStatus(t *testing.T) {
+	t.Parallel()
+	lease := leaseIn(t)
+	none := wantStatus(t, lease, "none", 3)
+
+	p := hold(t, lease, "--endpoint", "127.0.0.1:1", "--meta", "k=v,w=x")
+	live := wantStatus(t, lease, "live", 0)
+	remaining, _ := live["remaining"].(float64)
+	if remaining <= 0 || remaining > 10 || live["ttl"] != 10.0 || live["pid"] != float64(p.cmd.Process.Pid) ||
+		live["endpoint"] != "127.0.0.1:1" || live["meta"].(map[string]any)["k"] != "v,w=x" {
+		t.Errorf("got %v", live)
+	}
+	text, _, _ := ownerCommand(t, "status", "--lease", lease)
+	for _, want := range []string{"endpoint   127.0.0.1:1\n", "meta       k=v,w=x\n", fmt.Sprintf("owner      pid %d on ", p.cmd.Process.Pid), " of 10s"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%q is not in %s", want, text)
+		}
+	}
+
+	_ = p.stdin.Close()
+	p.wait()
+	released := wantStatus(t, lease, "released", 3)
+	if err := os.WriteFile(lease, []byte("not a record"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	unreadable := wantStatus(t, lease, "unreadable", 4)
+	if unreadable["error"] == nil {
+		t.Errorf("got %v", unreadable)
+	}
+	for _, other := range []map[string]any{none, released, unreadable} {
+		if len(other) != len(live) {
+			t.Errorf("the keys differ: %v, %v", live, other)
+		}
+	}
+}
+
+func TestHostileRecord(t *testing.T) {
+	t.Parallel()
+	lease := leaseIn(t)
+	const hostile = "\x1b[2J\x07\u009b31m\x7f\u202eevil\u2066\u2028\r\nowner      root\U000e0041"
+	hold(t, lease, "--endpoint", hostile, "--meta", hostile+"="+hostile)
+	text, _, code := ownerCommand(t, "status", "--lease", lease)
+	const cleaned = "[2J31mevilowner      root"
+	if code != 0 || !strings.Contains(text, "endpoint   "+cleaned+"\n") || !strings.Contains(text, "meta       "+cleaned+"="+cleaned+"\n") {
+		t.Errorf("exit %d, %q", code, text)
+	}
+	fields, raw, _ := status(t, lease)
+	for _, r := range strings.TrimSuffix(raw, "\n") {
+		if r < ' ' || r > '~' {
+			t.Errorf("%U is in %q", r, raw)
+		}
+	}
+	if fields["endpoint"] != hostile || fields["meta"].(map[string]any)[hostile] != hostile {
+		t.Errorf("not faithful: %q", raw)
+	}
+	_, stderr, code := ownerCommand(t, "run", "-n", "--lease", lease+"\x1b[2J\n", "owner-no-such-\x1b[2J\ncommand")
+	if code != 127 || strings.ContainsAny(strings.TrimSuffix(stderr, "\n"), "\x1b\n") {
+		t.Errorf("exit %d, %q", code, stderr)
+	}
+}

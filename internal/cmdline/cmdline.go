@@ -1,0 +1,178 @@
+// Package cmdline has what the commands of this project share: flags, messages,
+// output and exit codes. They differ in where their leases are kept.
+package cmdline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os/signal"
+	"runtime/debug"
+	"strings"
+	"syscall"
+	"unicode"
+
+	"github.com/urfave/cli/v3"
+
+	"github.com/ownerlease/owner"
+)
+
+// ExitCodes is for the program's help.
+const ExitCodes = "EXIT CODES of run\n" + runCodes + "\n\nEXIT CODES of status\n" + statusCodes
+
+// The exit codes of the commands' own. Whatever else "run" exits with is
+// COMMAND's: its code, or 128+n if signal n has ended it.
+const (
+	codeNotOwned   = 3 // status
+	codeUnreadable = 4 // status
+	codeLost       = 122
+	codeConflict   = 123
+	codeTimeout    = 124
+	codeFailed     = 125
+	codeCannotRun  = 126
+	codeNotFound   = 127
+)
+
+// An exit is how a command ends other than with 0. err is what there is to say
+// about it, nil for nothing.
+type exit struct {
+	code int
+	err  error
+}
+
+func (e *exit) Error() string { return fmt.Sprintf("exit code %d: %v", e.code, e.err) }
+
+// fail is for what has no code of its own.
+func fail(err error) error { return &exit{codeFailed, err} }
+
+// Main runs the program and returns its exit code.
+func Main(program *cli.Command, args []string) int {
+	program.Version = version()
+	program.EnableShellCompletion = true
+	program.ConfigureShellCompletionCommand = func(completion *cli.Command) {
+		completion.Hidden = false
+		completion.Usage = "print the completion script for bash, zsh, fish or pwsh"
+		returnMistakes(completion)
+	}
+	program.Action = func(_ context.Context, c *cli.Command) error {
+		if c.Args().Present() {
+			return usage(c, "there is no command %q", c.Args().First())
+		}
+		return cli.ShowRootCommandHelp(c)
+	}
+	returnMistakes(program)
+	// The code and the message are ours to choose, in one place.
+	program.ExitErrHandler = func(context.Context, *cli.Command, error) {}
+
+	err := program.Run(context.Background(), endFlags(program, args))
+	if err == nil {
+		return 0
+	}
+	var e *exit
+	if !errors.As(err, &e) {
+		errors.As(usage(program, "%w", err), &e)
+	}
+	if e.err != nil {
+		signal.Ignore(syscall.SIGPIPE) // whoever closed stderr still wants the code
+		complain(program.ErrWriter, program.Name, e.err)
+	}
+	return e.code
+}
+
+// returnMistakes has mistakes in the use of the command and its subcommands
+// returned, in place of a page of help on stdout.
+func returnMistakes(c *cli.Command) {
+	c.OnUsageError = func(_ context.Context, c *cli.Command, err error, _ bool) error { return usage(c, "%w", err) }
+	for _, sub := range c.Commands {
+		returnMistakes(sub)
+	}
+}
+
+// usage is a mistake in the command line.
+func usage(c *cli.Command, format string, args ...any) error {
+	err := fmt.Errorf(format, args...)
+	return fail(fmt.Errorf("%w (see: %s --help)", err, c.FullName()))
+}
+
+// Diagram is the subcommand that prints the state diagram.
+func Diagram() *cli.Command {
+	return &cli.Command{
+		Name:            "diagram",
+		Usage:           "print the state diagram of an owner, for Mermaid",
+		HideHelpCommand: true,
+		Action: func(_ context.Context, c *cli.Command) error {
+			if c.Args().Present() {
+				return usage(c, "%q is one argument too many", c.Args().First())
+			}
+			if _, err := io.WriteString(c.Root().Writer, owner.Diagram()); err != nil {
+				return fail(err)
+			}
+			return nil
+		},
+	}
+}
+
+// complain says what there is to say, in one line.
+func complain(w io.Writer, program string, err error) {
+	text := strings.ReplaceAll(err.Error(), "\n", "; ")
+	// The package's errors say whose they are; once is enough.
+	text = strings.ReplaceAll(strings.TrimPrefix(text, "owner: "), ": owner: ", ": ")
+	fmt.Fprintf(w, "%s: %s\n", program, clean(text))
+}
+
+// clean removes what is not to be seen: control characters, and those that
+// change the direction or the order of others. A record can be anybody's.
+func clean(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsGraphic(r) {
+			return r
+		}
+		return -1
+	}, s)
+}
+
+func version() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "(unknown)"
+}
+
+// endFlags puts "--" in front of COMMAND, so that all that follows is COMMAND's.
+// Left alone, urfave/cli takes a "--" that is COMMAND's first argument for its
+// own, also with StopOnNthArg, and looks for its flags again behind an empty one.
+func endFlags(program *cli.Command, args []string) []string {
+	if len(args) < 2 {
+		return args
+	}
+	sub := program.Command(args[1])
+	if sub == nil || sub.ArgsUsage != commandArg {
+		return args
+	}
+	for i := 2; i < len(args); i++ {
+		name, dashed := strings.CutPrefix(args[i], "-")
+		switch {
+		case name == "-":
+			return args
+		case !dashed || name == "":
+			return append(append(args[:i:i], "--"), args[i:]...)
+		}
+		name, _, valued := strings.Cut(strings.TrimPrefix(name, "-"), "=")
+		if !valued && takesValue(sub, name) {
+			i++
+		}
+	}
+	return args
+}
+
+func takesValue(c *cli.Command, name string) bool {
+	for _, f := range c.Flags {
+		for _, n := range f.Names() {
+			if _, isBool := f.(*cli.BoolFlag); n == name {
+				return !isBool
+			}
+		}
+	}
+	return false
+}

@@ -1,0 +1,173 @@
+package cmdline
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os/exec"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v3"
+
+	"github.com/ownerlease/owner"
+	"github.com/ownerlease/owner/internal/run"
+)
+
+// commandArg marks the subcommand whose arguments are a command of its own.
+const commandArg = "--lease PATH [--] COMMAND [ARG…]"
+
+const runDescription = `Waits until nobody else owns the lease, runs COMMAND while this process owns it,
+and releases it. COMMAND finds OWNER_LEASE, OWNER_INSTANCE_ID and OWNER_EPOCH
+in its environment; the epoch grows with every change of owner: pass it on with
+every effect, and have the receiver refuse a lower one than it has seen.
+
+COMMAND runs in a process group of its own, in the foreground of the terminal.
+Signals are passed on to the group. What COMMAND leaves behind in it is ended
+before the lease is released: TERM, and KILL after the grace. When the lease is
+lost, the same is done in time for nothing to be left when the lease expires. When
+this process is killed, the group is killed as well. Processes that leave the group
+are not followed.
+
+A job stopped with Ctrl-Z does not renew its lease: stopped for longer than the
+ttl, it has lost it, and is killed.
+
+EXIT CODES
+` + runCodes
+
+const runCodes = `  COMMAND's   or 128+n if signal n has ended it (or, before, the wait for the lease)
+  122         the lease was lost while COMMAND ran
+  123         conflict: somebody else owns the lease, and -n is given
+  124         timeout: somebody else owned the lease for the whole of -w
+  125         owner itself failed: wrong usage, or the lease cannot be used
+  126         COMMAND cannot be run
+  127         COMMAND is not found`
+
+// Run is the subcommand that runs a command while it owns a lease. lease says
+// where the lease of that name is kept: the Config's LeasePath, and its Store if
+// that is no file.
+func Run(lease func(name string) (owner.Config, error)) *cli.Command {
+	return &cli.Command{
+		Name:            "run",
+		Usage:           "run a command while owning a lease",
+		ArgsUsage:       commandArg,
+		Description:     runDescription,
+		HideHelpCommand: true, // or COMMAND could not be named "help"
+		// A value may have commas.
+		DisableSliceFlagSeparator: true,
+		Flags: []cli.Flag{
+			leaseFlag(),
+			&cli.DurationFlag{Name: "ttl", Value: 10 * time.Second, Usage: "the lease outlives its last renewal by `DURATION`"},
+			&cli.BoolFlag{Name: "nonblock", Aliases: []string{"n"}, Usage: "do not wait if somebody else owns the lease", HideDefault: true},
+			&cli.DurationFlag{Name: "wait", Aliases: []string{"w"}, Usage: "wait for `DURATION` at most", HideDefault: true},
+			&cli.IntFlag{Name: "conflict-exit-code", Aliases: []string{"E"}, Usage: "exit with `CODE` after a conflict or timeout", HideDefault: true},
+			&cli.StringFlag{Name: "endpoint", Usage: "advertise `ADDR`, where COMMAND can be reached"},
+			&cli.StringMapFlag{Name: "meta", Usage: "advertise the fact `KEY=VALUE`"},
+			&cli.DurationFlag{Name: "grace", Usage: "`DURATION` from TERM to KILL", DefaultText: "a fifth of the ttl"},
+		},
+		Action: func(_ context.Context, c *cli.Command) error { return runAction(c, lease) },
+	}
+}
+
+func leaseFlag() cli.Flag {
+	return &cli.StringFlag{Name: "lease", Usage: "the lease file is `PATH`; its folder must exist"}
+}
+
+func runAction(c *cli.Command, lease func(string) (owner.Config, error)) error {
+	o, err := runOptions(c, lease)
+	if err != nil {
+		return err
+	}
+	code, err := run.Run(o)
+	return runExit(o.Config.LeasePath, code, c.Int("conflict-exit-code"), err)
+}
+
+func runOptions(c *cli.Command, lease func(string) (owner.Config, error)) (o run.Options, err error) {
+	switch code := c.Int("conflict-exit-code"); {
+	case c.String("lease") == "":
+		return o, usage(c, "--lease is missing")
+	case !c.Args().Present():
+		return o, usage(c, "COMMAND is missing")
+	case c.Bool("nonblock") && c.IsSet("wait"):
+		return o, usage(c, "--nonblock and --wait exclude each other")
+	case c.IsSet("wait") && c.Duration("wait") <= 0:
+		return o, usage(c, "--wait %v is not positive; --nonblock does not wait", c.Duration("wait"))
+	case c.IsSet("conflict-exit-code") && (code < 1 || code > 255):
+		return o, usage(c, "--conflict-exit-code %d is not between 1 and 255", code)
+	}
+	if o.Config, err = lease(c.String("lease")); err != nil {
+		return o, fail(err)
+	}
+	o.Config.TTL = c.Duration("ttl")
+	o.Config.Endpoint = c.String("endpoint")
+	o.Config.Meta = c.StringMap("meta")
+	o.Command = c.Args().Slice()
+	o.Nonblock = c.Bool("nonblock")
+	o.Wait = c.Duration("wait")
+	o.Grace = run.DefaultGrace(o.Config.TTL)
+	if c.IsSet("grace") {
+		o.Grace = c.Duration("grace")
+	}
+	return o, nil
+}
+
+// runExit says how run exits, with COMMAND's code where there is no error.
+func runExit(lease string, code, conflictCode int, err error) error {
+	var (
+		held     *run.HeldError
+		killed   *run.SignalError
+		start    *run.StartError
+		lost     *owner.LostError
+		released *run.ReleaseError
+	)
+	switch {
+	case err == nil && code == 0:
+		return nil
+	case err == nil:
+		return &exit{code: code}
+	case errors.As(err, &held):
+		usual := codeConflict
+		if held.Waited > 0 {
+			usual = codeTimeout
+		}
+		return &exit{cmp.Or(conflictCode, usual), errors.New(refusal(lease, held))}
+	case errors.As(err, &killed):
+		return &exit{code: 128 + int(killed.Signal)}
+	case errors.As(err, &start):
+		return &exit{startCode(start.Err), start}
+	case errors.As(err, &lost):
+		return &exit{codeLost, err}
+	case errors.As(err, &released):
+		return &exit{code, err}
+	}
+	return fail(err)
+}
+
+// startCode tells like a shell what was not found from what cannot be run.
+func startCode(err error) int {
+	if errors.Is(err, exec.ErrNotFound) || errors.Is(err, fs.ErrNotExist) {
+		return codeNotFound
+	}
+	return codeCannotRun
+}
+
+// refusal names who owns the lease, as far as it is known.
+func refusal(lease string, e *run.HeldError) string {
+	var b strings.Builder
+	if e.Waited > 0 {
+		fmt.Fprintf(&b, "gave up after %v: ", e.Waited)
+	}
+	r := e.Holder
+	switch {
+	case r.InstanceID == "":
+		fmt.Fprintf(&b, "%s does not answer", lease)
+		return b.String()
+	case r.Host == "" || r.AcquiredAt.IsZero():
+		fmt.Fprintf(&b, "%s is owned by instance %s, whose record is missing", lease, r.InstanceID)
+		return b.String()
+	}
+	fmt.Fprintf(&b, "%s is owned by pid %d on %s since %s", lease, r.PID, r.Host, since(r.AcquiredAt, time.Now()))
+	return b.String()
+}

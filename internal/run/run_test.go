@@ -1,0 +1,132 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/ownerlease/owner"
+)
+
+func TestMarginIsWhatTheLeaseTakes(t *testing.T) {
+	t.Parallel()
+	for _, ttl := range []time.Duration{10 * time.Millisecond, 50 * time.Millisecond, 99 * time.Millisecond, time.Second, 10 * time.Second, time.Hour} {
+		largest := largestGrace(t, ttl)
+		for _, grace := range []time.Duration{0, DefaultGrace(ttl), largest} {
+			m, err := margin(ttl, grace)
+			if err != nil {
+				t.Errorf("ttl %v, grace %v: %v", ttl, grace, err)
+				continue
+			}
+			o, err := owner.Join(context.Background(), owner.Config{LeasePath: filepath.Join(t.TempDir(), "lease"), TTL: ttl, RenewInterval: ttl / 3, SafetyMargin: m})
+			if err != nil {
+				t.Errorf("ttl %v, grace %v: %v", ttl, grace, err)
+				continue
+			}
+			_ = o.Release()
+		}
+		for _, grace := range []time.Duration{-time.Millisecond, largest + time.Millisecond, ttl, 3 * ttl} {
+			_, err := margin(ttl, grace)
+			if err == nil {
+				t.Fatalf("ttl %v, grace %v: taken, and %v is the largest", ttl, grace, largest)
+			}
+			_, hint, ok := strings.Cut(err.Error(), "it needs a ttl of ")
+			if ok == (grace < 0) {
+				t.Errorf("ttl %v: %v", ttl, err)
+			}
+			if !ok {
+				continue
+			}
+			longer, bad := time.ParseDuration(hint)
+			if _, err := margin(longer, grace); bad != nil || err != nil {
+				t.Errorf("the hint %q does not help: %v", hint, err)
+			}
+		}
+	}
+}
+
+// largestGrace asks for far too much, and reads what would fit.
+func largestGrace(t *testing.T, ttl time.Duration) time.Duration {
+	t.Helper()
+	_, err := margin(ttl, 1000*ttl)
+	if err == nil {
+		t.Fatalf("ttl %v: a grace of as much again, and more, fits", ttl)
+	}
+	_, text, _ := strings.Cut(err.Error(), "0s to ")
+	text, _, _ = strings.Cut(text, " ")
+	largest, bad := time.ParseDuration(text)
+	if bad != nil {
+		t.Fatal(err)
+	}
+	return largest
+}
+
+func TestDefaultGraceMakesTheDefaultMargin(t *testing.T) {
+	t.Parallel()
+	for _, ttl := range []time.Duration{20 * time.Millisecond, time.Second, 10 * time.Second} {
+		if m, err := margin(ttl, DefaultGrace(ttl)); err != nil || m != ttl/4 {
+			t.Errorf("ttl %v: margin %v, %v", ttl, m, err)
+		}
+	}
+}
+
+func TestUntilKill(t *testing.T) {
+	t.Parallel()
+	const ttl = 10 * time.Second
+	for _, c := range []struct{ since, most time.Duration }{
+		{7500 * time.Millisecond, 2 * time.Second}, // at the fence
+		{time.Second, 8500 * time.Millisecond},     // taken over: it lasts for longer
+		{10 * time.Second, -500 * time.Millisecond},
+		{time.Hour, 0}, // stopped
+	} {
+		got := untilKill(&owner.LostError{At: time.Now(), SinceRenewal: c.since}, ttl)
+		if got > c.most || c.since < ttl && got < c.most-time.Second {
+			t.Errorf("%v since the renewal: KILL in %v, want %v", c.since, got, c.most)
+		}
+	}
+	if got := untilKill(&owner.LostError{At: time.Now().Add(-3 * time.Second), SinceRenewal: 7500 * time.Millisecond}, ttl); got > 0 {
+		t.Errorf("KILL in %v, after a loss that was noticed late", got)
+	}
+}
+
+func TestAwait(t *testing.T) {
+	t.Parallel()
+	cfg := owner.Config{LeasePath: filepath.Join(t.TempDir(), "lease"), TTL: 10 * time.Second}
+	holder, err := owner.Join(context.Background(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer holder.Release()
+	signals := make(chan os.Signal, 1)
+
+	var held *HeldError
+	_, err = (&Options{Config: cfg, Nonblock: true}).await(signals)
+	if !errors.As(err, &held) || held.Waited != 0 || held.Holder.InstanceID != holder.InstanceID() {
+		t.Errorf("nonblock: %v, %+v", err, held)
+	}
+	_, err = (&Options{Config: cfg, Wait: 50 * time.Millisecond}).await(signals)
+	if !errors.As(err, &held) || held.Waited == 0 || held.Holder.InstanceID != holder.InstanceID() {
+		t.Errorf("timeout: %v, %+v", err, held)
+	}
+	signals <- syscall.SIGTERM
+	var ended *SignalError
+	if _, err = (&Options{Config: cfg}).await(signals); !errors.As(err, &ended) || ended.Signal != syscall.SIGTERM {
+		t.Errorf("signal: %v", err)
+	}
+
+	time.AfterFunc(20*time.Millisecond, func() { _ = holder.Release() })
+	o, err := (&Options{Config: cfg, Wait: time.Minute}).await(signals)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer o.Release()
+	signals <- syscall.SIGTERM
+	if err := o.Check(); err != nil || o.Context().Err() != nil {
+		t.Errorf("what ended a wait has ended the ownership: %v", err)
+	}
+}

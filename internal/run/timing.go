@@ -1,0 +1,66 @@
+package run
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/ownerlease/owner"
+	"github.com/ownerlease/owner/internal/clock"
+)
+
+// slack is the end of the safety margin, in which a KILL takes effect: when the
+// lease expires, nothing of the command is left.
+func slack(ttl time.Duration) time.Duration { return max(ttl/20, 5*time.Millisecond) }
+
+// DefaultGrace is the grace with which the safety margin is the usual TTL/4.
+func DefaultGrace(ttl time.Duration) time.Duration { return max(0, ttl/4-slack(ttl)) }
+
+// margin is the safety margin for a grace. It leaves the usual renewal interval
+// of TTL/3 its place, and another TTL/20 for a second try.
+func margin(ttl, grace time.Duration) (time.Duration, error) {
+	largest := max(0, ttl-ttl/3-ttl/20-slack(ttl)).Truncate(time.Millisecond)
+	if grace < 0 || grace > largest {
+		return 0, fmt.Errorf("a grace of %v does not fit: with a ttl of %v, 0s to %v does%s", grace, ttl, largest, ttlHint(grace))
+	}
+	return grace + slack(ttl), nil
+}
+
+// ttlHint is the inequality of margin, solved for the TTL.
+func ttlHint(grace time.Duration) string {
+	if grace < 0 {
+		return ""
+	}
+	const unit = 100 * time.Millisecond
+	least := max(grace*30/17, (grace+slack(0))*60/37) // either side of slack's max
+	return fmt.Sprintf("; it needs a ttl of %v", (least + unit).Truncate(unit))
+}
+
+// untilKill is how long after a loss the KILL is due at the latest: slack before
+// the lease runs out, which may have been long ago if this process was stopped.
+func untilKill(lost *owner.LostError, ttl time.Duration) time.Duration {
+	return ttl - lost.SinceRenewal - time.Since(lost.At) - slack(ttl)
+}
+
+// lastMoment is by when, on the clock that all processes share, nothing of the
+// command may be left if this process does nothing any more. It is after the
+// moment at which this process would send KILL itself.
+func lastMoment(own *owner.Owner) time.Duration {
+	now := clock.Now() // first: a pause before what follows makes it earlier
+	rec := own.Holder()
+	return now + time.Until(rec.RenewedAt.Add(rec.TTL)) - slack(rec.TTL)/2
+}
+
+// tellExpiry passes on every renewal. It may block without harm.
+func tellExpiry(j *job, own *owner.Owner, renewed <-chan struct{}) {
+	for {
+		select {
+		case <-renewed:
+			// A lost lease's record no longer says when it expires.
+			if at := lastMoment(own); own.IsOwner() {
+				j.extend(at)
+			}
+		case <-own.Done():
+			return
+		}
+	}
+}

@@ -1,0 +1,123 @@
+//go:build unix
+
+package run
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ownerlease/owner/internal/clock"
+)
+
+// A warden is a small process, in a session of its own, that kills the command's
+// group when this process cannot: because it was killed, which closes the pipe
+// between them, or because it stands still, which lets the moment pass that it
+// has told the warden last. If this process ends in order, it kills the warden.
+type warden struct {
+	pid    int
+	reaped chan struct{} // closed by reap
+	pipe   *os.File
+}
+
+// wardenEnv makes a warden of this program. It is no interface.
+const wardenEnv = "_OWNER_WARDEN"
+
+func startWarden() (*warden, error) {
+	self, err := executable()
+	if err != nil {
+		return nil, fmt.Errorf("cannot find this program: %w", err)
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	// Without the command's stdout and stderr: whoever reads them waits for all
+	// who have them. And without a folder that somebody may want to unmount.
+	cmd := &exec.Cmd{
+		Path: self, Args: []string{"owner-warden"}, Dir: "/",
+		Env:         append(os.Environ(), wardenEnv+"=1"),
+		Stdin:       r,
+		SysProcAttr: &syscall.SysProcAttr{Setsid: true},
+	}
+	if err := cmd.Start(); err != nil {
+		w.Close()
+		return nil, fmt.Errorf("cannot start this program again, to watch over COMMAND: %w", err)
+	}
+	return &warden{pid: cmd.Process.Pid, reaped: make(chan struct{}), pipe: w}, nil
+}
+
+// news is what the warden is told: fewer bytes than a pipe would tear apart.
+type news struct {
+	Group      int64
+	LastMoment time.Duration // by internal/clock
+}
+
+// tell blocks when the warden does not read. If the warden is dead, it is not
+// replaced: it has been killed by somebody who could kill the rest as well.
+func (w *warden) tell(group int, lastMoment time.Duration) {
+	_ = binary.Write(w.pipe, binary.NativeEndian, news{int64(group), lastMoment})
+}
+
+func (w *warden) end() {
+	select {
+	case <-w.reaped:
+	default:
+		_ = syscall.Kill(w.pid, syscall.SIGKILL)
+		<-w.reaped
+	}
+	_ = w.pipe.Close()
+}
+
+func beWarden() {
+	// Whoever ends all programs of this name means this process's parent, which
+	// ends the command in order.
+	signal.Ignore(syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM)
+	watchOver(os.Stdin)
+	os.Exit(0)
+}
+
+// watchOver returns when the group has been killed.
+func watchOver(pipe *os.File) {
+	var last news
+	for {
+		// Also when the moment has passed, news that lie there count: it can be the
+		// warden that stood still.
+		if last.Group != 0 && !ready(pipe, last.LastMoment) {
+			break
+		}
+		if err := binary.Read(pipe, binary.NativeEndian, &last); err != nil {
+			break
+		}
+	}
+	// More than once: where it is not atomic, a process that is being forked
+	// escapes. Not for ever: a zombie counts, and it may be nobody's to reap now.
+	for range 100 {
+		if last.Group == 0 || syscall.Kill(-int(last.Group), syscall.SIGKILL) != nil {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	_, _ = io.Copy(io.Discard, pipe) // until the parent has ended, or ends the warden
+}
+
+// ready reports whether the pipe can be read, or has been closed; false when the
+// moment has come.
+func ready(pipe *os.File, moment time.Duration) bool {
+	for {
+		left := min(max(0, moment-clock.Now()), time.Hour) // poll counts milliseconds in 32 bits
+		fds := []unix.PollFd{{Fd: int32(pipe.Fd()), Events: unix.POLLIN}}
+		n, err := unix.Poll(fds, int((left+time.Millisecond-1)/time.Millisecond))
+		if n > 0 || err == nil && left == 0 {
+			return n > 0
+		}
+	}
+}

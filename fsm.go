@@ -274,11 +274,14 @@ func (d *decision) ignore(in *input) {
 	}
 }
 
-// failClosed ends in Lost, wherever the machine was: an input that nobody has
-// thought of must not leave an owner behind.
+// failClosed ends in Lost, unless the machine has ended before: an input that
+// nobody has thought of must not leave an owner behind.
 func (d *decision) failClosed(in *input, err error) {
 	d.err = fmt.Errorf("%w: %v (%q) in state %s: %w", errBug, in.kind, d.event, d.state, err)
-	d.state, d.event, d.pending = StateLost, evExpire, op{}
+	d.event = ""
+	if d.state != StateLost && d.state != StateReleased {
+		d.state, d.event, d.pending = StateLost, evExpire, op{}
+	}
 }
 
 // What is told of operations whose answer does not come in time, and of bugs.

@@ -145,7 +145,8 @@ func TestEveryInputInEveryState(t *testing.T) {
 				for _, in.at = range []time.Duration{c.issued, c.renewAt(), c.fence() - 1, c.fence(), c.expiry(), c.expiry() + time.Hour} {
 					d := decide(&c, &in)
 					if impossible(s, k) {
-						if !errors.Is(d.err, errBug) || d.state != StateLost || d.event == "" {
+						if final := s == StateLost || s == StateReleased; !errors.Is(d.err, errBug) || d.owns() ||
+							final != (d.state == s) || final != (d.event == "") {
 							t.Errorf("%v in %s: want a bug that fails closed, got %s", k, s, d.state)
 						}
 						continue

@@ -22,7 +22,7 @@
 //   - the disk hangs, is full, read-only, or fails;
 //   - processes are killed, stopped and resumed, or starved, at any point;
 //   - the wall clock is set, and the machine is suspended and resumed;
-//   - lease files are removed, replaced, truncated, or restored from a backup;
+//   - a lease file is removed, replaced, truncated, or restored from a backup;
 //   - any number of processes and goroutines contend.
 //
 // A dead owner's lease is free at once, as the kernel frees its lock; a hung
@@ -34,8 +34,9 @@
 // late: no lease can prevent that. Pass Epoch along with every effect, and have
 // the receiver refuse a lower one than it has seen; or act only through something
 // that ends with the process. The processes must trust each other: whoever may
-// write the lease's folder can break what it promises. It is for one machine:
-// network file systems are refused. No fairness is promised among those who join.
+// write the lease's folder can break what it promises, most easily by removing all
+// files of a live lease at once: its owner learns of it at its next renewal. It is
+// for one machine: network file systems are refused. No fairness is promised among those who join.
 //
 // # The clock
 //

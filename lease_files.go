@@ -128,7 +128,8 @@ func watched(path string, rec *diskRecord, now time.Duration) time.Duration {
 type liveness int
 
 const (
-	unknown liveness = iota // the file is gone or cannot be opened: only time can tell
+	unknown liveness = iota // the file cannot be opened: only time can tell
+	gone                    // there is no file: released, or cleaned away
 	lives                   // its process exists, stopped or not
 	dead
 )
@@ -140,6 +141,8 @@ func (s *fileStore) alive(id string) liveness {
 	l := flock.New(alivePath(s.path, id), flock.SetFlag(os.O_RDONLY|disk.OpenFlags))
 	free, err := l.TryRLock()
 	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return gone
 	case err != nil:
 		return unknown
 	case !free:

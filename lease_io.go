@@ -166,7 +166,7 @@ func (s *fileStore) judgeWithout(damage error) (*Record, leftovers, error) {
 		return nil, leftovers{}, err
 	}
 	for _, id := range ids {
-		if s.alive(id) == dead {
+		if alive := s.alive(id); alive == dead || alive == gone {
 			continue
 		}
 		if damage != nil {

@@ -143,6 +143,9 @@ func TestJoinFindsTheLease(t *testing.T) {
 		}, nil},
 		{"no record, but a live instance", func(t *testing.T, p string) { live(t, p, uuid.NewString()) }, nil},
 		{"no record, and dead instances", func(t *testing.T, p string) { die(t, p, uuid.NewString()); die(t, p, uuid.NewString()) }, free},
+		{"no record, and half of one that was never published", func(t *testing.T, p string) {
+			must(t, os.WriteFile(tempPath(p, uuid.NewString()), []byte("half"), 0o600))
+		}, free},
 		{"truncated, and its owner lives", func(t *testing.T, p string) {
 			live(t, p, plant(t, p, nil).InstanceID)
 			must(t, os.Truncate(p, 200))
@@ -533,7 +536,7 @@ func TestGuardRemovedWhileHeld(t *testing.T) {
 	if _, err := s.acquireGuarded(claim, g); !errors.Is(err, errGuardGone) {
 		t.Errorf("acquired under a guard that is gone: %v", err)
 	}
-	if alive := s.alive(claim.InstanceID); alive != unknown {
+	if alive := s.alive(claim.InstanceID); alive != gone {
 		t.Errorf("its alive file is still there")
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/ownerlease/owner/internal/disk"
 )
 
 func TestMain(m *testing.M) {
@@ -48,7 +50,7 @@ func TestNoLeakLostByTakeover(t *testing.T) {
 	p := leasePath(t)
 	o := joinFile(t, p, short)
 	plant(t, p+".new", nil)
-	must(t, os.Rename(p+".new", p))
+	must(t, disk.Replace(p+".new", p))
 	<-o.Lost()
 	<-o.Done()
 	if !errors.Is(o.LostErr(), ErrTakenOver) {

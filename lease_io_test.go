@@ -106,6 +106,21 @@ func must(tb testing.TB, errs ...error) {
 	}
 }
 
+// bubble runs a test of the file store on simulated time.
+func bubble(t *testing.T, f func(t *testing.T)) {
+	if runtime.GOOS == "windows" {
+		t.Skip("the file store's clock on Windows is the kernel's and not Go's, and cannot be simulated")
+	}
+	synctest.Test(t, f)
+}
+
+// notOnWindows is for tests that take away what is open: Windows keeps them from it.
+func notOnWindows(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("Windows does not remove or move what is open")
+	}
+}
+
 // What is in the lease's place decides who may own.
 func TestJoinFindsTheLease(t *testing.T) {
 	const free = "free"
@@ -157,7 +172,7 @@ func TestJoinFindsTheLease(t *testing.T) {
 		{"a copy of a live owner's record", func(t *testing.T, p string) {
 			live(t, p, plant(t, p, nil).InstanceID)
 			b, err := os.ReadFile(p)
-			must(t, err, os.WriteFile(p+".copy", b, 0o600), os.Rename(p+".copy", p))
+			must(t, err, os.WriteFile(p+".copy", b, 0o600), disk.Replace(p+".copy", p))
 		}, ErrCorruptRecord},
 		{"an id that is a path", func(t *testing.T, p string) {
 			live(t, p, uuid.NewString())
@@ -224,7 +239,7 @@ func TestWatchedHolderExpires(t *testing.T) {
 		"with a heartbeat in future": func(_ *diskHead, tail *diskTail) { tail.Heartbeat += time.Hour },
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
 				p := leasePath(t)
 				live(t, p, plant(t, p, change).InstanceID)
 				start := time.Now()
@@ -244,7 +259,7 @@ func TestWatchedHolderExpires(t *testing.T) {
 }
 
 func TestWatchedHolderThatRenews(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		p := leasePath(t)
 		h := plant(t, p, func(h *diskHead, _ *diskTail) { h.Clock = "another" })
 		live(t, p, h.InstanceID)
@@ -263,7 +278,7 @@ func TestWatchedHolderThatRenews(t *testing.T) {
 // A challenger must not own before a hung owner's lease has run out, and can at
 // that moment, though the owner's process still holds its alive lock.
 func TestTakeoverOfAHungOwner(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		p := leasePath(t)
 		start := time.Now()
 		old := joinFile(t, p)
@@ -410,10 +425,10 @@ func TestRenewNoticesTheLoss(t *testing.T) {
 		{"removed", func(t *testing.T, p string) { must(t, os.Remove(p)) }, ErrRevoked},
 		{"replaced by another's", func(t *testing.T, p string) {
 			plant(t, p+".new", nil)
-			must(t, os.Rename(p+".new", p))
+			must(t, disk.Replace(p+".new", p))
 		}, ErrTakenOver},
 		{"replaced by rubbish", func(t *testing.T, p string) {
-			must(t, os.WriteFile(p+".new", []byte("rubbish"), 0o600), os.Rename(p+".new", p))
+			must(t, os.WriteFile(p+".new", []byte("rubbish"), 0o600), disk.Replace(p+".new", p))
 		}, ErrRevoked},
 		{"replaced by a folder", func(t *testing.T, p string) { must(t, os.Remove(p), os.Mkdir(p, 0o700)) }, ErrRevoked},
 		{"its folder was moved", func(t *testing.T, p string) {
@@ -425,8 +440,8 @@ func TestRenewNoticesTheLoss(t *testing.T) {
 		{"an unrelated file in the folder", func(t *testing.T, p string) { must(t, os.WriteFile(p+".txt", nil, 0o600)) }, nil},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			if runtime.GOOS == "windows" && strings.Contains(tc.name, "moved") {
-				t.Skip("Windows does not move a folder with open files")
+			if strings.Contains(tc.name, "moved") {
+				notOnWindows(t)
 			}
 			p := leasePath(t)
 			o := joinFile(t, p)
@@ -446,7 +461,7 @@ func TestRenewNoticesTheLoss(t *testing.T) {
 
 // The loss reaches the caller, through the actor.
 func TestRemovedRecordIsLost(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		p := leasePath(t)
 		o := joinFile(t, p)
 		must(t, os.Remove(p))
@@ -482,6 +497,7 @@ func TestRemovedRecordIsLost(t *testing.T) {
 // An old owner that goes on after another has taken over writes into a file that
 // nobody reads.
 func TestResumedOwnerDamagesNothing(t *testing.T) {
+	notOnWindows(t)
 	p := leasePath(t)
 	old := joinFile(t, p)
 	must(t, os.Remove(p), os.Remove(alivePath(p, old.InstanceID()))) // so that the next can own at once
@@ -510,7 +526,7 @@ func TestOldRecordPutBack(t *testing.T) {
 	must(t, os.Link(p, p+".kept"))
 	must(t, first.Release())
 	second := joinFile(t, p)
-	must(t, os.Rename(p+".kept", p))
+	must(t, disk.Replace(p+".kept", p))
 	third := joinFile(t, p)
 	if third.IsOwner() || third.InstanceID() != second.InstanceID() {
 		t.Errorf("two owners: %+v", third.Holder())
@@ -520,6 +536,7 @@ func TestOldRecordPutBack(t *testing.T) {
 // A guard that was removed while it was held excludes nobody: whoever held it
 // must not end up as the owner beside one who took the next.
 func TestGuardRemovedWhileHeld(t *testing.T) {
+	notOnWindows(t)
 	p := leasePath(t)
 	g, err := lockGuard(p)
 	must(t, err)
@@ -543,7 +560,7 @@ func TestGuardRemovedWhileHeld(t *testing.T) {
 
 // Somebody who is stopped while it holds the guard: safe, and the others are told.
 func TestGuardHeldForLong(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		p := leasePath(t)
 		g, err := lockGuard(p)
 		must(t, err)

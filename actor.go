@@ -26,9 +26,9 @@ type actor struct {
 	// for a moment each, by the fence timer and by Release. A channel and not a
 	// mutex, so that waiting for it can be given up and can be simulated.
 	turn chan struct{}
-	// busy is held by the worker that is calling the store, which is promised one
-	// call at a time.
-	busy chan struct{}
+	// work runs the calls of the store, which is promised one at a time, and the
+	// release after everything else.
+	work queue
 
 	// Owned by the turn's holder.
 	core    core
@@ -57,6 +57,9 @@ type snapshot struct {
 	from   time.Duration // what the validity counts from
 	holder *Record       // who owns, never changed after publication
 	lost   *LostError    // in StateLost
+
+	// A reader has found the fence passed: from then on, this is no owner's.
+	expired bool
 }
 
 func newActor(parent context.Context, store Store, claim *Record, t timing, n *notices) *actor {
@@ -66,7 +69,6 @@ func newActor(parent context.Context, store Store, claim *Record, t timing, n *n
 		parent:  parent,
 		mailbox: make(chan input),
 		turn:    make(chan struct{}, 1),
-		busy:    make(chan struct{}, 1),
 		core:    core{timing: t, state: StateFollower},
 		claim:   claim,
 		holder:  new(Record),
@@ -75,7 +77,7 @@ func newActor(parent context.Context, store Store, claim *Record, t timing, n *n
 		notices: n,
 	}
 	a.ctx, a.cancel = context.WithCancelCause(parent)
-	a.publish(nil)
+	a.snap.Store(a.snapshot(&a.core, nil))
 	return a
 }
 
@@ -199,7 +201,14 @@ func (a *actor) loop(rest func() bool, first ...inputKind) {
 func (a *actor) handle(in input) {
 	in.at = a.store.Now()
 	before, late, releasing := a.core.state, a.core.late, a.core.pending.kind == opRelease
+	published := a.snap.Load()
 	d := decide(&a.core, &in)
+	if d.event == evRenewed && (published.expired || !a.snap.CompareAndSwap(published, a.snapshot(&d.core, nil))) {
+		// The actor was held up since it has read the clock, and a reader has found
+		// the fence passed. Whoever was told so must not be told otherwise later.
+		in.at = a.core.fence()
+		d = decide(&a.core, &in)
+	}
 	a.core = d.core
 	if d.late > late {
 		a.notices.late(d.late)
@@ -211,7 +220,7 @@ func (a *actor) handle(in input) {
 		a.moved(before, &d, in.at)
 	}
 	if d.start.kind != opNone {
-		go a.work(d.start, a.gone)
+		a.start(d.start)
 	}
 	if releasing && a.core.pending.kind == opNone && a.core.err != nil {
 		a.relErr = fmt.Errorf("owner: release: %w: a successor may have to wait until the lease has run out", a.core.err)
@@ -224,7 +233,7 @@ func (a *actor) moved(before State, d *decision, now time.Duration) {
 	if a.core.state == StateLost {
 		lost = a.lostError(d, now)
 	}
-	a.publish(lost)
+	a.snap.Store(a.snapshot(&a.core, lost))
 	switch a.core.state {
 	case StateLost:
 		a.cancel(lost)
@@ -243,10 +252,9 @@ func (a *actor) moved(before State, d *decision, now time.Duration) {
 	a.notices.moved(t, a.holder.InstanceID, now-a.core.from)
 }
 
-func (a *actor) publish(lost *LostError) {
-	a.snap.Store(&snapshot{
-		state: a.core.state, fence: a.core.fence(), from: a.core.from, holder: a.holder, lost: lost,
-	})
+// snapshot is what readers are to see of the core.
+func (a *actor) snapshot(c *core, lost *LostError) *snapshot {
+	return &snapshot{state: c.state, fence: c.fence(), from: c.from, holder: a.holder, lost: lost}
 }
 
 func (a *actor) lostError(d *decision, now time.Duration) *LostError {
@@ -272,18 +280,17 @@ func (a *actor) letRunOut(now time.Duration) {
 		return
 	}
 	time.AfterFunc(max(0, a.core.expiry()-now), func() {
-		a.busy <- struct{}{}
-		defer func() { <-a.busy }()
-		_ = a.giveUp(a.lease) // the lease is over: nobody depends on it
+		a.work.put(func() { _ = a.giveUp(a.lease) }) // the lease is over: nobody depends on it
 	})
 }
 
-// work calls the store for the actor, in a goroutine of its own.
-func (a *actor) work(o op, gone <-chan struct{}) {
-	a.busy <- struct{}{}
-	acq, err := a.perform(o)
-	<-a.busy
-	a.deliver(result{op: o, acq: acq, err: err}, gone)
+// start has the store called for the actor, outside its goroutine.
+func (a *actor) start(o op) {
+	gone := a.gone
+	a.work.put(func() {
+		acq, err := a.perform(o)
+		a.deliver(result{op: o, acq: acq, err: err}, gone)
+	})
 }
 
 // deliver brings a result to the loop that asked. If that has ended, nobody
@@ -321,12 +328,25 @@ func (a *actor) giveUp(l Lease) error {
 	return l.Release(ctx)
 }
 
-// owns reports whether the snapshot's instance owns the lease at this instant.
-// The state alone would lie after a pause: a process that was stopped past its
-// deadline runs on before its actor has heard of it.
+// owns reports whether the instance owns the lease at this instant. The state
+// alone would lie after a pause: a process that was stopped past its deadline
+// runs on before its actor has heard of it.
 func (a *actor) owns() bool {
-	s := a.snap.Load()
-	return (s.state == StateOwner || s.state == StateRenewing) && a.store.Now() < s.fence
+	for {
+		s := a.snap.Load()
+		switch {
+		case s.expired || s.state != StateOwner && s.state != StateRenewing:
+			return false
+		case a.store.Now() < s.fence:
+			return true
+		}
+		// No answer to a renewal that the actor takes up late may take this back.
+		expired := *s
+		expired.expired = true
+		if a.snap.CompareAndSwap(s, &expired) {
+			return false
+		}
+	}
 }
 
 // check says why the instance does not own the lease, nil if it does.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -241,6 +243,104 @@ func TestContextEnd(t *testing.T) {
 	}
 }
 
+// The store's clock decides, not the timers: here it runs at half their speed.
+func TestTimersAreHints(t *testing.T) {
+	for _, ended := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			s := newFakeStore()
+			s.slow = time.Second / 2
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			start := time.Now()
+			s.onRenew = func(context.Context) error { return errors.New("I/O error") }
+			o := join(t, ctx, s)
+			if ended {
+				cancel()
+			}
+			at(start, 2*fence-2*time.Second, func() {
+				if !o.IsOwner() || closed(o.Lost()) {
+					t.Error("a timer has ended the ownership before the clock")
+				}
+			})
+			at(start, 2*fence, func() {
+				if o.IsOwner() || !closed(o.Lost()) {
+					t.Error("not lost at the fence")
+				}
+			})
+			time.Sleep(2 * ttl)
+		})
+	}
+}
+
+// An actor that was held up after it has read the clock must not extend what a
+// reader has found ended.
+func TestNoWayBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeStore()
+		o := join(t, t.Context(), s)
+		s.set(&s.onRenew, func(context.Context) error {
+			synctest.Wait() // until the actor waits
+			// A reader that is ahead of the actor's clock: the actor has read it, and
+			// decides later.
+			s.ahead.Store(int64(fence))
+			if o.IsOwner() {
+				t.Error("IsOwner after the fence")
+			}
+			s.ahead.Store(0)
+			return nil
+		})
+		<-o.Lost()
+		if o.IsOwner() || !errors.Is(o.LostErr(), ErrExpired) {
+			t.Errorf("came back: %v", o.LostErr())
+		}
+		time.Sleep(ttl)
+	})
+}
+
+// Too late for a release: somebody else may own by now, and the caller is told.
+func TestReleaseAfterTheFence(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeStore()
+		o := join(t, t.Context(), s)
+		synctest.Wait()           // until the actor waits
+		s.ahead.Store(int64(ttl)) // the process was stopped: the clock has moved, no timer has fired
+		if err := o.Release(); err != nil {
+			t.Error(err)
+		}
+		if !closed(o.Lost()) || !errors.Is(o.LostErr(), ErrExpired) || o.State() != StateLost {
+			t.Errorf("state %s, LostErr %v", o.State(), o.LostErr())
+		}
+	})
+}
+
+// A renewal that has been issued is never overtaken by a release that comes at
+// the same instant.
+func TestReleaseComesLast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		both := 0
+		for range 500 {
+			s := newFakeStore()
+			o := join(t, t.Context(), s)
+			s.set(&s.onRenew, func(context.Context) error {
+				if _, releases := s.counted(); releases > 0 {
+					t.Error("renewed after the release")
+				}
+				return nil
+			})
+			time.Sleep(interval)
+			_ = o.Release()
+			<-o.Done()
+			synctest.Wait()
+			if renewals, releases := s.counted(); renewals == 1 && releases == 1 {
+				both++
+			}
+		}
+		if both == 0 {
+			t.Error("no release has met a renewal: the test shows nothing")
+		}
+	})
+}
+
 func TestReleaseAfterContextEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, m := newFakeStore(), &moves{}
@@ -471,7 +571,7 @@ func TestBlockedCallback(t *testing.T) {
 			}
 			close(block)
 			<-o.Done()
-			if n := len(m.all); n != maxNotices+1 {
+			if n := len(m.all); n != maxNotices+2 || m.all[n-1].To != StateReleased {
 				t.Errorf("%d transitions kept of 2003", n)
 			}
 		})
@@ -502,5 +602,24 @@ func TestLogger(t *testing.T) {
 			t.Error("heartbeats are logged at info level")
 		}
 		time.Sleep(margin)
+	})
+}
+
+func TestQueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var q queue
+		var got []int
+		for i := range 100 {
+			q.put(func() {
+				got = append(got, i) // without a lock: one at a time
+				if i%10 == 0 {
+					runtime.Goexit() // as t.Fatal in a callback does
+				}
+			})
+		}
+		synctest.Wait()
+		if len(got) != 100 || !slices.IsSorted(got) {
+			t.Errorf("ran %v", got)
+		}
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -13,7 +14,9 @@ import (
 type fakeStore struct {
 	mu       sync.Mutex
 	start    time.Time
-	holder   Record // of the present or last owner
+	slow     time.Duration // what one second of Go's clock is by the store's; 0: a second
+	ahead    atomic.Int64  // how far the store's clock has jumped, in nanoseconds
+	holder   Record        // of the present or last owner
 	epoch    uint64
 	renewals int // calls of Renew that have returned
 	releases int // calls of Release that have returned
@@ -44,7 +47,13 @@ func (s *fakeStore) run(ctx context.Context, h *hook) error {
 
 func newFakeStore() *fakeStore { return &fakeStore{start: time.Now()} }
 
-func (s *fakeStore) Now() time.Duration { return time.Since(s.start) }
+func (s *fakeStore) Now() time.Duration {
+	d := time.Since(s.start)
+	if s.slow > 0 {
+		d = d / time.Second * s.slow
+	}
+	return d + time.Duration(s.ahead.Load())
+}
 
 func (s *fakeStore) Acquire(ctx context.Context, claim Record) (Acquisition, error) {
 	from := s.Now()

@@ -115,7 +115,7 @@ func TestDiskFrozen(t *testing.T) {
 func TestDiskReadOnly(t *testing.T) {
 	dir := loopFS(t)
 	p := filepath.Join(dir, "x.lease")
-	o := joinFile(t, p, func(c *Config) { c.TTL = 200 * time.Millisecond })
+	o := joinFile(t, p, func(c *Config) { c.TTL = time.Second })
 	device, err := exec.Command("findmnt", "--noheadings", "--output", "SOURCE", dir).Output()
 	must(t, err)
 	trigger := filepath.Join("/sys/fs/ext4", filepath.Base(strings.TrimSpace(string(device))), "trigger_fs_error")
@@ -145,5 +145,27 @@ func TestOtherUsersGuardInStickyFolder(t *testing.T) {
 	must(t, os.Chmod(filepath.Dir(p), os.ModeSticky|0o777), os.Chown(filepath.Dir(p), 65533, -1), os.Chown(guardPath(p), 65534, -1))
 	if !joinFile(t, p).IsOwner() {
 		t.Error("not the owner")
+	}
+}
+
+func TestNoDescriptorStaysOpen(t *testing.T) {
+	p := leasePath(t)
+	open := func() int {
+		fds, err := os.ReadDir("/proc/self/fd")
+		must(t, err)
+		return len(fds)
+	}
+	before := open()
+	for range 20 {
+		o := joinFile(t, p)
+		for range 5 {
+			if joinFile(t, p).IsOwner() {
+				t.Fatal("two owners")
+			}
+		}
+		must(t, o.Release())
+	}
+	if after := open(); after > before {
+		t.Errorf("%d descriptors before, %d after", before, after)
 	}
 }

@@ -154,6 +154,9 @@ func classify(c *core, in *input) event {
 			return classifyResult(c, in)
 		}
 	case inputRelease:
+		if c.owns() && in.at >= c.fence() {
+			return evExpire // it comes too late: somebody else may own
+		}
 		if c.state != StateFollower && c.state != StateLost && c.state != StateReleased {
 			return evRelease
 		}

@@ -94,34 +94,49 @@ func readFile(path string) (*diskRecord, error) {
 func (s *fileStore) remaining(seen sighting) time.Duration {
 	rec, now := seen.rec, seen.now
 	ttl := rec.public().TTL
+	s.reappeared(rec.InstanceID)
 	if rec.Clock != "" && rec.Clock == clock.Domain() && rec.Heartbeat <= now {
 		return rec.Heartbeat + ttl - now
 	}
-	return watched(s.path, rec, now) + ttl - now
+	return s.watched(heartbeat{rec.InstanceID, rec.Heartbeat}, now) + ttl - now
 }
 
-// heartbeats remembers, for leases whose owners' clock cannot be compared with
-// ours, which heartbeat this process has seen and when first. It belongs to the
-// process and not to a store, as Join may be called again and again.
-var heartbeats sync.Map // of path to heartbeat
-
+// A heartbeat of another clock, or noHeartbeat of an instance whose record has
+// gone.
 type heartbeat struct {
 	instance string
-	at       time.Duration // by the owner's clock
-	seen     time.Duration // by ours, after the reading that showed it first
+	at       time.Duration
 }
 
-// watched returns since when, by our clock, the record has stood unchanged. The
+const noHeartbeat = -1 << 62
+
+// sightings remembers which heartbeat this process has seen last at a path, and
+// when first. It belongs to the process and not to a store, as Join may be called
+// again and again.
+var sightings sync.Map // of path to firstSight
+
+type firstSight struct {
+	heartbeat
+	at time.Duration // by our clock, after the reading that showed it
+}
+
+// watched returns since when, by our clock, the heartbeat has been the last. The
 // owner wrote it before we first saw it: a full TTL later it has expired.
-func watched(path string, rec *diskRecord, now time.Duration) time.Duration {
-	if v, ok := heartbeats.Load(path); ok {
-		if h := v.(heartbeat); h.instance == rec.InstanceID && h.at == rec.Heartbeat {
-			return h.seen
-		}
+func (s *fileStore) watched(h heartbeat, now time.Duration) time.Duration {
+	if v, ok := sightings.Load(s.path); ok && v.(firstSight).heartbeat == h {
+		return v.(firstSight).at
 	}
-	seen := clock.Now()
-	heartbeats.Store(path, heartbeat{rec.InstanceID, rec.Heartbeat, seen})
-	return max(seen, now)
+	first := firstSight{h, max(s.Now(), now)}
+	sightings.Store(s.path, first)
+	return first.at
+}
+
+// reappeared forgets that the record of an instance had gone: it is back, and can
+// be renewed again.
+func (s *fileStore) reappeared(instance string) {
+	if v, ok := sightings.Load(s.path); ok && v.(firstSight).heartbeat == (heartbeat{instance, noHeartbeat}) {
+		sightings.Delete(s.path)
+	}
 }
 
 // liveness is what an alive file tells of its instance.
@@ -137,7 +152,10 @@ const (
 // alive tries the lock that an instance holds for its whole life, and that the
 // kernel frees when its process ends. The lock is tried shared: two who look at
 // the same time must not take each other for the owner.
-func (s *fileStore) alive(id string) liveness {
+//
+// number is that of the file, as far as it is known: a file that was put in its
+// place has another, and says nothing.
+func (s *fileStore) alive(id string, number uint64) liveness {
 	l := flock.New(alivePath(s.path, id), flock.SetFlag(os.O_RDONLY|disk.OpenFlags))
 	free, err := l.TryRLock()
 	switch {
@@ -148,7 +166,10 @@ func (s *fileStore) alive(id string) liveness {
 	case !free:
 		return lives
 	}
-	_ = l.Unlock()
+	defer l.Unlock()
+	if info, err := l.Stat(); number != 0 && (err != nil || disk.Number(nil, info) != number) {
+		return unknown
+	}
 	return dead
 }
 
@@ -265,11 +286,11 @@ func leadsTo(l *flock.Flock) (bool, error) {
 	if !locked.Mode().IsRegular() {
 		return false, &disk.NotRegularError{Path: l.Path(), Mode: locked.Mode()}
 	}
-	same, err := disk.LeadsTo(l.Path(), disk.Identify(locked))
+	there, err := os.Lstat(l.Path())
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
-	return same, err
+	return err == nil && os.SameFile(locked, there), err
 }
 
 // excludes tries out that a second handle is kept out: there are file systems
@@ -292,6 +313,7 @@ type memory struct {
 	InstanceID string `json:"instance_id"`
 	PID        int    `json:"pid"`
 	Epoch      uint64 `json:"epoch"`
+	TTL        string `json:"ttl"`
 }
 
 const (
@@ -299,15 +321,39 @@ const (
 	memorySize   = 255
 )
 
-// recall returns the zero memory where there is none that can be read.
-func (g *guard) recall() memory { return recall(g.lock.Path()) }
-
-func recall(path string) (m memory) {
-	f, _, err := disk.Open(path, os.O_RDONLY, 0)
+// open opens the locked file a second time, to read and write: flock keeps its
+// own handle to itself. The path can have come to lead to another guard, whose
+// memory belongs to whoever holds that.
+func (g *guard) open() (*os.File, error) {
+	f, info, err := disk.Open(g.lock.Path(), os.O_RDWR, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, errGuardGone
+	}
 	if err != nil {
-		return memory{}
+		return nil, err
+	}
+	locked, err := g.lock.Stat()
+	if err == nil && !os.SameFile(locked, info) {
+		err = errGuardGone
+	}
+	if err != nil {
+		_ = f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+func (g *guard) recall() (memory, error) {
+	f, err := g.open()
+	if err != nil {
+		return memory{}, err
 	}
 	defer f.Close()
+	return readMemory(f), nil
+}
+
+// readMemory returns the zero memory where there is none that can be read.
+func readMemory(f *os.File) (m memory) {
 	var buf [memorySize]byte
 	n, _ := f.ReadAt(buf[:], memoryOffset)
 	if json.Unmarshal(buf[:n], &m) != nil || !isInstanceID(m.InstanceID) || m.Epoch > maxNumber {
@@ -321,7 +367,7 @@ func (g *guard) remember(m memory) error {
 	if err != nil {
 		return err
 	}
-	f, _, err := disk.Open(g.lock.Path(), os.O_WRONLY, 0)
+	f, err := g.open()
 	if err != nil {
 		return err
 	}
@@ -331,7 +377,12 @@ func (g *guard) remember(m memory) error {
 
 // whoGuards tells who was acquiring last, for the message of whoever waits.
 func whoGuards(path string) string {
-	if m := recall(guardPath(path)); m.PID != 0 {
+	f, _, err := disk.Open(guardPath(path), os.O_RDONLY, 0)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	if m := readMemory(f); m.PID != 0 {
 		return fmt.Sprintf(" (last taken by pid %d)", m.PID)
 	}
 	return ""

@@ -19,7 +19,10 @@ import (
 // fileStore keeps a lease in files: the record at path, the guard beside it, and
 // an alive file for each instance. docs/design.md has the protocol, and why there
 // are never two owners; the comments here name its clauses.
-type fileStore struct{ path string }
+type fileStore struct {
+	path  string
+	clock func() time.Duration
+}
 
 // newFileStore resolves a relative path now: the process may change its folder
 // later. Links in the folder's path are left as they are, so that an owner whose
@@ -29,10 +32,10 @@ func newFileStore(path string) (*fileStore, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &fileStore{path: abs}, nil
+	return &fileStore{abs, clock.Now}, nil
 }
 
-func (s *fileStore) Now() time.Duration { return clock.Now() }
+func (s *fileStore) Now() time.Duration { return s.clock() }
 
 // Acquire looks without the guard first, so that the many who find a live holder
 // disturb nobody, and takes the guard only when the lease looks free.
@@ -76,7 +79,10 @@ func (s *fileStore) glance() (holder Record, held bool) {
 // acquireGuarded takes the lease if it is free. The guard is held: nobody else
 // acquires meanwhile, but the owner may renew.
 func (s *fileStore) acquireGuarded(claim Record, g *guard) (Acquisition, error) {
-	last := g.recall()
+	last, err := g.recall()
+	if err != nil {
+		return Acquisition{}, err
+	}
 	holder, leftovers, err := s.judge(last)
 	if err != nil || holder != nil {
 		return Acquisition{Holder: deref(holder)}, err
@@ -87,10 +93,10 @@ func (s *fileStore) acquireGuarded(claim Record, g *guard) (Acquisition, error) 
 
 	// The guard remembers who is about to make files before they are there: what
 	// a crash leaves behind can be found without searching the folder.
-	if err := g.remember(memory{InstanceID: claim.InstanceID, PID: claim.PID, Epoch: claim.Epoch}); err != nil {
+	s.remove(leftovers.crashed)
+	if err := g.remember(memory{claim.InstanceID, claim.PID, claim.Epoch, claim.TTL.String()}); err != nil {
 		return Acquisition{}, err
 	}
-	s.remove(leftovers.crashed)
 	lease, from, err := s.publish(claim)
 	if err != nil {
 		return Acquisition{}, err
@@ -139,14 +145,14 @@ func (s *fileStore) judge(last memory) (*Record, leftovers, error) {
 		return nil, leftovers{}, err
 	}
 	if seen.damage != nil || seen.rec == nil {
-		return s.judgeWithout(seen.damage)
+		return s.judgeWithout(seen, last)
 	}
 	rec := seen.rec
 	left := leftovers{epoch: rec.Epoch, holder: []string{rec.InstanceID}}
 	if last.InstanceID != "" && last.InstanceID != rec.InstanceID {
 		// Whoever acquired last either published its record or is dead. If it lives
 		// and another's record is here, somebody has exchanged the file.
-		if s.alive(last.InstanceID) == lives {
+		if s.alive(last.InstanceID, 0) == lives && !s.ranOutUnseen(last, seen.now) {
 			return &Record{InstanceID: last.InstanceID, PID: last.PID, Epoch: last.Epoch}, left, nil
 		}
 		left.crashed = []string{last.InstanceID}
@@ -160,21 +166,33 @@ func (s *fileStore) judge(last memory) (*Record, leftovers, error) {
 
 // judgeWithout decides where there is no record, or only a damaged one. An owner
 // may be living all the same: its alive file tells.
-func (s *fileStore) judgeWithout(damage error) (*Record, leftovers, error) {
+func (s *fileStore) judgeWithout(seen sighting, last memory) (*Record, leftovers, error) {
 	ids, err := s.instances()
 	if err != nil {
 		return nil, leftovers{}, err
 	}
 	for _, id := range ids {
-		if alive := s.alive(id); alive == dead || alive == gone {
-			continue
+		alive := s.alive(id, 0)
+		switch {
+		case alive == dead || alive == gone:
+		case seen.damage != nil:
+			return nil, leftovers{}, fmt.Errorf("instance %s lives: %w", id, seen.damage)
+		case id != last.InstanceID || !s.ranOutUnseen(last, seen.now):
+			return &Record{InstanceID: id}, leftovers{}, nil
 		}
-		if damage != nil {
-			return nil, leftovers{}, fmt.Errorf("instance %s lives: %w", id, damage)
-		}
-		return &Record{InstanceID: id}, leftovers{}, nil
 	}
 	return nil, leftovers{crashed: ids}, nil
+}
+
+// ranOutUnseen reports whether the lease of an instance that lives, but whose
+// record was removed or exchanged, has run out all the same: once its record has
+// been gone, none of its renewals counts any more.
+func (s *fileStore) ranOutUnseen(last memory, now time.Duration) bool {
+	ttl, err := time.ParseDuration(last.TTL)
+	if err != nil || ttl <= 0 || ttl > maxNumber {
+		return false
+	}
+	return s.watched(heartbeat{last.InstanceID, noHeartbeat}, now)+ttl <= now
 }
 
 // free reports whether the lease of a record that is not damaged, or of none, is
@@ -182,7 +200,7 @@ func (s *fileStore) judgeWithout(damage error) (*Record, leftovers, error) {
 func (s *fileStore) free(seen sighting) bool {
 	return seen.rec == nil ||
 		seen.rec.Released ||
-		s.alive(seen.rec.InstanceID) == dead ||
+		s.alive(seen.rec.InstanceID, seen.rec.Alive) == dead ||
 		s.remaining(seen) <= 0
 }
 
@@ -194,7 +212,7 @@ func (s *fileStore) publish(claim Record) (_ *fileLease, from time.Duration, err
 	if err != nil {
 		return nil, 0, err
 	}
-	l := &fileLease{path: s.path, alive: alive}
+	l := &fileLease{path: s.path, instance: claim.InstanceID, alive: alive}
 	temp := tempPath(s.path, claim.InstanceID)
 	defer func() {
 		if err != nil {
@@ -206,11 +224,15 @@ func (s *fileStore) publish(claim Record) (_ *fileLease, from time.Duration, err
 	if err != nil {
 		return nil, 0, err
 	}
-	l.file, l.id = file, disk.Identify(info)
+	l.file, l.id = file, disk.Identify(file, info)
+	aliveInfo, err := alive.Stat()
+	if err != nil {
+		return nil, 0, err
+	}
 	l.enc, err = newEncoder(diskHead{
 		InstanceID: claim.InstanceID, PID: claim.PID, Host: claim.Host, Epoch: claim.Epoch,
 		AcquiredAt: claim.AcquiredAt.UTC(), TTL: claim.TTL.String(), Meta: claim.Meta,
-		Clock: clock.Domain(), File: disk.Number(file, info),
+		Clock: clock.Domain(), File: disk.Number(file, info), Alive: disk.Number(nil, aliveInfo),
 	})
 	if err != nil {
 		return nil, 0, err
@@ -224,11 +246,12 @@ func (s *fileStore) publish(claim Record) (_ *fileLease, from time.Duration, err
 
 // fileLease is one ownership of a lease file.
 type fileLease struct {
-	path  string
-	file  *os.File // the record that this ownership made, still linked or not
-	id    disk.ID  // of that file
-	enc   *encoder
-	alive *flock.Flock
+	path     string
+	instance string
+	file     *os.File // the record that this ownership made, still linked or not
+	id       disk.ID  // of that file
+	enc      *encoder
+	alive    *flock.Flock
 }
 
 // Renew rewrites the own record in place, and then looks whether it is still the
@@ -240,21 +263,28 @@ func (l *fileLease) Renew(_ context.Context, at time.Duration) error {
 	if err := l.write(diskTail{RenewedAt: time.Now(), Heartbeat: at}); err != nil {
 		return err
 	}
-	ours, err := disk.LeadsTo(l.path, l.id)
+	ours, size, err := disk.LeadsTo(l.path, l.id)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("%w: the record was removed: %w", ErrRevoked, err)
-	case err == nil && !ours:
+	case err != nil:
+		return err
+	case !ours:
 		return l.replaced()
+	case size != l.enc.size():
+		return l.file.Truncate(l.enc.size()) // somebody has appended to it
 	}
-	return err
+	return nil
 }
 
 // replaced says who has put another file in the record's place.
 func (l *fileLease) replaced() error {
-	s := fileStore{path: l.path}
+	s := fileStore{l.path, clock.Now}
 	seen, err := s.read()
-	if err == nil && seen.damage == nil && seen.rec != nil {
+	if err == nil && seen.rec != nil && seen.rec.InstanceID == l.instance {
+		return fmt.Errorf("%s: it could not be told whether this is still the own record", l.path)
+	}
+	if err == nil && seen.rec != nil {
 		return fmt.Errorf("%w: instance %s, pid %d, epoch %d", ErrTakenOver, seen.rec.InstanceID, seen.rec.PID, seen.rec.Epoch)
 	}
 	if err == nil {
@@ -277,14 +307,21 @@ func (l *fileLease) free(wall time.Time, now time.Duration) error {
 	var err error
 	if l.enc != nil {
 		err = l.write(diskTail{RenewedAt: wall, Heartbeat: now, Released: true})
+		if info, serr := l.file.Stat(); serr == nil && info.Size() != l.enc.size() {
+			err = errors.Join(err, l.file.Truncate(l.enc.size()))
+		}
 	}
 	if l.file != nil {
 		_ = l.file.Close() // all that was to be written has been
 	}
-	// Unlock before the file goes: a descriptor that is being copied by a fork
-	// at this moment would hold a lock that closing alone leaves.
+	// Unlock, and not only close: a descriptor that is being copied by a fork at
+	// this moment would hold the lock for longer.
 	err = errors.Join(err, l.alive.Unlock())
-	_ = os.Remove(l.alive.Path()) // or the next one to acquire does
+	if err == nil {
+		_ = os.Remove(l.alive.Path()) // or the next one to acquire does
+	}
+	// If the record does not say released, the file stays: that nobody locks it
+	// says as much.
 	return err
 }
 

@@ -54,9 +54,12 @@ func tryJoin(t testing.TB, path string, change ...func(*Config)) (*Owner, error)
 func release(o *Owner) {
 	_ = o.Release()
 	if o.a.lease != nil {
-		o.a.busy <- struct{}{}
-		_ = o.a.lease.Release(context.Background())
-		<-o.a.busy
+		done := make(chan struct{})
+		o.a.work.put(func() {
+			_ = o.a.lease.Release(context.Background())
+			close(done)
+		})
+		<-done
 	}
 }
 
@@ -282,7 +285,8 @@ func TestTakeoverOfAHungOwner(t *testing.T) {
 		p := leasePath(t)
 		start := time.Now()
 		old := joinFile(t, p)
-		old.a.busy <- struct{}{} // the store hangs: its next call does not begin
+		answer := make(chan struct{})
+		old.a.work.put(func() { <-answer }) // the store hangs: its next call does not begin
 		<-old.Lost()
 		if d := time.Since(start); d != 45*time.Second {
 			t.Errorf("lost after %v", d)
@@ -296,7 +300,7 @@ func TestTakeoverOfAHungOwner(t *testing.T) {
 		if !successor.IsOwner() || successor.Epoch() <= old.Epoch() {
 			t.Error("does not own after the lease has run out")
 		}
-		<-old.a.busy
+		close(answer)
 		synctest.Wait()
 		if !successor.IsOwner() || successor.a.lease.Renew(t.Context(), clock.Now()) != nil {
 			t.Error("the old owner's end has disturbed its successor")
@@ -363,7 +367,7 @@ func TestLeftovers(t *testing.T) {
 	die(t, p, crashed)
 	must(t, os.WriteFile(tempPath(p, crashed), []byte("half"), 0o600))
 	g, err := lockGuard(p)
-	must(t, err, g.remember(memory{InstanceID: crashed, PID: 4711, Epoch: 1}))
+	must(t, err, g.remember(memory{crashed, 4711, 1, "1m0s"}))
 	g.unlock()
 	// And an owner that was killed.
 	die(t, p, plant(t, p, nil).InstanceID)
@@ -553,9 +557,207 @@ func TestGuardRemovedWhileHeld(t *testing.T) {
 	if _, err := s.acquireGuarded(claim, g); !errors.Is(err, errGuardGone) {
 		t.Errorf("acquired under a guard that is gone: %v", err)
 	}
-	if alive := s.alive(claim.InstanceID); alive != gone {
+	if alive := s.alive(claim.InstanceID, 0); alive != gone {
 		t.Errorf("its alive file is still there")
 	}
+}
+
+// The guard is removed while A is in it, B takes the next one and owns, and A goes
+// on: whatever A does, B stays known as the owner.
+func TestGuardExchangedWhileHeld(t *testing.T) {
+	notOnWindows(t)
+	p := leasePath(t)
+	a, err := lockGuard(p)
+	must(t, err)
+	defer a.unlock()
+	must(t, os.Remove(guardPath(p)))
+	b := joinFile(t, p)
+	if _, err := a.recall(); !errors.Is(err, errGuardGone) {
+		t.Errorf("reads another guard's memory: %v", err)
+	}
+	if err := a.remember(memory{InstanceID: uuid.NewString()}); !errors.Is(err, errGuardGone) {
+		t.Errorf("writes into another guard: %v", err)
+	}
+	// The worst: A has published already, and undoes it.
+	s, err := newFileStore(p)
+	must(t, err)
+	lease, _, err := s.publish(Record{InstanceID: uuid.NewString(), TTL: time.Minute})
+	must(t, err, lease.Release(t.Context()))
+	if c := joinFile(t, p); c.IsOwner() || c.InstanceID() != b.InstanceID() {
+		t.Errorf("owns beside a live owner: %+v", c.Holder())
+	}
+}
+
+// A file that was put in the alive file's place is locked by nobody, and means
+// nothing.
+func TestAliveFileReplaced(t *testing.T) {
+	notOnWindows(t)
+	p := leasePath(t)
+	o := joinFile(t, p)
+	must(t, os.WriteFile(p+".fresh", nil, 0o600), os.Rename(p+".fresh", alivePath(p, o.InstanceID())))
+	if joinFile(t, p).IsOwner() {
+		t.Error("owns beside a live owner")
+	}
+}
+
+// A release whose write fails still frees the lease at once.
+func TestReleaseWithoutItsWrite(t *testing.T) {
+	p := leasePath(t)
+	o := joinFile(t, p)
+	must(t, o.a.lease.(*fileLease).file.Close())
+	if err := o.Release(); err == nil {
+		t.Error("no error")
+	}
+	if !joinFile(t, p).IsOwner() {
+		t.Error("the lease is not free")
+	}
+}
+
+// What somebody appends to a live owner's record is gone with the next renewal,
+// and never keeps the lease from being acquired.
+func TestAppendedToRecord(t *testing.T) {
+	for name, end := range map[string]func(*testing.T, *Owner){
+		"then renewed":  func(t *testing.T, o *Owner) { must(t, o.a.lease.Renew(t.Context(), clock.Now())) },
+		"then released": func(t *testing.T, o *Owner) { must(t, o.Release()) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := leasePath(t)
+			o := joinFile(t, p)
+			f, err := os.OpenFile(p, os.O_WRONLY|os.O_APPEND, 0)
+			must(t, err)
+			_, err = f.Write(make([]byte, 2*maxRecord))
+			must(t, err, f.Close())
+			end(t, o)
+			if r, err := Inspect(p); err != nil || r.InstanceID != o.InstanceID() {
+				t.Errorf("%+v, %v", r, err)
+			}
+		})
+	}
+}
+
+// An owner that hangs, and whose record was removed or exchanged: it cannot count
+// a renewal any more, so a full TTL of watching is enough.
+func TestHungOwnerWithoutItsRecord(t *testing.T) {
+	for name, take := range map[string]func(t *testing.T, p string){
+		"removed": func(t *testing.T, p string) { must(t, os.Remove(p)) },
+		"exchanged": func(t *testing.T, p string) {
+			plant(t, p+".new", func(_ *diskHead, tail *diskTail) { tail.Released = true })
+			must(t, disk.Replace(p+".new", p))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				p := leasePath(t)
+				o := joinFile(t, p)
+				answer := make(chan struct{})
+				defer close(answer)
+				o.a.work.put(func() { <-answer })
+				take(t, p)
+				start := time.Now()
+				if f := joinFile(t, p); f.IsOwner() || f.InstanceID() != o.InstanceID() {
+					t.Fatalf("took over at once: %+v", f.Holder())
+				}
+				time.Sleep(time.Minute - time.Nanosecond)
+				if joinFile(t, p).IsOwner() {
+					t.Error("took over before a full TTL")
+				}
+				time.Sleep(time.Millisecond)
+				if !joinFile(t, p).IsOwner() {
+					t.Errorf("did not take over after %v", time.Since(start))
+				}
+			})
+		})
+	}
+}
+
+// A record that has come back is no longer gone.
+func TestRecordPutBack(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		p := leasePath(t)
+		o := joinFile(t, p)
+		hide := func() { must(t, os.Rename(p, p+".hidden")) }
+		hide()
+		joinFile(t, p) // sees it gone
+		must(t, os.Rename(p+".hidden", p))
+		joinFile(t, p) // sees it back
+		time.Sleep(10 * time.Minute)
+		if !o.IsOwner() {
+			t.Fatal(o.LostErr())
+		}
+		hide()
+		if joinFile(t, p).IsOwner() {
+			t.Error("owns beside a live owner")
+		}
+	})
+}
+
+// The order of the readings that the argument in docs/design.md rests on: an owner
+// renews right after the challenger has read its clock, and the challenger sees it.
+func TestClockIsReadBeforeTheRecord(t *testing.T) {
+	p := leasePath(t)
+	o := joinFile(t, p)
+	now := clock.Now()
+	must(t, o.a.lease.Renew(t.Context(), now))
+	s := &fileStore{p, func() time.Duration {
+		now += time.Minute // the lease, as it was until now, has just expired
+		must(t, o.a.lease.Renew(t.Context(), now))
+		return now
+	}}
+	if acq, err := s.Acquire(t.Context(), Record{InstanceID: uuid.NewString(), TTL: time.Minute}); err != nil || acq.Lease != nil {
+		t.Errorf("took over from an owner that had renewed: %+v, %v", acq, err)
+	}
+}
+
+// What a new ownership's validity counts from is read before its record is
+// written.
+func TestValidityCountsFromBeforeTheWrite(t *testing.T) {
+	p := leasePath(t)
+	written := map[time.Duration]bool{} // at that reading, something was
+	now := clock.Now()
+	s := &fileStore{p, func() time.Duration {
+		now++
+		files, err := filepath.Glob(p + ".*.tmp")
+		must(t, err)
+		for _, f := range append(files, p) {
+			if info, err := os.Stat(f); err == nil && info.Size() > 0 {
+				written[now] = true
+			}
+		}
+		return now
+	}}
+	acq, err := s.Acquire(t.Context(), Record{InstanceID: uuid.NewString(), TTL: time.Minute})
+	must(t, err, acq.Lease.Release(t.Context()))
+	if acq.From == 0 || written[acq.From] {
+		t.Errorf("counts from %v, when the record stood there", acq.From)
+	}
+}
+
+// A heartbeat of another clock is watched from after the reading that showed it.
+func TestWatchingBeginsAfterTheReading(t *testing.T) {
+	p := leasePath(t)
+	live(t, p, plant(t, p, func(h *diskHead, _ *diskTail) { h.Clock = "another" }).InstanceID)
+	var now time.Duration
+	s := &fileStore{p, func() time.Duration { now += time.Second; return now }}
+	seen, err := s.read()
+	must(t, err)
+	if left := s.remaining(seen); left <= time.Minute {
+		t.Errorf("%v of a TTL of a minute are left", left)
+	}
+}
+
+// What cannot be looked at is not confirmed, and no definite loss either.
+func TestRenewalThatCannotBeChecked(t *testing.T) {
+	notOnWindows(t)
+	p := leasePath(t)
+	o := joinFile(t, p)
+	d := filepath.Dir(p)
+	must(t, os.Rename(d, d+"-moved"), os.WriteFile(d, nil, 0o600)) // ENOTDIR
+	err := o.a.lease.Renew(t.Context(), clock.Now())
+	must(t, os.Remove(d), os.Rename(d+"-moved", d))
+	if err == nil || errors.Is(err, ErrRevoked) || errors.Is(err, ErrTakenOver) {
+		t.Errorf("got %v", err)
+	}
+	must(t, o.a.lease.Renew(t.Context(), clock.Now()))
 }
 
 // Somebody who is stopped while it holds the guard: safe, and the others are told.

@@ -3,7 +3,6 @@ package owner
 import (
 	"context"
 	"log/slog"
-	"sync"
 	"time"
 )
 
@@ -28,11 +27,8 @@ type Transition struct {
 type notices struct {
 	onTransition func(Transition)
 	logger       *slog.Logger
-
-	mu      sync.Mutex
-	queue   []func()
-	telling bool
-	dropped int
+	queue        queue
+	dropped      int // since the last that was put; the actor's
 }
 
 // maxNotices bounds what a blocked callback can make the process keep.
@@ -46,17 +42,17 @@ func newNotices(cfg *Config) *notices {
 	return &notices{onTransition: cfg.OnTransition, logger: cfg.Logger}
 }
 
-// moved tells of a move.
+// moved tells of a move. The last one, which says how it has ended, is never
+// left out.
 func (n *notices) moved(t Transition, holder string, sinceRenewal time.Duration) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if len(n.queue) >= maxNotices {
+	final := t.To == StateLost || t.To == StateReleased
+	if !final && n.queue.len() >= maxNotices {
 		n.dropped++
 		return
 	}
 	dropped := n.dropped
 	n.dropped = 0
-	n.put(func() {
+	n.queue.put(func() {
 		if n.logger != nil {
 			n.log(t, holder, sinceRenewal, dropped)
 		}
@@ -77,40 +73,14 @@ func (n *notices) late(count uint64) {
 	})
 }
 
-// then runs f after everything that has been told before it: at once if nobody
-// is listening any more.
+// then runs f after everything that has been told before it: at once if there
+// is nobody to tell.
 func (n *notices) then(f func()) {
 	if n == nil {
 		f()
 		return
 	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.put(f)
-}
-
-// put appends to the queue, and sees to it that somebody empties it.
-func (n *notices) put(f func()) {
-	n.queue = append(n.queue, f)
-	if !n.telling {
-		n.telling = true
-		go n.tell()
-	}
-}
-
-func (n *notices) tell() {
-	for {
-		n.mu.Lock()
-		if len(n.queue) == 0 {
-			n.queue, n.telling = nil, false
-			n.mu.Unlock()
-			return
-		}
-		f := n.queue[0]
-		n.queue = n.queue[1:]
-		n.mu.Unlock()
-		f()
-	}
+	n.queue.put(f)
 }
 
 func (n *notices) log(t Transition, holder string, sinceRenewal time.Duration, dropped int) {

@@ -91,7 +91,7 @@ type Config struct {
 	Endpoint string
 
 	// Meta holds more facts for followers: valid UTF-8, and together with the
-	// endpoint no more than 3 KiB as JSON.
+	// endpoint no more than 3 KiB as indented JSON.
 	Meta map[string]string
 
 	// SafetyMargin is how long before the lease's expiry the owner stops. It is
@@ -104,8 +104,8 @@ type Config struct {
 
 	// OnTransition is called for every transition, in order, in a goroutine of its
 	// own. A callback that blocks delays those after it and Done, nothing else; if
-	// it blocks for over a thousand of them, some are left out. It must not wait
-	// for Done.
+	// it blocks for over a thousand of them, some are left out, but never the last.
+	// It must not wait for Done.
 	OnTransition func(Transition)
 
 	// Store keeps the lease; nil is the lease file at LeasePath, which is not used
@@ -252,12 +252,12 @@ func (cfg *Config) resolveMeta() error {
 	if len(cfg.Meta) == 0 {
 		return nil
 	}
-	b, err := json.Marshal(cfg.Meta)
+	b, err := json.MarshalIndent(cfg.Meta, "  ", "  ") // as in the record
 	if err != nil {
 		return err
 	}
 	if len(b) > maxMeta {
-		return fmt.Errorf("metadata too large: Meta and Endpoint are %d bytes as JSON; %d is the most", len(b), maxMeta)
+		return fmt.Errorf("metadata too large: Meta and Endpoint are %d bytes as indented JSON; %d is the most", len(b), maxMeta)
 	}
 	return nil
 }
@@ -356,9 +356,13 @@ func (o *Owner) LostErr() error {
 func (o *Owner) Context() context.Context { return o.a.ctx }
 
 // Done returns a channel that is closed when the actor has ended and every
-// callback has returned: nothing of the Owner runs any more. For a follower it is
-// closed from the start. An operation that the operating system does not give
-// back is not waited for: it ends when it can, and changes nothing.
+// callback that was due has returned; for a follower, right after Join. No
+// goroutine of the Owner is left then, with one exception: an operation that the
+// operating system does not give back ends when it can, and changes nothing.
+//
+// Two things can still come, each from a timer. Where the context has ended an
+// ownership's renewals, its loss at the deadline, with its callback, unless
+// Release comes first. And once a lost lease has run out, its files are closed.
 func (o *Owner) Done() <-chan struct{} { return o.a.done }
 
 // Release gives the lease up. IsOwner turns false first; then a successor can own
@@ -366,8 +370,9 @@ func (o *Owner) Done() <-chan struct{} { return o.a.done }
 //
 // It may be called at any time, any number of times, and from several goroutines;
 // all get the same outcome. It returns when the lease has been given up, at the
-// latest when it would have run out. An error says that a successor may have had
-// to wait for that. For a follower, and after a loss, it does nothing.
+// latest when it would have run out. An error says that a successor may have to
+// wait for that. For a follower, and after a loss, it does nothing; and it is a
+// loss if the deadline has passed when Release is called.
 func (o *Owner) Release() error { return o.a.release() }
 
 // Inspect reads the record at path, of whatever lease, without joining it. The

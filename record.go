@@ -62,7 +62,8 @@ type diskHead struct {
 	TTL        string            `json:"ttl"`
 	Meta       map[string]string `json:"meta"`
 	Clock      string            `json:"clock"` // the domain in which heartbeat means something
-	File       uint64            `json:"file"`  // the number of the file that the owner wrote: a copy's differs
+	File       uint64            `json:"file"`  // the number of this file: a copy's differs
+	Alive      uint64            `json:"alive"` // the number of the alive file, 0 where it is not known
 }
 
 // The tail is rewritten by each renewal.
@@ -106,6 +107,9 @@ func newEncoder(h diskHead) (*encoder, error) {
 	buf := make([]byte, size)
 	return &encoder{buf: buf, head: copy(buf, head)}, nil
 }
+
+// size is that of every record of the ownership.
+func (e *encoder) size() int64 { return int64(len(e.buf)) }
 
 // encode returns the record with this tail. The slice is valid until the next
 // call.

@@ -47,7 +47,7 @@ func Probe(path string) (Status, error) {
 	case seen.damage != nil:
 		return Status{}, seen.damage
 	case seen.rec == nil:
-		holder, _, err := s.judgeWithout(nil)
+		holder, _, err := s.judgeWithout(seen, memory{})
 		if holder != nil {
 			return Status{Record: *holder, Condition: Live}, nil
 		}
@@ -79,7 +79,7 @@ func (s *fileStore) condition(rec *diskRecord, remaining time.Duration) Conditio
 	if rec.Released {
 		return Released
 	}
-	alive := s.alive(rec.InstanceID)
+	alive := s.alive(rec.InstanceID, rec.Alive)
 	switch {
 	case alive == dead:
 		return Dead

@@ -22,14 +22,17 @@ func Replace(from, to string) error { return os.Rename(from, to) }
 type ID struct{ info fs.FileInfo }
 
 // Identify returns the ID of an open file.
-func Identify(info fs.FileInfo) ID { return ID{info} }
+func Identify(_ *os.File, info fs.FileInfo) ID { return ID{info} }
 
 // LeadsTo reports whether the path leads to the file, not following a link in
-// its place.
-func LeadsTo(path string, id ID) (bool, error) {
+// its place, and the size of what is there.
+func LeadsTo(path string, id ID) (same bool, size int64, err error) {
 	info, err := os.Lstat(path)
-	return err == nil && os.SameFile(info, id.info), err
+	if err != nil {
+		return false, 0, err
+	}
+	return os.SameFile(info, id.info), info.Size(), nil
 }
 
-// Number cannot tell files apart here.
+// Number cannot tell files apart here: 0 says nothing.
 func Number(*os.File, fs.FileInfo) uint64 { return 0 }

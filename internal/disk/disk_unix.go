@@ -23,7 +23,7 @@ func Replace(from, to string) error { return os.Rename(from, to) }
 type ID struct{ dev, ino uint64 }
 
 // Identify returns the ID of an open file.
-func Identify(info fs.FileInfo) ID {
+func Identify(_ *os.File, info fs.FileInfo) ID {
 	if st, ok := info.Sys().(*syscall.Stat_t); ok {
 		return ID{uint64(st.Dev), uint64(st.Ino)}
 	}
@@ -31,20 +31,21 @@ func Identify(info fs.FileInfo) ID {
 }
 
 // LeadsTo reports whether the path leads to the file, not following a link in
-// its place. It allocates nothing: every renewal asks.
-func LeadsTo(path string, id ID) (bool, error) {
+// its place, and the size of what is there. It allocates nothing: every renewal
+// asks.
+func LeadsTo(path string, id ID) (same bool, size int64, err error) {
 	var st syscall.Stat_t
 	for {
 		switch err := syscall.Lstat(path, &st); err {
 		case nil:
-			return ID{uint64(st.Dev), uint64(st.Ino)} == id, nil
+			return ID{uint64(st.Dev), uint64(st.Ino)} == id, st.Size, nil
 		case syscall.EINTR:
 		default:
-			return false, &fs.PathError{Op: "lstat", Path: path, Err: err}
+			return false, 0, &fs.PathError{Op: "lstat", Path: path, Err: err}
 		}
 	}
 }
 
-// Number tells the files of a file system apart, for a record to carry. A copy
-// of a file has another.
-func Number(_ *os.File, info fs.FileInfo) uint64 { return Identify(info).ino }
+// Number tells the files of a file system apart, for a record to carry: a copy
+// of a file has another. 0 says nothing.
+func Number(f *os.File, info fs.FileInfo) uint64 { return Identify(f, info).ino }

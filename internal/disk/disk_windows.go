@@ -39,23 +39,50 @@ func Replace(from, to string) error {
 }
 
 // ID tells the files of this machine apart.
-type ID struct{ info fs.FileInfo }
+type ID struct {
+	volume uint32
+	index  uint64
+}
 
 // Identify returns the ID of an open file.
-func Identify(info fs.FileInfo) ID { return ID{info} }
+func Identify(f *os.File, _ fs.FileInfo) ID {
+	if f == nil {
+		return ID{}
+	}
+	id, _, _ := identify(windows.Handle(f.Fd()))
+	return id
+}
+
+func identify(h windows.Handle) (id ID, size int64, err error) {
+	var info windows.ByHandleFileInformation
+	if err := windows.GetFileInformationByHandle(h, &info); err != nil {
+		return ID{}, 0, err
+	}
+	id = ID{info.VolumeSerialNumber, uint64(info.FileIndexHigh)<<32 | uint64(info.FileIndexLow)}
+	return id, int64(info.FileSizeHigh)<<32 | int64(info.FileSizeLow), nil
+}
 
 // LeadsTo reports whether the path leads to the file, not following a link in
-// its place.
-func LeadsTo(path string, id ID) (bool, error) {
-	info, err := os.Lstat(path)
-	return err == nil && os.SameFile(info, id.info), err
+// its place, and the size of what is there.
+func LeadsTo(path string, id ID) (same bool, size int64, err error) {
+	name, err := windows.UTF16PtrFromString(path)
+	if err != nil {
+		return false, 0, &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	const share = windows.FILE_SHARE_READ | windows.FILE_SHARE_WRITE | windows.FILE_SHARE_DELETE
+	h, err := windows.CreateFile(name, 0, share, nil, windows.OPEN_EXISTING,
+		windows.FILE_FLAG_BACKUP_SEMANTICS|windows.FILE_FLAG_OPEN_REPARSE_POINT, 0)
+	if err != nil {
+		return false, 0, &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	defer windows.CloseHandle(h)
+	there, size, err := identify(h)
+	if err != nil {
+		return false, 0, &fs.PathError{Op: "stat", Path: path, Err: err}
+	}
+	return there == id, size, nil
 }
 
-// Number tells the files of a file system apart. A copy of a file has another.
-func Number(f *os.File, _ fs.FileInfo) uint64 {
-	var info windows.ByHandleFileInformation
-	if err := windows.GetFileInformationByHandle(windows.Handle(f.Fd()), &info); err != nil {
-		return 0
-	}
-	return uint64(info.FileIndexHigh)<<32 | uint64(info.FileIndexLow)
-}
+// Number tells the files of a file system apart, for a record to carry: a copy
+// of a file has another. 0 says nothing.
+func Number(f *os.File, info fs.FileInfo) uint64 { return Identify(f, info).index }

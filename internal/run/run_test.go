@@ -24,11 +24,12 @@ func TestMarginIsWhatTheLeaseTakes(t *testing.T) {
 				continue
 			}
 			o, err := owner.Join(context.Background(), owner.Config{LeasePath: filepath.Join(t.TempDir(), "lease"), TTL: ttl, RenewInterval: ttl / 3, SafetyMargin: m})
-			if err != nil {
+			if errors.Is(err, owner.ErrInvalidConfig) {
 				t.Errorf("ttl %v, grace %v: %v", ttl, grace, err)
-				continue
 			}
-			_ = o.Release()
+			if err == nil { // on a busy machine, the shortest lease can be over before it is won
+				_ = o.Release()
+			}
 		}
 		for _, grace := range []time.Duration{-time.Millisecond, largest + time.Millisecond, ttl, 3 * ttl} {
 			_, err := margin(ttl, grace)

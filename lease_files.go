@@ -173,9 +173,9 @@ func (s *fileStore) alive(id string, number uint64) liveness {
 	return dead
 }
 
-// lockAlive makes and locks the own alive file.
-func (s *fileStore) lockAlive(id string) (*flock.Flock, error) {
-	path := alivePath(s.path, id)
+// lockAlive makes and locks an instance's own alive file.
+func lockAlive(lease, id string) (*flock.Flock, error) {
+	path := alivePath(lease, id)
 	l := flock.New(path, flock.SetFlag(os.O_RDWR|os.O_CREATE|disk.OpenFlags), flock.SetPermissions(0o600))
 	// Whoever tries the lock holds it for a moment: the name is found by those who
 	// search the folder.

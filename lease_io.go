@@ -149,7 +149,13 @@ func (s *fileStore) judge(last memory) (*Record, leftovers, error) {
 	}
 	rec := seen.rec
 	left := leftovers{epoch: rec.Epoch, holder: []string{rec.InstanceID}}
-	if last.InstanceID != "" && last.InstanceID != rec.InstanceID {
+	if last.InstanceID == "" {
+		// Without the guard's memory nothing tells an exchanged record from a real
+		// one, but that somebody else lives.
+		if other, err := s.liveBeside(rec.InstanceID); err != nil || other != "" {
+			return &Record{InstanceID: other}, left, err
+		}
+	} else if last.InstanceID != rec.InstanceID {
 		// Whoever acquired last either published its record or is dead. If it lives
 		// and another's record is here, somebody has exchanged the file.
 		if s.alive(last.InstanceID, 0) == lives && !s.ranOutUnseen(last, seen.now) {
@@ -172,9 +178,8 @@ func (s *fileStore) judgeWithout(seen sighting, last memory) (*Record, leftovers
 		return nil, leftovers{}, err
 	}
 	for _, id := range ids {
-		alive := s.alive(id, 0)
 		switch {
-		case alive == dead || alive == gone:
+		case !s.mayLive(id):
 		case seen.damage != nil:
 			return nil, leftovers{}, fmt.Errorf("instance %s lives: %w", id, seen.damage)
 		case id != last.InstanceID || !s.ranOutUnseen(last, seen.now):
@@ -182,6 +187,24 @@ func (s *fileStore) judgeWithout(seen sighting, last memory) (*Record, leftovers
 		}
 	}
 	return nil, leftovers{crashed: ids}, nil
+}
+
+// liveBeside returns the id of an instance that lives, other than the one that
+// the record names, "" if there is none.
+func (s *fileStore) liveBeside(holder string) (string, error) {
+	ids, err := s.instances()
+	for _, id := range ids {
+		if id != holder && s.mayLive(id) {
+			return id, nil
+		}
+	}
+	return "", err
+}
+
+// mayLive reports whether an instance is not known to have ended.
+func (s *fileStore) mayLive(id string) bool {
+	alive := s.alive(id, 0)
+	return alive != dead && alive != gone
 }
 
 // ranOutUnseen reports whether the lease of an instance that lives, but whose
@@ -208,7 +231,7 @@ func (s *fileStore) free(seen sighting) bool {
 // replaces the old one. A resumed old owner thus writes into a file that nobody
 // reads.
 func (s *fileStore) publish(claim Record) (_ *fileLease, from time.Duration, err error) {
-	alive, err := s.lockAlive(claim.InstanceID)
+	alive, err := lockAlive(s.path, claim.InstanceID)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -229,6 +252,7 @@ func (s *fileStore) publish(claim Record) (_ *fileLease, from time.Duration, err
 	if err != nil {
 		return nil, 0, err
 	}
+	l.aliveID = disk.Identify(nil, aliveInfo)
 	l.enc, err = newEncoder(diskHead{
 		InstanceID: claim.InstanceID, PID: claim.PID, Host: claim.Host, Epoch: claim.Epoch,
 		AcquiredAt: claim.AcquiredAt.UTC(), TTL: claim.TTL.String(), Meta: claim.Meta,
@@ -252,6 +276,7 @@ type fileLease struct {
 	id       disk.ID  // of that file
 	enc      *encoder
 	alive    *flock.Flock
+	aliveID  disk.ID
 }
 
 // Renew rewrites the own record in place, and then looks whether it is still the
@@ -274,7 +299,47 @@ func (l *fileLease) Renew(_ context.Context, at time.Duration) error {
 	case size != l.enc.size():
 		return l.file.Truncate(l.enc.size()) // somebody has appended to it
 	}
+	if l.aliveGone() {
+		_ = l.restoreAlive(at) // or the next renewal does; this one counts all the same
+	}
 	return nil
+}
+
+// aliveGone reports whether somebody has removed or exchanged the alive file, as a
+// cleaner of temporary files does with what is old. Should the record go, too,
+// nothing else would tell of this owner. Windows lets nobody, and gives no ID.
+func (l *fileLease) aliveGone() bool {
+	if l.aliveID == (disk.ID{}) {
+		return false
+	}
+	same, _, err := disk.LeadsTo(l.alive.Path(), l.aliveID)
+	return err == nil && !same || errors.Is(err, fs.ErrNotExist)
+}
+
+// restoreAlive makes and locks another alive file, and has the record name it.
+func (l *fileLease) restoreAlive(at time.Duration) error {
+	alive, err := lockAlive(l.path, l.instance)
+	if err != nil {
+		return err
+	}
+	info, err := alive.Stat()
+	if err != nil {
+		return errors.Join(err, alive.Unlock())
+	}
+	rec, err := readFile(l.path)
+	if err != nil {
+		return errors.Join(err, alive.Unlock())
+	}
+	rec.Alive = disk.Number(nil, info)
+	enc, err := newEncoder(rec.diskHead)
+	if err != nil {
+		return errors.Join(err, alive.Unlock())
+	}
+	old := l.alive
+	l.enc, l.alive, l.aliveID = enc, alive, disk.Identify(nil, info)
+	err = l.write(diskTail{RenewedAt: time.Now(), Heartbeat: at})
+	// The number may have fewer digits than before.
+	return errors.Join(err, l.file.Truncate(l.enc.size()), old.Unlock())
 }
 
 // replaced says who has put another file in the record's place.

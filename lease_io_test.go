@@ -600,6 +600,61 @@ func TestAliveFileReplaced(t *testing.T) {
 	}
 }
 
+// Files that are taken away one after another, with time in between, as by a
+// cleaner of temporary files: each time, there is one owner at most.
+func TestFaultsOneAfterAnother(t *testing.T) {
+	remove := func(path func(p, id string) string) func(*testing.T, string, string, string) {
+		return func(t *testing.T, p, id, _ string) { must(t, os.Remove(path(p, id))) }
+	}
+	alive, guard := remove(alivePath), remove(func(p, _ string) string { return guardPath(p) })
+	record := remove(func(p, _ string) string { return p })
+	truncate := func(t *testing.T, p, _, _ string) { must(t, os.Truncate(p, 100)) }
+	oldRecord := func(t *testing.T, p, _, old string) { must(t, os.Rename(old, p)) }
+	copied := func(t *testing.T, p, _, _ string) {
+		b, err := os.ReadFile(p)
+		must(t, err, os.WriteFile(p+".copy", b, 0o600), os.Rename(p+".copy", p))
+	}
+	for name, faults := range map[string][]func(t *testing.T, p, id, old string){
+		"alive, record":                    {alive, record},
+		"alive, record truncated":          {alive, truncate},
+		"alive, record copied":             {alive, copied},
+		"alive, old record put back":       {alive, oldRecord},
+		"guard, old record put back":       {guard, oldRecord},
+		"guard, record":                    {guard, record},
+		"guard, alive, record":             {guard, alive, record},
+		"alive, guard, old record":         {alive, guard, oldRecord},
+		"alive, alive, alive, and nothing": {alive, alive, alive},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				p := leasePath(t)
+				first := joinFile(t, p)
+				must(t, os.Link(p, p+".old"), first.Release())
+				o := joinFile(t, p)
+				for _, fault := range faults {
+					time.Sleep(5 * time.Minute)
+					if !o.IsOwner() {
+						t.Fatal(o.LostErr())
+					}
+					fault(t, p, o.InstanceID(), p+".old")
+				}
+				for range 40 {
+					if f, err := tryJoin(t, p); err == nil && f.IsOwner() && o.IsOwner() {
+						t.Fatal("two owners")
+					} else if err == nil && f.IsOwner() {
+						must(t, f.Release())
+						return // after the loss, and not before
+					}
+					time.Sleep(5 * time.Second)
+				}
+				if !o.IsOwner() {
+					t.Error("nobody owns")
+				}
+			})
+		})
+	}
+}
+
 // A release whose write fails still frees the lease at once.
 func TestReleaseWithoutItsWrite(t *testing.T) {
 	p := leasePath(t)

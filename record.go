@@ -165,6 +165,9 @@ func decodeRecord(b []byte) (*diskRecord, error) {
 	if len(bytes.Trim(b, "\x00")) == 0 {
 		return nil, &corruptError{why: "empty", ours: true}
 	}
+	if strings.HasPrefix(formatPrefix, string(b[:min(len(b), len(formatPrefix)+1)])) {
+		return nil, &corruptError{why: "cut off", ours: true}
+	}
 	if !bytes.HasPrefix(b, []byte(formatPrefix)) {
 		return nil, &corruptError{why: "not a lease record: in another format"}
 	}

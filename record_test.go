@@ -100,7 +100,9 @@ func TestOursOrNot(t *testing.T) {
 		"x":                                     false,
 		"{}":                                    false,
 		formatPrefix + "2\"":                    false,
-		formatPrefix:                            false,
+		formatPrefix:                            true,
+		formatPrefix[:1]:                        true,
+		formatPrefix[:9] + "x":                  false,
 		strings.Repeat(whole, 10):               false,
 	} {
 		_, err := decodeRecord([]byte(in))

@@ -632,7 +632,7 @@ func TestFaultsOneAfterAnother(t *testing.T) {
 				must(t, os.Link(p, p+".old"), first.Release())
 				o := joinFile(t, p)
 				for _, fault := range faults {
-					time.Sleep(5 * time.Minute)
+					time.Sleep(5*time.Minute + 7*time.Second) // not when a renewal is due
 					if !o.IsOwner() {
 						t.Fatal(o.LostErr())
 					}
@@ -652,6 +652,21 @@ func TestFaultsOneAfterAnother(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// The alive file that was put back is as good as the first one.
+func TestRestoredAliveFileTellsDeath(t *testing.T) {
+	notOnWindows(t)
+	p := leasePath(t)
+	o := joinFile(t, p)
+	must(t, os.Remove(alivePath(p, o.InstanceID())), o.a.lease.Renew(t.Context(), clock.Now()))
+	if joinFile(t, p).IsOwner() {
+		t.Error("owns beside a live owner")
+	}
+	must(t, o.a.lease.(*fileLease).alive.Unlock()) // as its death does
+	if !joinFile(t, p).IsOwner() {
+		t.Error("does not own after the owner's death")
 	}
 }
 

@@ -22,7 +22,7 @@
 //   - the disk hangs, is full, read-only, or fails;
 //   - processes are killed, stopped and resumed, or starved, at any point;
 //   - the wall clock is set, and the machine is suspended and resumed;
-//   - a lease file is removed, replaced, truncated, or restored from a backup;
+//   - lease files are removed one after another, truncated, or exchanged for older ones;
 //   - any number of processes and goroutines contend.
 //
 // A dead owner's lease is free at once, as the kernel frees its lock; a hung

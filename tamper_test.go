@@ -1,0 +1,377 @@
+package owner
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/ownerlease/owner/internal/clock"
+	"github.com/ownerlease/owner/internal/disk"
+)
+
+// Here somebody takes away, cuts, exchanges or puts back what a lease is made of.
+
+// What has happened to the record is told apart, and at once.
+func TestRenewNoticesTheLoss(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		do   func(t *testing.T, p string)
+		want error
+	}{
+		{"removed", func(t *testing.T, p string) { must(t, os.Remove(p)) }, ErrRevoked},
+		{"replaced by another's", func(t *testing.T, p string) {
+			plant(t, p+".new", nil)
+			must(t, disk.Replace(p+".new", p))
+		}, ErrTakenOver},
+		{"replaced by rubbish", func(t *testing.T, p string) {
+			must(t, os.WriteFile(p+".new", []byte("rubbish"), 0o600), disk.Replace(p+".new", p))
+		}, ErrRevoked},
+		{"replaced by a folder", func(t *testing.T, p string) { must(t, os.Remove(p), os.Mkdir(p, 0o700)) }, ErrRevoked},
+		{"its folder was moved", func(t *testing.T, p string) {
+			d := filepath.Dir(p)
+			must(t, os.Rename(d, d+"-moved"))
+			t.Cleanup(func() { must(t, os.RemoveAll(d+"-moved")) })
+		}, ErrRevoked},
+		{"its content was overwritten: mended", func(t *testing.T, p string) { must(t, os.WriteFile(p, []byte("rubbish"), 0o600)) }, nil},
+		{"an unrelated file in the folder", func(t *testing.T, p string) { must(t, os.WriteFile(p+".txt", nil, 0o600)) }, nil},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			if strings.Contains(tc.name, "moved") {
+				notOnWindows(t)
+			}
+			p := leasePath(t)
+			o := joinFile(t, p)
+			tc.do(t, p)
+			err := o.a.lease.Renew(context.Background(), clock.Now())
+			if !errors.Is(err, tc.want) {
+				t.Errorf("got %v, want %v", err, tc.want)
+			}
+			if tc.want == nil {
+				if r, err := Inspect(p); err != nil || r.InstanceID != o.InstanceID() {
+					t.Errorf("the record is %+v, %v", r, err)
+				}
+			}
+		})
+	}
+}
+
+// The loss reaches the caller, through the actor.
+func TestRemovedRecordIsLost(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		p := leasePath(t)
+		o := joinFile(t, p)
+		must(t, os.Remove(p))
+		time.Sleep(20*time.Second - 1)
+		synctest.Wait()
+		if closed(o.Lost()) {
+			t.Error("lost before the next renewal, without a reason")
+		}
+		if f := joinFile(t, p); f.IsOwner() || f.InstanceID() != o.InstanceID() {
+			t.Errorf("somebody else owns beside a live owner: %+v", f.Holder())
+		}
+		if st, err := Probe(p); err != nil || !st.Owned() || st.Record.InstanceID != o.InstanceID() {
+			t.Errorf("a live owner without a record looks like %+v, %v", st, err)
+		}
+		time.Sleep(time.Nanosecond)
+		<-o.Lost()
+		if !errors.Is(o.LostErr(), ErrRevoked) {
+			t.Errorf("LostErr: %v", o.LostErr())
+		}
+		// Until its lease has run out, nobody else may own: the caller is stopping.
+		time.Sleep(40*time.Second - 1)
+		if joinFile(t, p).IsOwner() {
+			t.Error("somebody else owns before the lost lease has run out")
+		}
+		time.Sleep(time.Nanosecond)
+		synctest.Wait()
+		if !joinFile(t, p).IsOwner() {
+			t.Error("nobody can own after the lost lease has run out")
+		}
+	})
+}
+
+// An old owner that goes on after another has taken over writes into a file that
+// nobody reads.
+func TestResumedOwnerDamagesNothing(t *testing.T) {
+	notOnWindows(t)
+	p := leasePath(t)
+	old := joinFile(t, p)
+	must(t, os.Remove(p), os.Remove(alivePath(p, old.InstanceID()))) // so that the next can own at once
+	successor := joinFile(t, p)
+	if !successor.IsOwner() {
+		t.Fatal("no successor")
+	}
+	before, err := os.ReadFile(p)
+	must(t, err)
+	if err := old.a.lease.Renew(context.Background(), clock.Now()); !errors.Is(err, ErrTakenOver) {
+		t.Errorf("the old owner's renewal: %v", err)
+	}
+	must(t, old.a.lease.Release(context.Background()))
+	after, err := os.ReadFile(p)
+	must(t, err)
+	if !bytes.Equal(before, after) {
+		t.Error("the old owner has changed its successor's record")
+	}
+}
+
+// The record of another instance that was put back must not make a live owner
+// look dead.
+func TestOldRecordPutBack(t *testing.T) {
+	p := leasePath(t)
+	first := joinFile(t, p)
+	must(t, os.Link(p, p+".kept"))
+	must(t, first.Release())
+	second := joinFile(t, p)
+	must(t, disk.Replace(p+".kept", p))
+	third := joinFile(t, p)
+	if third.IsOwner() || third.InstanceID() != second.InstanceID() {
+		t.Errorf("two owners: %+v", third.Holder())
+	}
+}
+
+// A guard that was removed while it was held excludes nobody: whoever held it
+// must not end up as the owner beside one who took the next.
+func TestGuardRemovedWhileHeld(t *testing.T) {
+	notOnWindows(t)
+	p := leasePath(t)
+	g, err := lockGuard(p)
+	must(t, err)
+	defer g.unlock()
+	must(t, os.Remove(guardPath(p)))
+	second := joinFile(t, p)
+	if !second.IsOwner() {
+		t.Fatal("the next guard does not work")
+	}
+	must(t, second.Release()) // the first sees a free lease
+	s, err := newFileStore(p)
+	must(t, err)
+	claim := Record{InstanceID: uuid.NewString(), TTL: time.Minute}
+	if _, err := s.acquireGuarded(claim, g); !errors.Is(err, errGuardGone) {
+		t.Errorf("acquired under a guard that is gone: %v", err)
+	}
+	if alive := s.alive(claim.InstanceID, 0); alive != gone {
+		t.Errorf("its alive file is still there")
+	}
+}
+
+// The guard is removed while A is in it, B takes the next one and owns, and A goes
+// on: whatever A does, B stays known as the owner.
+func TestGuardExchangedWhileHeld(t *testing.T) {
+	notOnWindows(t)
+	p := leasePath(t)
+	a, err := lockGuard(p)
+	must(t, err)
+	defer a.unlock()
+	must(t, os.Remove(guardPath(p)))
+	b := joinFile(t, p)
+	if _, err := a.recall(); !errors.Is(err, errGuardGone) {
+		t.Errorf("reads another guard's memory: %v", err)
+	}
+	if err := a.remember(memory{InstanceID: uuid.NewString()}); !errors.Is(err, errGuardGone) {
+		t.Errorf("writes into another guard: %v", err)
+	}
+	// The worst: A has published already, and undoes it.
+	s, err := newFileStore(p)
+	must(t, err)
+	lease, _, err := s.publish(Record{InstanceID: uuid.NewString(), TTL: time.Minute})
+	must(t, err, lease.Release(t.Context()))
+	if c := joinFile(t, p); c.IsOwner() || c.InstanceID() != b.InstanceID() {
+		t.Errorf("owns beside a live owner: %+v", c.Holder())
+	}
+}
+
+// A file that was put in the alive file's place is locked by nobody, and means
+// nothing.
+func TestAliveFileReplaced(t *testing.T) {
+	notOnWindows(t)
+	p := leasePath(t)
+	o := joinFile(t, p)
+	must(t, os.WriteFile(p+".fresh", nil, 0o600), os.Rename(p+".fresh", alivePath(p, o.InstanceID())))
+	if joinFile(t, p).IsOwner() {
+		t.Error("owns beside a live owner")
+	}
+}
+
+// Files that are taken away one after another, with time in between, as by a
+// cleaner of temporary files: each time, there is one owner at most.
+func TestFaultsOneAfterAnother(t *testing.T) {
+	remove := func(path func(p, id string) string) func(*testing.T, string, string, string) {
+		return func(t *testing.T, p, id, _ string) { must(t, os.Remove(path(p, id))) }
+	}
+	alive, guard := remove(alivePath), remove(func(p, _ string) string { return guardPath(p) })
+	record := remove(func(p, _ string) string { return p })
+	truncate := func(t *testing.T, p, _, _ string) { must(t, os.Truncate(p, 100)) }
+	oldRecord := func(t *testing.T, p, _, old string) { must(t, os.Rename(old, p)) }
+	copied := func(t *testing.T, p, _, _ string) {
+		b, err := os.ReadFile(p)
+		must(t, err, os.WriteFile(p+".copy", b, 0o600), os.Rename(p+".copy", p))
+	}
+	for name, faults := range map[string][]func(t *testing.T, p, id, old string){
+		"alive, record":                    {alive, record},
+		"alive, record truncated":          {alive, truncate},
+		"alive, record copied":             {alive, copied},
+		"alive, old record put back":       {alive, oldRecord},
+		"guard, old record put back":       {guard, oldRecord},
+		"guard, record":                    {guard, record},
+		"guard, alive, record":             {guard, alive, record},
+		"alive, guard, old record":         {alive, guard, oldRecord},
+		"alive, alive, alive, and nothing": {alive, alive, alive},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				p := leasePath(t)
+				first := joinFile(t, p)
+				must(t, os.Link(p, p+".old"), first.Release())
+				o := joinFile(t, p)
+				for _, fault := range faults {
+					time.Sleep(5*time.Minute + 7*time.Second) // not when a renewal is due
+					if !o.IsOwner() {
+						t.Fatal(o.LostErr())
+					}
+					fault(t, p, o.InstanceID(), p+".old")
+				}
+				for range 40 {
+					if f, err := tryJoin(t, p); err == nil && f.IsOwner() && o.IsOwner() {
+						t.Fatal("two owners")
+					} else if err == nil && f.IsOwner() {
+						must(t, f.Release())
+						return // after the loss, and not before
+					}
+					time.Sleep(5 * time.Second)
+				}
+				if !o.IsOwner() {
+					t.Error("nobody owns")
+				}
+			})
+		})
+	}
+}
+
+// The alive file that was put back is as good as the first one.
+func TestRestoredAliveFileTellsDeath(t *testing.T) {
+	notOnWindows(t)
+	p := leasePath(t)
+	o := joinFile(t, p)
+	must(t, os.Remove(alivePath(p, o.InstanceID())), o.a.lease.Renew(t.Context(), clock.Now()))
+	if joinFile(t, p).IsOwner() {
+		t.Error("owns beside a live owner")
+	}
+	must(t, o.a.lease.(*fileLease).alive.Unlock()) // as its death does
+	if !joinFile(t, p).IsOwner() {
+		t.Error("does not own after the owner's death")
+	}
+}
+
+// A release whose write fails still frees the lease at once.
+func TestReleaseWithoutItsWrite(t *testing.T) {
+	p := leasePath(t)
+	o := joinFile(t, p)
+	must(t, o.a.lease.(*fileLease).file.Close())
+	if err := o.Release(); err == nil {
+		t.Error("no error")
+	}
+	if !joinFile(t, p).IsOwner() {
+		t.Error("the lease is not free")
+	}
+}
+
+// What somebody appends to a live owner's record is gone with the next renewal,
+// and never keeps the lease from being acquired.
+func TestAppendedToRecord(t *testing.T) {
+	for name, end := range map[string]func(*testing.T, *Owner){
+		"then renewed":  func(t *testing.T, o *Owner) { must(t, o.a.lease.Renew(t.Context(), clock.Now())) },
+		"then released": func(t *testing.T, o *Owner) { must(t, o.Release()) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := leasePath(t)
+			o := joinFile(t, p)
+			f, err := os.OpenFile(p, os.O_WRONLY|os.O_APPEND, 0)
+			must(t, err)
+			_, err = f.Write(make([]byte, 2*maxRecord))
+			must(t, err, f.Close())
+			end(t, o)
+			if r, err := Inspect(p); err != nil || r.InstanceID != o.InstanceID() {
+				t.Errorf("%+v, %v", r, err)
+			}
+		})
+	}
+}
+
+// An owner that hangs, and whose record was removed or exchanged: it cannot count
+// a renewal any more, so a full TTL of watching is enough.
+func TestHungOwnerWithoutItsRecord(t *testing.T) {
+	for name, take := range map[string]func(t *testing.T, p string){
+		"removed": func(t *testing.T, p string) { must(t, os.Remove(p)) },
+		"exchanged": func(t *testing.T, p string) {
+			plant(t, p+".new", func(_ *diskHead, tail *diskTail) { tail.Released = true })
+			must(t, disk.Replace(p+".new", p))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				p := leasePath(t)
+				o := joinFile(t, p)
+				answer := make(chan struct{})
+				defer close(answer)
+				o.a.work.put(func() { <-answer })
+				take(t, p)
+				start := time.Now()
+				if f := joinFile(t, p); f.IsOwner() || f.InstanceID() != o.InstanceID() {
+					t.Fatalf("took over at once: %+v", f.Holder())
+				}
+				time.Sleep(time.Minute - time.Nanosecond)
+				if joinFile(t, p).IsOwner() {
+					t.Error("took over before a full TTL")
+				}
+				time.Sleep(time.Millisecond)
+				if !joinFile(t, p).IsOwner() {
+					t.Errorf("did not take over after %v", time.Since(start))
+				}
+			})
+		})
+	}
+}
+
+// A record that has come back is no longer gone.
+func TestRecordPutBack(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		p := leasePath(t)
+		o := joinFile(t, p)
+		hide := func() { must(t, os.Rename(p, p+".hidden")) }
+		hide()
+		joinFile(t, p) // sees it gone
+		must(t, os.Rename(p+".hidden", p))
+		joinFile(t, p) // sees it back
+		time.Sleep(10 * time.Minute)
+		if !o.IsOwner() {
+			t.Fatal(o.LostErr())
+		}
+		hide()
+		if joinFile(t, p).IsOwner() {
+			t.Error("owns beside a live owner")
+		}
+	})
+}
+
+// What cannot be looked at is not confirmed, and no definite loss either.
+func TestRenewalThatCannotBeChecked(t *testing.T) {
+	notOnWindows(t)
+	p := leasePath(t)
+	o := joinFile(t, p)
+	d := filepath.Dir(p)
+	must(t, os.Rename(d, d+"-moved"), os.WriteFile(d, nil, 0o600)) // ENOTDIR
+	err := o.a.lease.Renew(t.Context(), clock.Now())
+	must(t, os.Remove(d), os.Rename(d+"-moved", d))
+	if err == nil || errors.Is(err, ErrRevoked) || errors.Is(err, ErrTakenOver) {
+		t.Errorf("got %v", err)
+	}
+	must(t, o.a.lease.Renew(t.Context(), clock.Now()))
+}

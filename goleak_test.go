@@ -22,7 +22,7 @@ func TestMain(m *testing.M) {
 // Each way in which an Owner can end leaves no goroutine behind. These run on the
 // real clock and the real file system: what waits, waits for an event.
 
-const shortTTL = 60 * time.Millisecond
+const shortTTL = 300 * time.Millisecond
 
 func short(c *Config) { c.TTL = shortTTL }
 

@@ -94,21 +94,17 @@ func readFile(path string) (*diskRecord, error) {
 func (s *fileStore) remaining(seen sighting) time.Duration {
 	rec, now := seen.rec, seen.now
 	ttl := rec.public().TTL
-	s.reappeared(rec.InstanceID)
 	if rec.Clock != "" && rec.Clock == clock.Domain() && rec.Heartbeat <= now {
 		return rec.Heartbeat + ttl - now
 	}
 	return s.watched(heartbeat{rec.InstanceID, rec.Heartbeat}, now) + ttl - now
 }
 
-// A heartbeat of another clock, or noHeartbeat of an instance whose record has
-// gone.
+// A heartbeat of another clock.
 type heartbeat struct {
 	instance string
 	at       time.Duration
 }
-
-const noHeartbeat = -1 << 62
 
 // sightings remembers which heartbeat this process has seen last at a path, and
 // when first. It belongs to the process and not to a store, as Join may be called
@@ -129,14 +125,6 @@ func (s *fileStore) watched(h heartbeat, now time.Duration) time.Duration {
 	first := firstSight{h, max(s.Now(), now)}
 	sightings.Store(s.path, first)
 	return first.at
-}
-
-// reappeared forgets that the record of an instance had gone: it is back, and can
-// be renewed again.
-func (s *fileStore) reappeared(instance string) {
-	if v, ok := sightings.Load(s.path); ok && v.(firstSight).heartbeat == (heartbeat{instance, noHeartbeat}) {
-		sightings.Delete(s.path)
-	}
 }
 
 // liveness is what an alive file tells of its instance.
@@ -167,6 +155,10 @@ func (s *fileStore) alive(id string, number uint64) liveness {
 		return lives
 	}
 	defer l.Unlock()
+	// An owner that has put another file in its place lets go of this one.
+	if same, err := leadsTo(l); err != nil || !same {
+		return unknown
+	}
 	if info, err := l.Stat(); number != 0 && (err != nil || disk.Number(nil, info) != number) {
 		return unknown
 	}
@@ -174,8 +166,7 @@ func (s *fileStore) alive(id string, number uint64) liveness {
 }
 
 // lockAlive makes and locks an instance's own alive file.
-func lockAlive(lease, id string) (*flock.Flock, error) {
-	path := alivePath(lease, id)
+func lockAlive(path string) (*flock.Flock, error) {
 	l := flock.New(path, flock.SetFlag(os.O_RDWR|os.O_CREATE|disk.OpenFlags), flock.SetPermissions(0o600))
 	// Whoever tries the lock holds it for a moment: the name is found by those who
 	// search the folder.
@@ -245,6 +236,10 @@ func lockGuard(path string) (*guard, error) {
 			if err = excludes(l); err == nil {
 				return &guard{lock: l}, nil
 			}
+			// The second handle may have been of another guard.
+			if same, lerr := leadsTo(l); lerr == nil && !same {
+				err = nil
+			}
 		}
 		_ = l.Unlock()
 		if err != nil {
@@ -313,7 +308,6 @@ type memory struct {
 	InstanceID string `json:"instance_id"`
 	PID        int    `json:"pid"`
 	Epoch      uint64 `json:"epoch"`
-	TTL        string `json:"ttl"`
 }
 
 const (

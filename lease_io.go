@@ -94,7 +94,7 @@ func (s *fileStore) acquireGuarded(claim Record, g *guard) (Acquisition, error) 
 	// The guard remembers who is about to make files before they are there: what
 	// a crash leaves behind can be found without searching the folder.
 	s.remove(leftovers.crashed)
-	if err := g.remember(memory{claim.InstanceID, claim.PID, claim.Epoch, claim.TTL.String()}); err != nil {
+	if err := g.remember(memory{claim.InstanceID, claim.PID, claim.Epoch}); err != nil {
 		return Acquisition{}, err
 	}
 	lease, from, err := s.publish(claim)
@@ -145,7 +145,7 @@ func (s *fileStore) judge(last memory) (*Record, leftovers, error) {
 		return nil, leftovers{}, err
 	}
 	if seen.damage != nil || seen.rec == nil {
-		return s.judgeWithout(seen, last)
+		return s.judgeWithout(seen)
 	}
 	rec := seen.rec
 	left := leftovers{epoch: rec.Epoch, holder: []string{rec.InstanceID}}
@@ -158,7 +158,7 @@ func (s *fileStore) judge(last memory) (*Record, leftovers, error) {
 	} else if last.InstanceID != rec.InstanceID {
 		// Whoever acquired last either published its record or is dead. If it lives
 		// and another's record is here, somebody has exchanged the file.
-		if s.alive(last.InstanceID, 0) == lives && !s.ranOutUnseen(last, seen.now) {
+		if s.alive(last.InstanceID, 0) == lives {
 			return &Record{InstanceID: last.InstanceID, PID: last.PID, Epoch: last.Epoch}, left, nil
 		}
 		left.crashed = []string{last.InstanceID}
@@ -172,7 +172,7 @@ func (s *fileStore) judge(last memory) (*Record, leftovers, error) {
 
 // judgeWithout decides where there is no record, or only a damaged one. An owner
 // may be living all the same: its alive file tells.
-func (s *fileStore) judgeWithout(seen sighting, last memory) (*Record, leftovers, error) {
+func (s *fileStore) judgeWithout(seen sighting) (*Record, leftovers, error) {
 	ids, err := s.instances()
 	if err != nil {
 		return nil, leftovers{}, err
@@ -182,7 +182,7 @@ func (s *fileStore) judgeWithout(seen sighting, last memory) (*Record, leftovers
 		case !s.mayLive(id):
 		case seen.damage != nil:
 			return nil, leftovers{}, fmt.Errorf("instance %s lives: %w", id, seen.damage)
-		case id != last.InstanceID || !s.ranOutUnseen(last, seen.now):
+		default:
 			return &Record{InstanceID: id}, leftovers{}, nil
 		}
 	}
@@ -207,17 +207,6 @@ func (s *fileStore) mayLive(id string) bool {
 	return alive != dead && alive != gone
 }
 
-// ranOutUnseen reports whether the lease of an instance that lives, but whose
-// record was removed or exchanged, has run out all the same: once its record has
-// been gone, none of its renewals counts any more.
-func (s *fileStore) ranOutUnseen(last memory, now time.Duration) bool {
-	ttl, err := time.ParseDuration(last.TTL)
-	if err != nil || ttl <= 0 || ttl > maxNumber {
-		return false
-	}
-	return s.watched(heartbeat{last.InstanceID, noHeartbeat}, now)+ttl <= now
-}
-
 // free reports whether the lease of a record that is not damaged, or of none, is
 // free.
 func (s *fileStore) free(seen sighting) bool {
@@ -231,7 +220,7 @@ func (s *fileStore) free(seen sighting) bool {
 // replaces the old one. A resumed old owner thus writes into a file that nobody
 // reads.
 func (s *fileStore) publish(claim Record) (_ *fileLease, from time.Duration, err error) {
-	alive, err := lockAlive(s.path, claim.InstanceID)
+	alive, err := lockAlive(alivePath(s.path, claim.InstanceID))
 	if err != nil {
 		return nil, 0, err
 	}
@@ -312,15 +301,21 @@ func (l *fileLease) aliveGone() bool {
 	if l.aliveID == (disk.ID{}) {
 		return false
 	}
-	same, _, err := disk.LeadsTo(l.alive.Path(), l.aliveID)
+	same, _, err := disk.LeadsTo(alivePath(l.path, l.instance), l.aliveID)
 	return err == nil && !same || errors.Is(err, fs.ErrNotExist)
 }
 
-// restoreAlive makes and locks another alive file, and has the record name it.
+// restoreAlive puts another alive file in place, and has the record name it. It
+// is locked before it gets its name: were this process stopped in between, an
+// alive file that nobody locks would tell of its death.
 func (l *fileLease) restoreAlive(at time.Duration) error {
-	alive, err := lockAlive(l.path, l.instance)
+	temp := tempPath(l.path, l.instance)
+	alive, err := lockAlive(temp)
 	if err != nil {
 		return err
+	}
+	if err := disk.Replace(temp, alivePath(l.path, l.instance)); err != nil {
+		return errors.Join(err, alive.Unlock(), os.Remove(temp))
 	}
 	info, err := alive.Stat()
 	if err != nil {
@@ -383,7 +378,7 @@ func (l *fileLease) free(wall time.Time, now time.Duration) error {
 	// this moment would hold the lock for longer.
 	err = errors.Join(err, l.alive.Unlock())
 	if err == nil {
-		_ = os.Remove(l.alive.Path()) // or the next one to acquire does
+		_ = os.Remove(alivePath(l.path, l.instance)) // or the next one to acquire does
 	}
 	// If the record does not say released, the file stays: that nobody locks it
 	// says as much.

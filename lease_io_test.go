@@ -367,7 +367,7 @@ func TestLeftovers(t *testing.T) {
 	die(t, p, crashed)
 	must(t, os.WriteFile(tempPath(p, crashed), []byte("half"), 0o600))
 	g, err := lockGuard(p)
-	must(t, err, g.remember(memory{crashed, 4711, 1, "1m0s"}))
+	must(t, err, g.remember(memory{crashed, 4711, 1}))
 	g.unlock()
 	// And an owner that was killed.
 	die(t, p, plant(t, p, nil).InstanceID)

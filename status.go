@@ -47,7 +47,7 @@ func Probe(path string) (Status, error) {
 	case seen.damage != nil:
 		return Status{}, seen.damage
 	case seen.rec == nil:
-		holder, _, err := s.judgeWithout(seen, memory{})
+		holder, _, err := s.judgeWithout(seen)
 		if holder != nil {
 			return Status{Record: *holder, Condition: Live}, nil
 		}

@@ -158,7 +158,7 @@ func (s *fileStore) judge(last memory) (*Record, leftovers, error) {
 	} else if last.InstanceID != rec.InstanceID {
 		// Whoever acquired last either published its record or is dead. If it lives
 		// and another's record is here, somebody has exchanged the file.
-		if s.alive(last.InstanceID, 0) == lives {
+		if s.mayLive(last.InstanceID) {
 			return &Record{InstanceID: last.InstanceID, PID: last.PID, Epoch: last.Epoch}, left, nil
 		}
 		left.crashed = []string{last.InstanceID}
@@ -314,27 +314,34 @@ func (l *fileLease) restoreAlive(at time.Duration) error {
 	if err != nil {
 		return err
 	}
-	if err := disk.Replace(temp, alivePath(l.path, l.instance)); err != nil {
+	enc, id, err := l.naming(alive)
+	if err == nil {
+		err = disk.Replace(temp, alivePath(l.path, l.instance))
+	}
+	if err != nil {
 		return errors.Join(err, alive.Unlock(), os.Remove(temp))
 	}
-	info, err := alive.Stat()
-	if err != nil {
-		return errors.Join(err, alive.Unlock())
-	}
-	rec, err := readFile(l.path)
-	if err != nil {
-		return errors.Join(err, alive.Unlock())
-	}
-	rec.Alive = disk.Number(nil, info)
-	enc, err := newEncoder(rec.diskHead)
-	if err != nil {
-		return errors.Join(err, alive.Unlock())
-	}
+	// In place: from here on nothing may let go of it.
 	old := l.alive
-	l.enc, l.alive, l.aliveID = enc, alive, disk.Identify(nil, info)
+	l.enc, l.alive, l.aliveID = enc, alive, id
 	err = l.write(diskTail{RenewedAt: time.Now(), Heartbeat: at})
 	// The number may have fewer digits than before.
 	return errors.Join(err, l.file.Truncate(l.enc.size()), old.Unlock())
+}
+
+// naming returns the encoder of a record that names another alive file.
+func (l *fileLease) naming(alive *flock.Flock) (*encoder, disk.ID, error) {
+	info, err := alive.Stat()
+	if err != nil {
+		return nil, disk.ID{}, err
+	}
+	rec, err := readFile(l.path)
+	if err != nil {
+		return nil, disk.ID{}, err
+	}
+	rec.Alive = disk.Number(nil, info)
+	enc, err := newEncoder(rec.diskHead)
+	return enc, disk.Identify(nil, info), err
 }
 
 // replaced says who has put another file in the record's place.

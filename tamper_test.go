@@ -297,6 +297,23 @@ func TestAliveFileIsLockedBeforeItIsSeen(t *testing.T) {
 	<-done
 }
 
+// A restoration that fails half way leaves nothing that looks like a death.
+func TestAliveFileNotRestored(t *testing.T) {
+	notOnWindows(t)
+	p := leasePath(t)
+	o := joinFile(t, p)
+	must(t, os.Remove(alivePath(p, o.InstanceID())), os.Remove(p)) // the record cannot be read
+	l := o.a.lease.(*fileLease)
+	if err := l.restoreAlive(clock.Now()); err == nil {
+		t.Fatal("restored without the record")
+	}
+	s, err := newFileStore(p)
+	must(t, err)
+	if alive := s.alive(o.InstanceID(), 0); alive == dead {
+		t.Error("looks dead")
+	}
+}
+
 // A release whose write fails still frees the lease at once.
 func TestReleaseWithoutItsWrite(t *testing.T) {
 	p := leasePath(t)

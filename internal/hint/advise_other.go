@@ -1,0 +1,5 @@
+//go:build !linux
+
+package hint
+
+func advise(err error) error { return err }

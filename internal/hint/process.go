@@ -1,0 +1,91 @@
+package hint
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+)
+
+// Process has hint called once, when the process has ended. A process that there
+// is not, and this one, give no hint and no error: look after the call.
+//
+// A pid means nothing in another pid namespace, and is used again.
+func Process(pid int, hint func()) (stop func(), err error) {
+	if pid <= 0 || pid == os.Getpid() {
+		return nothing, nil
+	}
+	stop, err = running.subscribe(pid, &hint)
+	switch {
+	case errors.Is(err, os.ErrProcessDone):
+		return nothing, nil
+	case err != nil:
+		return nothing, fmt.Errorf("watching the process %d: %w", pid, err)
+	}
+	return stop, nil
+}
+
+var running = &processes{byPID: map[int]*process{}}
+
+type processes struct {
+	mu    sync.Mutex // held while hints are called
+	byPID map[int]*process
+}
+
+type process struct {
+	exit  *exit // wait returns when the process has ended, or after cancel
+	hints hints
+	done  chan struct{} // closed when nothing is left of the waiting
+}
+
+func (ps *processes) subscribe(pid int, hint *func()) (stop func(), err error) {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	p := ps.byPID[pid]
+	if p == nil {
+		e, err := openExit(pid)
+		if err != nil {
+			return nil, err
+		}
+		p = &process{exit: e, hints: hints{}, done: make(chan struct{})}
+		ps.byPID[pid] = p
+		go ps.wait(pid, p)
+	}
+	p.hints[hint] = struct{}{}
+	return func() {
+		if ps.unsubscribe(pid, p, hint) {
+			<-p.done
+		}
+	}, nil
+}
+
+// unsubscribe reports whether nobody waits any more.
+func (ps *processes) unsubscribe(pid int, p *process, hint *func()) bool {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	delete(p.hints, hint)
+	if len(p.hints) > 0 {
+		return false
+	}
+	if ps.byPID[pid] == p { // else it has ended
+		delete(ps.byPID, pid)
+		p.exit.cancel()
+	}
+	return true
+}
+
+func (ps *processes) wait(pid int, p *process) {
+	defer close(p.done)
+	p.exit.wait()
+	ps.ended(pid, p)
+	p.exit.close() // only now that nobody can call cancel
+}
+
+func (ps *processes) ended(pid int, p *process) {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	if ps.byPID[pid] == p { // else it was canceled: nobody is left to be told
+		delete(ps.byPID, pid)
+	}
+	p.hints.call()
+}

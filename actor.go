@@ -30,6 +30,8 @@ type actor struct {
 	// release after everything else.
 	work queue
 
+	hints hints
+
 	// Owned by the turn's holder.
 	core    core
 	claim   *Record // what to acquire with; nil once it has served
@@ -76,27 +78,32 @@ func newActor(parent context.Context, store Store, claim *Record, t timing, n *n
 		done:    make(chan struct{}),
 		notices: n,
 	}
+	a.hints = hints{store: store, given: make(chan struct{}, 1), trouble: a.hintsMissing}
 	a.ctx, a.cancel = context.WithCancelCause(parent)
 	a.snap.Store(a.snapshot(&a.core, nil))
 	return a
 }
 
-// acquire tries once to take the lease, in the caller's goroutine: a plain
-// follower never has one of its own.
-func (a *actor) acquire() error {
+// join tries once to take the lease, in the caller's goroutine: a plain follower
+// never has one of its own.
+func (a *actor) join(standby bool) error {
 	a.turn <- struct{}{}
 	a.loop(func() bool { return a.core.state != StateAcquiring }, inputJoin)
 	if a.core.owns() {
-		a.claim, a.elected = nil, atOnce
+		a.elected = atOnce
 		go a.live()
 		return nil
 	}
 	a.elected = make(chan struct{})
-	a.cancel(ErrNotOwner)
 	err := a.core.err
 	if a.core.ended {
 		err = context.Cause(a.parent)
 	}
+	if standby && err == nil {
+		go a.live(inputStandBy)
+		return nil
+	}
+	a.cancel(ErrNotOwner)
 	a.end()
 	return err
 }
@@ -108,9 +115,10 @@ var atOnce = func() chan struct{} {
 	return c
 }()
 
-// live renews until the ownership or Join's context ends.
-func (a *actor) live() {
-	a.loop(a.resting)
+// live stands by and renews, until the ownership, the standing by, or Join's
+// context ends.
+func (a *actor) live(first ...inputKind) {
+	a.loop(a.resting, first...)
 	a.end()
 }
 
@@ -121,6 +129,7 @@ func (a *actor) end() {
 		a.fencing = time.AfterFunc(a.core.fence()-a.store.Now(), a.fenceFell)
 	}
 	<-a.turn
+	a.hints.end()
 	a.notices.then(func() { close(a.done) })
 }
 
@@ -154,6 +163,8 @@ func (a *actor) release() error {
 // resting reports whether nothing is left for the actor to wait for.
 func (a *actor) resting() bool {
 	switch a.core.state {
+	case StateFollower:
+		return !a.core.standsBy()
 	case StateAcquiring:
 		return false
 	case StateOwner, StateRenewing:
@@ -188,6 +199,8 @@ func (a *actor) loop(rest func() bool, first ...inputKind) {
 			a.handle(input{kind: inputTick})
 		case in := <-a.mailbox:
 			a.handle(in)
+		case <-a.hints.given:
+			a.handle(input{kind: inputHint})
 		case <-ended:
 			ended = nil
 			a.handle(input{kind: inputEnd})
@@ -200,7 +213,7 @@ func (a *actor) loop(rest func() bool, first ...inputKind) {
 // lease is given up, and true only once it is won.
 func (a *actor) handle(in input) {
 	in.at = a.store.Now()
-	before, late, releasing := a.core.state, a.core.late, a.core.pending.kind == opRelease
+	before := a.core
 	published := a.snap.Load()
 	d := decide(&a.core, &in)
 	if d.event == evRenewed && (published.expired || !a.snap.CompareAndSwap(published, a.snapshot(&d.core, nil))) {
@@ -210,21 +223,48 @@ func (a *actor) handle(in input) {
 		d = decide(&a.core, &in)
 	}
 	a.core = d.core
-	if d.late > late {
-		a.notices.late(d.late)
-	}
-	if acq := in.res.acq; acq != nil {
-		a.holder, a.lease = &acq.Holder, acq.Lease
-	}
-	if d.event != "" {
-		a.moved(before, &d, in.at)
+	a.learn(&in.res)
+	switch {
+	case d.event != "":
+		a.moved(before.state, &d, in.at)
+	case in.res.view != nil:
+		a.snap.Store(a.snapshot(&a.core, nil))
 	}
 	if d.start.kind != opNone {
 		a.start(d.start)
 	}
-	if releasing && a.core.pending.kind == opNone && a.core.err != nil {
+	a.tell(&before)
+	if a.core.state == StateReleased && before.pending.kind != opNone && a.core.pending.kind == opNone && a.core.err != nil {
 		a.relErr = fmt.Errorf("owner: release: %w: a successor may have to wait until the lease has run out", a.core.err)
 	}
+}
+
+// learn takes over what a result says of the lease.
+func (a *actor) learn(res *result) {
+	switch {
+	case a.core.state == StateReleased || a.core.state == StateLost:
+		if res.won() {
+			a.lease = res.acq.Lease // to be given back
+		}
+	case res.acq != nil:
+		a.holder, a.lease = &res.acq.Holder, res.acq.Lease
+	case res.view != nil:
+		a.holder = &res.view.Holder
+	}
+}
+
+// tell tells of what has changed besides the state.
+func (a *actor) tell(before *core) {
+	if a.core.late > before.late {
+		a.notices.late(a.core.late)
+	}
+	if a.core.standsBy() && a.core.err != nil && before.err == nil && before.pending.kind == opLook {
+		a.notices.trouble("cannot look at the lease, and tries again", a.core.err)
+	}
+}
+
+func (a *actor) hintsMissing(err error) {
+	a.notices.trouble("some changes of the lease will be noticed late", err)
 }
 
 // moved publishes a move, and does what goes with reaching a final state.
@@ -233,8 +273,15 @@ func (a *actor) moved(before State, d *decision, now time.Duration) {
 	if a.core.state == StateLost {
 		lost = a.lostError(d, now)
 	}
+	if a.core.state == StateReleased && (before == StateFollower || before == StateAcquiring) {
+		a.holder = new(Record) // it owned nothing, and follows nobody any more
+	}
 	a.snap.Store(a.snapshot(&a.core, lost))
 	switch a.core.state {
+	case StateOwner:
+		if before == StateAcquiring && a.elected != nil { // not within Join
+			close(a.elected)
+		}
 	case StateLost:
 		a.cancel(lost)
 		close(a.lost)
@@ -245,7 +292,11 @@ func (a *actor) moved(before State, d *decision, now time.Duration) {
 	if a.notices == nil {
 		return
 	}
-	t := Transition{From: before, To: a.core.state, Event: string(d.event), At: time.Now(), Epoch: a.holder.Epoch, Err: d.err}
+	t := Transition{From: before, To: a.core.state, Event: string(d.event), At: time.Now(), Epoch: a.holder.Epoch}
+	switch d.event {
+	case evFailed, evTooLate, evGiveUp, evRetry:
+		t.Err = d.err
+	}
 	if lost != nil {
 		t.Err = lost
 	}
@@ -288,8 +339,9 @@ func (a *actor) letRunOut(now time.Duration) {
 func (a *actor) start(o op) {
 	gone := a.gone
 	a.work.put(func() {
-		acq, err := a.perform(o)
-		a.deliver(result{op: o, acq: acq, err: err}, gone)
+		res := result{op: o}
+		res.err = a.perform(&res)
+		a.deliver(res, gone)
 	})
 }
 
@@ -299,25 +351,35 @@ func (a *actor) deliver(res result, gone <-chan struct{}) {
 	select {
 	case a.mailbox <- input{kind: inputResult, res: res}:
 	case <-gone:
-		if res.acq != nil && res.acq.Lease != nil {
+		if res.won() {
 			_ = a.giveUp(res.acq.Lease) // if this fails, it runs out by itself
 		}
 	}
 }
 
 // perform makes the store's call.
-func (a *actor) perform(o op) (*Acquisition, error) {
-	switch o.kind {
+func (a *actor) perform(res *result) error {
+	switch res.op.kind {
 	case opAcquire:
 		acq, err := a.store.Acquire(a.ctx, *a.claim)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		return &acq, nil
+		res.acq = &acq
+		if res.won() {
+			a.hints.follow(&acq.Holder)
+		}
+		return nil
+	case opLook:
+		view, err := a.hints.look(a.ctx)
+		if err == nil {
+			res.view = &view
+		}
+		return err
 	case opRenew:
-		return nil, a.lease.Renew(a.ctx, o.at)
+		return a.lease.Renew(a.ctx, res.op.at)
 	}
-	return nil, a.giveUp(a.lease)
+	return a.giveUp(a.lease)
 }
 
 // giveUp releases a lease. The context that it was joined with may have ended,

@@ -1,7 +1,9 @@
 package owner
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"runtime"
@@ -419,7 +421,7 @@ func TestReleaseDuringRenewal(t *testing.T) {
 		})
 		<-o.Done()
 		m.check(t)
-		if !strings.Contains(log.String(), `msg="late answer ignored" count=1`) {
+		if !strings.Contains(log.String(), `msg="late answer ignored" lease="a lease" instance=`+o.InstanceID()+` count=1`) {
 			t.Errorf("the renewal's answer is not accounted for:\n%s", log.String())
 		}
 	})
@@ -578,28 +580,46 @@ func TestBlockedCallback(t *testing.T) {
 	})
 }
 
+// One record for each transition, for programs to read.
 func TestLogger(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var b strings.Builder
-		s := newFakeStore()
+		s, m := newFakeStore(), &moves{}
 		o := join(t, t.Context(), s, func(c *Config) {
-			c.Logger = slog.New(slog.NewTextHandler(&b, &slog.HandlerOptions{Level: slog.LevelInfo}))
+			c.OnTransition = m.add
+			c.Logger = slog.New(slog.NewJSONHandler(&b, &slog.HandlerOptions{Level: slog.LevelDebug}))
 		})
 		time.Sleep(interval + 1)
 		s.set(&s.onRenew, func(context.Context) error { return errors.New("EIO") })
 		<-o.Lost()
 		<-o.Done()
-		for _, want := range []string{
-			`level=INFO msg="lease owner" from=acquiring to=owner event=acquired`,
-			`level=WARN msg="lease owner" from=renewing to=owner event=retry`,
-			`level=ERROR msg="lease lost" from=`, "since_renewal=9s", "epoch=1", "err=", "EIO",
-		} {
-			if !strings.Contains(b.String(), want) {
-				t.Errorf("the log lacks %q:\n%s", want, b.String())
-			}
+		lines := strings.Split(strings.TrimSpace(b.String()), "\n")
+		if len(lines) != len(m.all) {
+			t.Fatalf("%d records of %d transitions", len(lines), len(m.all))
 		}
-		if strings.Contains(b.String(), "event=renewed") {
-			t.Error("heartbeats are logged at info level")
+		levels := map[event]string{evAcquired: "INFO", evRetry: "WARN", evExpire: "ERROR"}
+		for i, line := range lines {
+			var r struct {
+				Level, Msg, Lease, Instance, From, To, Event, Reason, Holder, Err string
+
+				Epoch        uint64
+				SinceRenewal time.Duration `json:"since_renewal"`
+			}
+			dec := json.NewDecoder(strings.NewReader(strings.Replace(line, `"time":`, `"msg":`, 1)))
+			dec.DisallowUnknownFields()
+			must(t, dec.Decode(&r))
+			is := m.all[i]
+			if r.From != string(is.From) || r.To != string(is.To) || r.Event != is.Event || r.Msg != "lease "+r.To ||
+				r.Reason != reason(is.From, event(is.Event)) || r.Epoch != is.Epoch || (r.Err == "") != (is.Err == nil) ||
+				r.Lease != "a lease" || r.Instance != o.InstanceID() || r.Epoch != 0 && r.Holder != r.Instance {
+				t.Errorf("%s of %v", line, is)
+			}
+			if want := cmp.Or(levels[event(r.Event)], "DEBUG"); r.Level != want {
+				t.Errorf("level %s of %v, want %s", r.Level, is, want)
+			}
+			if r.To == "lost" && (r.SinceRenewal != fence || !strings.Contains(r.Err, "EIO")) {
+				t.Errorf("tells too little of the loss: %s", line)
+			}
 		}
 		time.Sleep(margin)
 	})

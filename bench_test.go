@@ -6,9 +6,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -17,6 +20,7 @@ import (
 	"github.com/google/uuid"
 	"golang.org/x/sys/unix"
 
+	"github.com/ownerlease/owner/internal/clock"
 	"github.com/ownerlease/owner/internal/disk"
 )
 
@@ -143,7 +147,7 @@ func BenchmarkRenew(b *testing.B) {
 			timing{ttl: time.Hour, margin: time.Minute, interval: 0, pause: time.Second}, nil)
 		b.ReportAllocs()
 		b.ResetTimer()
-		must(b, a.acquire())
+		must(b, a.join(false))
 		<-s.reached
 		b.StopTimer()
 		must(b, a.release())
@@ -360,4 +364,93 @@ func affordable(b *testing.B, n int) int {
 		must(b, unix.Getrlimit(unix.RLIMIT_NOFILE, &lim))
 	}
 	return min(n, int(lim.Cur-100)/2)
+}
+
+// From the moment at which a lease becomes free to the one at which another
+// process owns it: one that stands by, and beside it one that joins again every
+// 100 ms. The owner is a process of its own each time.
+func BenchmarkTakeover(b *testing.B) {
+	for _, tc := range []struct {
+		name string
+		ttl  time.Duration
+		free func(b *testing.B, c *child, path string) (at time.Duration) // makes it free, and says when that was
+	}{
+		{"killed", 30 * time.Second, func(b *testing.B, c *child, _ string) time.Duration {
+			at := clock.Now()
+			must(b, c.cmd.Process.Kill())
+			return at
+		}},
+		{"released", 30 * time.Second, func(b *testing.B, c *child, _ string) time.Duration {
+			at, err := strconv.ParseInt(c.ask("handover"), 10, 64)
+			must(b, err)
+			return time.Duration(at)
+		}},
+		{"stopped", 500 * time.Millisecond, func(b *testing.B, c *child, path string) time.Duration {
+			c.stop()
+			rec, err := readFile(path)
+			must(b, err)
+			return rec.Heartbeat + rec.public().TTL
+		}},
+	} {
+		for i, elect := range []func(*testing.B, Config) func() *Owner{standingBy, polling} {
+			b.Run(tc.name+"/"+[]string{"standby", "polling"}[i], func(b *testing.B) {
+				var took []time.Duration
+				for b.Loop() {
+					p := leasePath(b)
+					c := startChild(b, p)
+					c.mustSay("join "+tc.ttl.String(), "owner")
+					elected := elect(b, Config{LeasePath: p, TTL: tc.ttl})
+					at := tc.free(b, c, p)
+					o := elected()
+					took = append(took, clock.Now()-at)
+					must(b, o.Release())
+					<-o.Done()
+					c.end()
+				}
+				report(b, took)
+			})
+		}
+	}
+}
+
+// standingBy returns a function that waits until a follower owns.
+func standingBy(b *testing.B, cfg Config) func() *Owner {
+	cfg.Standby = true
+	o, err := Join(context.Background(), cfg)
+	must(b, err)
+	for !o.a.hints.follows(o.a.snap.Load().holder) { // until it has settled
+		time.Sleep(time.Millisecond)
+	}
+	return func() *Owner { <-o.Elected(); return o }
+}
+
+func polling(b *testing.B, cfg Config) func() *Owner {
+	won := make(chan *Owner)
+	go func() {
+		const pause = 100 * time.Millisecond
+		time.Sleep(rand.N(pause))
+		for {
+			o, err := Join(context.Background(), cfg)
+			if err != nil {
+				b.Error(err)
+				close(won)
+				return
+			}
+			if o.IsOwner() {
+				won <- o
+				return
+			}
+			time.Sleep(pause)
+		}
+	}()
+	return func() *Owner { return <-won }
+}
+
+// report gives the median, the 99th percentile and the worst, in milliseconds.
+func report(b *testing.B, took []time.Duration) {
+	slices.Sort(took)
+	b.ReportMetric(0, "ns/op") // of starting processes, mostly
+	for name, i := range map[string]int{"p50-ms": len(took) / 2, "p99-ms": len(took) * 99 / 100, "worst-ms": len(took) - 1} {
+		b.ReportMetric(float64(took[i].Microseconds())/1000, name)
+	}
 }

@@ -35,9 +35,11 @@ type inputKind int
 
 const (
 	inputJoin    inputKind = iota // the caller wants the lease
+	inputStandBy                  // Join has returned a follower that is to go on looking
 	inputTick                     // the timer fired, early or late: the clock decides what is due
 	inputResult                   // an operation has ended
-	inputRelease                  // the caller gives the lease up
+	inputHint                     // something may have happened to the lease
+	inputRelease                  // the caller gives the lease up, or the standing by
 	inputEnd                      // Join's context has ended
 )
 
@@ -53,18 +55,23 @@ type opKind int
 const (
 	opNone opKind = iota
 	opAcquire
+	opLook
 	opRenew
 	opRelease
 )
 
 // A result is how an op ended.
 type result struct {
-	op  op
-	acq *Acquisition // of an opAcquire without an error
-	err error
+	op   op
+	acq  *Acquisition // of an opAcquire without an error
+	view *View        // of an opLook without an error
+	err  error
 }
+
+// won reports whether an acquisition has made this instance the owner.
+func (r *result) won() bool { return r.acq != nil && r.acq.Lease != nil }
 
 // String returns the input's name, as in docs/state-diagram.md.
 func (k inputKind) String() string {
-	return [...]string{"join", "tick", "result", "release", "end of context"}[k]
+	return [...]string{"join", "stand by", "tick", "result", "hint", "release", "end of context"}[k]
 }

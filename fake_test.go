@@ -20,9 +20,15 @@ type fakeStore struct {
 	epoch    uint64
 	renewals int // calls of Renew that have returned
 	releases int // calls of Release that have returned
+	looks    int // calls of Look that have returned
+
+	expires time.Duration // when the lease runs out, as others see it; 0: not by itself
+
+	watchers map[*int]func() // the subscriptions to hints
+	watchErr error           // of Watch
 
 	// What the operations do besides; nil: nothing, at once.
-	onAcquire, onRenew, onRelease hook
+	onAcquire, onLook, onRenew, onRelease hook
 }
 
 type hook = func(ctx context.Context) error
@@ -62,12 +68,14 @@ func (s *fakeStore) Acquire(ctx context.Context, claim Record) (Acquisition, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.holder.InstanceID != "" && !s.holder.Released {
+	if s.held() {
 		return Acquisition{Holder: s.holder}, nil
 	}
+	s.expires = 0
 	s.epoch++
 	claim.Epoch, claim.AcquiredAt = s.epoch, time.Now()
 	s.holder = claim
+	defer s.hint()
 	return Acquisition{Holder: claim, Lease: &fakeLease{s: s, id: claim.InstanceID}, From: from}, nil
 }
 
@@ -88,8 +96,69 @@ func (l *fakeLease) Release(ctx context.Context) error {
 	defer l.s.mu.Unlock()
 	if l.s.holder.InstanceID == l.id {
 		l.s.holder.Released = true
+		defer l.s.hint()
 	}
 	return err
+}
+
+func (s *fakeStore) Look(ctx context.Context) (View, error) {
+	defer s.count(&s.looks)
+	if err := s.run(ctx, &s.onLook); err != nil {
+		return View{}, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.held() {
+		return View{}, nil
+	}
+	return View{Holder: s.holder, Until: s.expires}, nil
+}
+
+// held reports whether others have to take the lease for owned; mu is held.
+func (s *fakeStore) held() bool {
+	return s.holder.InstanceID != "" && !s.holder.Released && (s.expires == 0 || s.Now() < s.expires)
+}
+
+func (s *fakeStore) Watch(_ Record, hint func()) (stop func(), err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	key := new(int)
+	if s.watchers == nil {
+		s.watchers = map[*int]func(){}
+	}
+	if s.watchErr == nil {
+		s.watchers[key] = hint
+	}
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.watchers, key)
+	}, s.watchErr
+}
+
+// hint tells all who watch; mu is held.
+func (s *fakeStore) hint() {
+	for _, h := range s.watchers {
+		h()
+	}
+}
+
+// die frees the lease of an owner that does not know it, and tells those who
+// watch, or nobody.
+func (s *fakeStore) die(hint bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.holder.Released = true
+	if hint {
+		s.hint()
+	}
+}
+
+// watched returns how many subscriptions there are.
+func (s *fakeStore) watched() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.watchers)
 }
 
 func (s *fakeStore) count(n *int) {

@@ -164,6 +164,7 @@ func TestNoDescriptorStaysOpen(t *testing.T) {
 			}
 		}
 		must(t, o.Release())
+		<-o.Done()
 	}
 	if after := open(); after > before {
 		t.Errorf("%d descriptors before, %d after", before, after)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -19,13 +20,13 @@ var transitions = []struct {
 	to    State
 	why   string
 }{
-	{evAcquire, StateFollower, StateAcquiring, "The caller wants the lease: try to take it."},
+	{evAcquire, StateFollower, StateAcquiring, "The caller wants the lease, or this follower stands by and has found it free: try to take it."},
 	{evAcquired, StateAcquiring, StateOwner, "The store has made this instance the owner, and the fence deadline, counted from before the write, has not passed."},
 	{evRefused, StateAcquiring, StateFollower, "Another instance owns the lease."},
-	{evFailed, StateAcquiring, StateFollower, "The store could not tell who owns the lease, or could not write. The caller gets the error."},
-	{evTooLate, StateAcquiring, StateFollower, "The lease was won, but the answer came after its fence deadline. It is undone, and the caller gets an error."},
-	{evGiveUp, StateAcquiring, StateFollower, "The context has ended, or no answer came within the life of a lease. A win that comes after this is undone."},
-	{evRenew, StateOwner, StateRenewing, "The renewal interval has passed (after an error: the pause before the next try)."},
+	{evFailed, StateAcquiring, StateFollower, "The store could not tell who owns the lease, or could not write. The caller of Join gets the error; a follower that stands by tries again."},
+	{evTooLate, StateAcquiring, StateFollower, "The lease was won, but the answer came after its fence deadline. It is undone. The caller of Join gets an error; a follower that stands by tries again."},
+	{evGiveUp, StateAcquiring, StateFollower, "The context has ended; or Join got no answer within the life of a lease. A win that comes after this is undone."},
+	{evRenew, StateOwner, StateRenewing, "The renewal interval has passed; or, after an error, the pause before the next try; or a hint says that the record may have been removed or replaced."},
 	{evRenewed, StateRenewing, StateOwner, "The renewal was confirmed before the old fence deadline. The new deadline counts from before its write."},
 	{evRetry, StateRenewing, StateOwner, "The renewal failed, and its outcome is unknown. The deadline stays where it was; until then it is tried again."},
 	{evStop, StateRenewing, StateOwner, "The context has ended: the renewal under way no longer counts, and none follows. What is valid stays valid until its deadline."},
@@ -33,6 +34,8 @@ var transitions = []struct {
 	{evExpire, StateRenewing, StateLost, "The fence deadline has passed while a renewal was under way. If its answer comes now, it comes too late to count."},
 	{evTakenOver, StateRenewing, StateLost, "The record is another instance's. Nothing can undo that."},
 	{evRevoked, StateRenewing, StateLost, "The record was removed, or replaced by something else. Nothing can undo that."},
+	{evRelease, StateFollower, StateReleased, "The caller ends the standing by."},
+	{evRelease, StateAcquiring, StateReleased, "The caller ends the standing by. What the attempt under way still wins is given back."},
 	{evRelease, StateOwner, StateReleased, "The caller gives the lease up."},
 	{evRelease, StateRenewing, StateReleased, "The caller gives the lease up. The renewal under way no longer counts; the store sees the release after it."},
 }
@@ -47,12 +50,16 @@ type ignoredInput struct {
 // ignored lists the inputs that move nothing, with the reason. An input that is
 // neither here nor an event of transitions is a bug, and fails closed.
 var ignored = []ignoredInput{
-	{inputTick, allStates, "Nothing is due yet. Timers are hints, and the clock decides."},
-	{inputResult, allStates, "The operation was abandoned before it answered, or (a release) moves nothing: it only settles what Release returns."},
-	{inputRelease, []State{StateFollower}, "A plain follower holds nothing."},
+	{inputStandBy, []State{StateFollower}, "From now on it looks at the lease from time to time, and at every hint."},
+	{inputTick, allStates, "Nothing is due yet, or (in follower, standing by) no more than a look at the lease. Timers are hints, and the clock decides."},
+	{inputResult, allStates, "A look has found the lease owned, or the operation was abandoned before it answered, or the answer only settles what Release returns."},
+	{inputHint, []State{StateFollower, StateAcquiring, StateOwner, StateRenewing}, "It proves nothing. It brings the next look or the next renewal forward."},
+	{inputHint, []State{StateLost, StateReleased}, "Nothing is left to look after."},
+	{inputRelease, []State{StateFollower}, "A plain follower holds nothing; nor does one whose standing by has ended with its context."},
 	{inputRelease, []State{StateLost}, "Nothing is left to give up, and a successor may own it already."},
 	{inputRelease, []State{StateReleased}, "It was given up before; every caller gets that outcome."},
-	{inputEnd, []State{StateFollower, StateLost, StateReleased}, "Nothing is being renewed."},
+	{inputEnd, []State{StateFollower}, "It stands by no longer."},
+	{inputEnd, []State{StateLost, StateReleased}, "Nothing is being renewed."},
 	{inputEnd, []State{StateOwner}, "No renewal is under way, and none follows. The lease runs out at its deadline."},
 }
 
@@ -64,12 +71,17 @@ type timing struct {
 	margin   time.Duration // how long before that end the owner stops
 	interval time.Duration // from the start of a renewal to the start of the next
 	pause    time.Duration // from a failed renewal to the next try
+	poll     time.Duration // standing by: the longest time from a look to the next
 }
+
+// never is a time that does not come.
+const never = time.Duration(math.MaxInt64)
 
 // core is all that the decision knows, and all that it changes. It is a value:
 // no clock, no I/O and no goroutine is behind it.
 type core struct {
 	timing
+	pacing   // of the looks, standing by
 	state    State
 	pending  op            // the operation whose result would count; opNone if none
 	lastID   uint64        // the id of the operation issued last
@@ -77,7 +89,9 @@ type core struct {
 	from     time.Duration // what the present ownership's validity counts from
 	failedAt time.Duration // when the last renewal failed; it counts while failed is set
 	failed   bool          // the last renewal failed
-	ended    bool          // Join's context has ended: no renewal follows
+	hinted   bool          // something may have happened since the last renewal was issued
+	standing bool          // a follower goes on looking
+	ended    bool          // Join's context has ended: no renewal follows, and no look
 	late     uint64        // results of abandoned operations
 	err      error         // the last error of the store
 }
@@ -88,17 +102,38 @@ func (c *core) expiry() time.Duration { return c.from + c.ttl }
 
 func (c *core) owns() bool { return c.state == StateOwner || c.state == StateRenewing }
 
+// standsBy reports whether this is a follower that looks at the lease.
+func (c *core) standsBy() bool { return c.state == StateFollower && c.standing && !c.ended }
+
 // renewAt is when the next renewal is due.
 func (c *core) renewAt() time.Duration {
-	if c.failed {
+	switch {
+	case c.hinted:
+		return c.issued + min(soon, c.interval)
+	case c.failed:
 		return c.failedAt + c.pause
 	}
 	return c.issued + c.interval
 }
 
-// giveUpAt is when an acquisition that has not answered is abandoned: what it
-// could still win would be over by then.
-func (c *core) giveUpAt() time.Duration { return c.issued + c.ttl - c.margin }
+// giveUpAt is when Join abandons an acquisition that has not answered: what it
+// could still win would be over by then. A follower that stands by has nothing
+// better to do than to wait for the answer.
+func (c *core) giveUpAt() time.Duration {
+	if c.standing && c.state == StateAcquiring {
+		return never
+	}
+	return c.issued + c.ttl - c.margin
+}
+
+// settledBy is how long a release may take: as long as what it gives back, or
+// may have to give back, could last.
+func (c *core) settledBy() time.Duration {
+	if c.pending.kind == opAcquire {
+		return c.giveUpAt()
+	}
+	return c.expiry()
+}
 
 // wake is when something is due next. It is derived from the state each time,
 // so that it can neither be stale nor make the actor spin.
@@ -110,8 +145,12 @@ func (c *core) wake() time.Duration {
 		return min(c.renewAt(), c.fence())
 	case c.owns():
 		return c.fence()
+	case c.state == StateReleased:
+		return c.settledBy()
+	case c.standsBy() && c.pending.kind == opNone:
+		return c.lookAt()
 	}
-	return c.expiry() // in released: what a release may take; otherwise nobody waits
+	return never
 }
 
 // A decision is what follows from an input.
@@ -129,7 +168,7 @@ func decide(c *core, in *input) (d decision) {
 	d.core = *c
 	d.event = classify(c, in)
 	if d.event == "" {
-		d.ignore(in)
+		d.stay(in)
 		return d
 	}
 	to, err := move(c.state, d.event)
@@ -138,7 +177,7 @@ func decide(c *core, in *input) (d decision) {
 		return d
 	}
 	d.state = to
-	d.apply(in)
+	d.apply(c.state, in)
 	return d
 }
 
@@ -150,14 +189,14 @@ func classify(c *core, in *input) event {
 	case inputTick:
 		return classifyTick(c, in.at)
 	case inputResult:
-		if c.pending.kind != opNone && in.res.op.id == c.pending.id {
+		if c.awaits(in.res.op) && c.state != StateReleased {
 			return classifyResult(c, in)
 		}
 	case inputRelease:
-		if c.owns() && in.at >= c.fence() {
+		switch {
+		case c.owns() && in.at >= c.fence():
 			return evExpire // it comes too late: somebody else may own
-		}
-		if c.state != StateFollower && c.state != StateLost && c.state != StateReleased {
+		case c.owns() || c.state == StateAcquiring || c.standsBy():
 			return evRelease
 		}
 	case inputEnd:
@@ -185,15 +224,22 @@ func classifyTick(c *core, now time.Duration) event {
 	return ""
 }
 
+// awaits reports whether the result of the operation counts.
+func (c *core) awaits(o op) bool { return c.pending.kind != opNone && c.pending.id == o.id }
+
 // classifyResult judges the result of the operation that is under way.
 func classifyResult(c *core, in *input) event {
 	res := &in.res
 	switch res.op.kind {
+	case opLook:
+		if res.err == nil && res.view.Free() {
+			return evAcquire
+		}
 	case opAcquire:
 		switch {
 		case res.err != nil:
 			return evFailed
-		case res.acq.Lease == nil:
+		case !res.won():
 			return evRefused
 		case in.at >= res.acq.From+c.ttl-c.margin:
 			return evTooLate
@@ -216,19 +262,26 @@ func classifyResult(c *core, in *input) event {
 }
 
 // apply makes the changes that go with the event that has just moved the state.
-func (d *decision) apply(in *input) {
+func (d *decision) apply(from State, in *input) {
 	if in.kind == inputResult && in.res.err != nil {
 		d.err = in.res.err
 	}
+	awaited := d.pending
 	d.pending = op{}
 	switch d.event {
 	case evAcquire:
 		d.issue(opAcquire, in.at)
 	case evAcquired:
-		d.from = in.res.acq.From
+		d.from, d.err = in.res.acq.From, nil
+	case evRefused:
+		d.err = nil
+		d.slowDown(d.poll)
+	case evFailed:
+		d.slowDown(d.poll)
 	case evTooLate:
 		d.issue(opRelease, in.at)
 		d.pending, d.err = op{}, errTooLate // nobody waits for the undoing
+		d.slowDown(d.poll)
 	case evGiveUp:
 		d.ended, d.err = in.kind == inputEnd, errNoAnswer
 	case evRenew:
@@ -241,7 +294,12 @@ func (d *decision) apply(in *input) {
 	case evStop:
 		d.ended = true
 	case evRelease:
-		d.issue(opRelease, in.at)
+		switch from {
+		case StateAcquiring:
+			d.pending = awaited // it may still win
+		case StateOwner, StateRenewing:
+			d.issue(opRelease, in.at)
+		}
 	}
 }
 
@@ -251,29 +309,64 @@ func (d *decision) issue(kind opKind, at time.Duration) {
 	d.lastID++
 	d.start = op{kind: kind, id: d.lastID, at: at}
 	d.pending = d.start
-	if kind != opRelease {
-		d.issued = at
+	switch kind {
+	case opAcquire:
+		d.issued, d.looked = at, at
+	case opLook:
+		d.looked = at
+	case opRenew:
+		d.issued, d.hinted = at, false
 	}
 }
 
-// ignore takes up an input that moves nothing.
-func (d *decision) ignore(in *input) {
+// stay takes up an input that moves nothing.
+func (d *decision) stay(in *input) {
 	if !slices.ContainsFunc(ignored, func(row ignoredInput) bool {
 		return row.input == in.kind && slices.Contains(row.states, d.state)
 	}) {
 		d.failClosed(in, errUnexpected)
 		return
 	}
-	releasing := d.pending.kind == opRelease
-	switch {
-	case in.kind == inputEnd:
+	switch in.kind {
+	case inputStandBy:
+		d.standing, d.err = true, nil
+		d.hurry()
+	case inputHint:
+		d.hinted = true
+		d.hurry()
+	case inputEnd:
 		d.ended = true
-	case in.kind == inputResult && releasing && in.res.op.id == d.pending.id:
-		d.pending, d.err = op{}, in.res.err
-	case in.kind == inputResult:
+	case inputResult:
+		d.settle(in)
+	case inputTick:
+		switch {
+		case d.standsBy() && d.pending.kind == opNone && in.at >= d.lookAt():
+			d.issue(opLook, in.at)
+		case d.state == StateReleased && d.pending.kind != opNone && in.at >= d.settledBy():
+			d.pending, d.err = op{}, errReleaseHangs
+		}
+	}
+}
+
+// settle takes up a result that moves nothing.
+func (d *decision) settle(in *input) {
+	if !d.awaits(in.res.op) {
 		d.late++
-	case in.kind == inputTick && releasing && in.at >= d.expiry():
-		d.pending, d.err = op{}, errReleaseHangs
+		return
+	}
+	d.pending, d.err = op{}, in.res.err
+	switch in.res.op.kind {
+	case opLook: // owned, or not to be told
+		d.slowDown(d.poll)
+		if in.res.err == nil {
+			d.until = in.res.view.Until
+		}
+	case opAcquire: // released meanwhile
+		d.err = nil
+		if in.res.won() {
+			d.from = in.res.acq.From
+			d.issue(opRelease, in.at)
+		}
 	}
 }
 

@@ -14,7 +14,7 @@ import (
 
 var update = flag.Bool("update", false, "rewrite docs/state-diagram.md")
 
-var allInputs = []inputKind{inputJoin, inputTick, inputResult, inputRelease, inputEnd}
+var allInputs = []inputKind{inputJoin, inputStandBy, inputTick, inputResult, inputHint, inputRelease, inputEnd}
 
 // allEvents is every event of the table, in its order.
 func allEvents() []event {
@@ -91,7 +91,7 @@ const (
 	testMargin = 30 * time.Millisecond
 )
 
-var testTiming = timing{ttl: testTTL, margin: testMargin, interval: 40 * time.Millisecond, pause: 6 * time.Millisecond}
+var testTiming = timing{ttl: testTTL, margin: testMargin, interval: 40 * time.Millisecond, pause: 6 * time.Millisecond, poll: 12 * time.Millisecond}
 
 // inState returns a core as it is in the state, having been there for a moment.
 func inState(s State) core {
@@ -108,6 +108,24 @@ func inState(s State) core {
 	return c
 }
 
+// standingBy is the same, standing by.
+func (c core) standingBy() core {
+	c.standing, c.looked, c.backoff = true, c.issued, soon
+	return c
+}
+
+// looking has begun a look.
+func (c core) looking() core {
+	c = c.standingBy()
+	c.pending = op{kind: opLook, id: 7, at: c.issued}
+	return c
+}
+
+// released was released while it was acquiring.
+func (c core) released() core {
+	return decide(&c, &input{kind: inputRelease, at: c.issued}).core
+}
+
 // outcomes are the ways in which an operation of the core can end.
 func outcomes(o op) []result {
 	rs := []result{{op: o, err: errors.New("I/O error")}}
@@ -116,6 +134,11 @@ func outcomes(o op) []result {
 		rs = append(rs,
 			result{op: o, acq: &Acquisition{Holder: Record{InstanceID: "other"}}},
 			result{op: o, acq: &Acquisition{Holder: Record{InstanceID: "me"}, Lease: nopLease{}, From: o.at}})
+	case opLook:
+		rs = append(rs,
+			result{op: o, view: &View{Holder: Record{InstanceID: "other"}, Until: o.at + testTTL/2}},
+			result{op: o, view: &View{Holder: Record{InstanceID: "hung"}, Until: o.at - testTTL}},
+			result{op: o, view: &View{}})
 	case opRenew:
 		rs = append(rs, result{op: o}, result{op: o, err: fmt.Errorf("x: %w", ErrTakenOver)}, result{op: o, err: ErrRevoked})
 	case opRelease:
@@ -129,10 +152,14 @@ func outcomes(o op) []result {
 // closed.
 func TestEveryInputInEveryState(t *testing.T) {
 	impossible := func(s State, k inputKind) bool {
-		return k == inputJoin && s != StateFollower || k == inputRelease && s == StateAcquiring
+		return (k == inputJoin || k == inputStandBy) && s != StateFollower
 	}
+	cores := []core{inState(StateFollower).looking(), inState(StateAcquiring).standingBy(), inState(StateAcquiring).released()}
 	for _, s := range allStates {
-		c := inState(s)
+		cores = append(cores, inState(s))
+	}
+	for _, c := range cores {
+		s := c.state
 		for _, k := range allInputs {
 			ins := []input{{kind: k}}
 			if k == inputResult {
@@ -235,6 +262,7 @@ func TestRandomLives(t *testing.T) {
 }
 
 func randomLife(t *testing.T, rng *rand.Rand) State {
+	standby := rng.IntN(2) == 0
 	c := core{timing: testTiming, state: StateFollower}
 	now := time.Duration(rng.Int64N(int64(time.Hour)))
 	var proof time.Duration // until when the owner may act, by the model
@@ -250,6 +278,9 @@ func randomLife(t *testing.T, rng *rand.Rand) State {
 			now += time.Duration(rng.Int64N(int64(2 * testTTL))) // stopped for a while
 		}
 		in := randomInput(rng, &c, &inFlight, now)
+		if standby && c.state == StateFollower && !c.standing && c.err == nil {
+			in = input{kind: inputStandBy, at: now} // what Join does
+		}
 		before := c
 		d := decide(&c, &in)
 		c = d.core
@@ -284,10 +315,16 @@ func randomLife(t *testing.T, rng *rand.Rand) State {
 			lostForGood = errors.Is(in.res.err, ErrTakenOver) || errors.Is(in.res.err, ErrRevoked)
 		}
 		// Nothing may be due at the next wake-up for ever: the actor would spin.
-		if at := max(c.wake(), now); c.state == StateAcquiring || c.owns() {
-			if decide(&c, &input{kind: inputTick, at: at}).event == "" {
+		if at := max(c.wake(), now); at < never && !(c.state == StateReleased && c.pending.kind == opNone) {
+			if tick := decide(&c, &input{kind: inputTick, at: at}); tick.event == "" && tick.start.kind == opNone && tick.pending == c.pending {
 				t.Errorf("nothing happens at the wake-up %v\n%s", at, &story)
 			}
+		}
+		if c.state == StateFollower && c.standsBy() && c.pending.kind == opNone && c.wake() > c.looked+testTiming.poll {
+			t.Errorf("does not look for %v\n%s", c.wake()-c.looked, &story)
+		}
+		if in.res.won() && in.kind == inputResult && d.event != evAcquired && d.start.kind != opRelease && d.late == before.late {
+			t.Errorf("a lease that was won is forgotten\n%s", &story)
 		}
 		if t.Failed() {
 			break
@@ -313,7 +350,9 @@ func randomInput(rng *rand.Rand, c *core, inFlight *[]op, now time.Duration) inp
 		return input{kind: inputResult, at: now, res: res}
 	case n < 95:
 		return input{kind: inputTick, at: now}
-	case n < 97 && c.state != StateAcquiring:
+	case n < 96:
+		return input{kind: inputHint, at: now}
+	case n < 97:
 		return input{kind: inputRelease, at: now}
 	case n < 98:
 		return input{kind: inputEnd, at: now}

@@ -28,7 +28,7 @@ func short(c *Config) { c.TTL = shortTTL }
 
 func TestNoLeakReleased(t *testing.T) {
 	defer goleak.VerifyNone(t)
-	o := joinFile(t, leasePath(t))
+	o := joinFile(t, leasePath(t), watched)
 	must(t, o.Release())
 	<-o.Done()
 }
@@ -48,7 +48,7 @@ func TestNoLeakLostByDeadline(t *testing.T) {
 func TestNoLeakLostByTakeover(t *testing.T) {
 	defer goleak.VerifyNone(t)
 	p := leasePath(t)
-	o := joinFile(t, p, short)
+	o := joinFile(t, p, short, watched)
 	plant(t, p+".new", nil)
 	must(t, disk.Replace(p+".new", p))
 	<-o.Lost()

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"time"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/ownerlease/owner/internal/clock"
 	"github.com/ownerlease/owner/internal/disk"
+	"github.com/ownerlease/owner/internal/hint"
 )
 
 // fileStore keeps a lease in files: the record at path, the guard beside it, and
@@ -39,31 +39,64 @@ func (s *fileStore) Now() time.Duration { return s.clock() }
 
 // Acquire looks without the guard first, so that the many who find a live holder
 // disturb nobody, and takes the guard only when the lease looks free.
-func (s *fileStore) Acquire(ctx context.Context, claim Record) (Acquisition, error) {
+func (s *fileStore) Acquire(ctx context.Context, claim Record) (acq Acquisition, err error) {
 	if err := disk.CheckTrusted(filepath.Dir(s.path)); err != nil {
 		return Acquisition{}, explain(err)
 	}
-	for pause := 50 * time.Microsecond; ; pause = min(2*pause, 5*time.Millisecond) {
-		if holder, held := s.glance(); held {
-			return Acquisition{Holder: holder}, nil
-		}
+	err = s.guarded(ctx, func() (held bool) {
+		acq.Holder, held = s.glance()
+		return held
+	}, func(g *guard) (err error) {
+		acq, err = s.acquireGuarded(claim, g)
+		return err
+	})
+	return acq, err
+}
+
+// guarded calls f under the guard, unless enough says before that there is no need
+// to. It waits for the guard: somebody else is acquiring, which takes less than a
+// millisecond, and then the record will say so.
+func (s *fileStore) guarded(ctx context.Context, enough func() bool, f func(*guard) error) error {
+	for pause := 50 * time.Microsecond; !enough(); pause = min(2*pause, 20*time.Millisecond) {
 		g, err := lockGuard(s.path)
 		if err != nil {
-			return Acquisition{}, explain(err)
+			return explain(err)
 		}
 		if g != nil {
-			acq, err := s.acquireGuarded(claim, g)
+			err := f(g)
 			g.unlock()
 			if !errors.Is(err, errGuardGone) {
-				return acq, explain(err)
+				return explain(err)
 			}
 		}
-		// Somebody else is acquiring, which takes less than a millisecond. Then the
-		// record will say so.
-		if err := sleep(ctx, pause/2+rand.N(pause)); err != nil {
-			return Acquisition{}, fmt.Errorf("waiting for the guard %s%s: %w", guardPath(s.path), whoGuards(s.path), err)
+		if err := sleep(ctx, jitter(pause)); err != nil {
+			return fmt.Errorf("waiting for the guard %s%s: %w", guardPath(s.path), whoGuards(s.path), err)
 		}
 	}
+	return nil
+}
+
+// Look reads the record, and tries whether its owner lives.
+func (s *fileStore) Look(context.Context) (View, error) {
+	seen, err := s.read()
+	switch {
+	case err != nil:
+		return View{}, explain(err)
+	case seen.damage != nil || seen.rec == nil:
+		holder, _, err := s.judgeWithout(seen)
+		return View{Holder: deref(holder)}, explain(err)
+	case s.free(seen):
+		return View{}, nil
+	}
+	return View{Holder: seen.rec.public(), Until: seen.now + s.remaining(seen)}, nil
+}
+
+// Watch hears of three things: that the record is replaced or removed, that an
+// alive file is, and that the holder's process has ended.
+func (s *fileStore) Watch(holder Record, given func()) (stop func(), err error) {
+	stopFile, err := hint.File(s.path, given)
+	stopProcess, perr := hint.Process(holder.PID, given)
+	return func() { stopFile(); stopProcess() }, errors.Join(err, perr)
 }
 
 // glance reports a healthy record of a live holder. Whatever else it sees wants
@@ -348,6 +381,9 @@ func (l *fileLease) naming(alive *flock.Flock) (*encoder, disk.ID, error) {
 func (l *fileLease) replaced() error {
 	s := fileStore{l.path, clock.Now}
 	seen, err := s.read()
+	if err == nil && seen.rec != nil && seen.rec.Revoked {
+		return fmt.Errorf("%w: somebody has taken it away", ErrRevoked)
+	}
 	if err == nil && seen.rec != nil && seen.rec.InstanceID == l.instance {
 		return fmt.Errorf("%s: it could not be told whether this is still the own record", l.path)
 	}
@@ -378,18 +414,28 @@ func (l *fileLease) free(wall time.Time, now time.Duration) error {
 			err = errors.Join(err, l.file.Truncate(l.enc.size()))
 		}
 	}
+	read := l.file != nil && l.read()
 	if l.file != nil {
 		_ = l.file.Close() // all that was to be written has been
 	}
 	// Unlock, and not only close: a descriptor that is being copied by a fork at
 	// this moment would hold the lock for longer.
 	err = errors.Join(err, l.alive.Unlock())
-	if err == nil {
-		_ = os.Remove(alivePath(l.path, l.instance)) // or the next one to acquire does
+	name := alivePath(l.path, l.instance)
+	if err == nil && read {
+		_ = os.Remove(name) // or the next one to acquire does
+	} else {
+		// Nobody reads that the lease is released. The file stays: that nobody locks
+		// it says as much. Touching it tells those who watch the folder.
+		_ = os.Chtimes(name, wall, wall)
 	}
-	// If the record does not say released, the file stays: that nobody locks it
-	// says as much.
 	return err
+}
+
+// read reports whether the own record is the one that others read.
+func (l *fileLease) read() bool {
+	ours, _, err := disk.LeadsTo(l.path, l.id)
+	return err == nil && ours
 }
 
 func (l *fileLease) write(t diskTail) error {

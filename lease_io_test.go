@@ -42,6 +42,11 @@ func tryJoin(t testing.TB, path string, change ...func(*Config)) (*Owner, error)
 	for _, f := range change {
 		f(&cfg)
 	}
+	if cfg.Store == nil {
+		s, err := newFileStore(path)
+		must(t, err)
+		cfg.Store = unwatchedStore{s}
+	}
 	o, err := Join(context.Background(), cfg)
 	if err == nil {
 		t.Cleanup(func() { release(o) })
@@ -108,6 +113,21 @@ func must(tb testing.TB, errs ...error) {
 		tb.Fatal(err)
 	}
 }
+
+// watched is for tests of hints. The others want to see what happens without: they
+// renew by hand, or run in a bubble, where time does not pass while a goroutine
+// waits for the kernel.
+func watched(c *Config) {
+	s, err := newFileStore(c.LeasePath)
+	if err != nil {
+		panic(err)
+	}
+	c.Store = s
+}
+
+type unwatchedStore struct{ *fileStore }
+
+func (unwatchedStore) Watch(Record, func()) (func(), error) { return func() {}, nil }
 
 // bubble runs a test of the file store on simulated time.
 func bubble(t *testing.T, f func(t *testing.T)) {

@@ -27,6 +27,8 @@ type Transition struct {
 type notices struct {
 	onTransition func(Transition)
 	logger       *slog.Logger
+	lease        string
+	instance     string
 	queue        queue
 	dropped      int // since the last that was put; the actor's
 }
@@ -35,11 +37,11 @@ type notices struct {
 const maxNotices = 1024
 
 // newNotices returns nil where nobody listens.
-func newNotices(cfg *Config) *notices {
+func newNotices(cfg *Config, instance string) *notices {
 	if cfg.OnTransition == nil && cfg.Logger == nil {
 		return nil
 	}
-	return &notices{onTransition: cfg.OnTransition, logger: cfg.Logger}
+	return &notices{onTransition: cfg.OnTransition, logger: cfg.Logger, lease: cfg.lease(), instance: instance}
 }
 
 // moved tells of a move. The last one, which says how it has ended, is never
@@ -69,7 +71,17 @@ func (n *notices) late(count uint64) {
 		return
 	}
 	n.then(func() {
-		n.logger.LogAttrs(context.Background(), slog.LevelDebug, "late answer ignored", slog.Uint64("count", count))
+		n.logger.LogAttrs(context.Background(), slog.LevelDebug, "late answer ignored", append(n.ids(), slog.Uint64("count", count))...)
+	})
+}
+
+// trouble tells of what goes wrong without moving anything.
+func (n *notices) trouble(what string, err error) {
+	if n == nil || n.logger == nil {
+		return
+	}
+	n.then(func() {
+		n.logger.LogAttrs(context.Background(), slog.LevelWarn, what, append(n.ids(), slog.Any("err", err))...)
 	})
 }
 
@@ -83,12 +95,16 @@ func (n *notices) then(f func()) {
 	n.queue.put(f)
 }
 
+// ids says whose record it is: one process can have several instances.
+func (n *notices) ids() []slog.Attr {
+	return []slog.Attr{slog.String("lease", n.lease), slog.String("instance", n.instance)}
+}
+
 func (n *notices) log(t Transition, holder string, sinceRenewal time.Duration, dropped int) {
-	attrs := []slog.Attr{
+	attrs := append(n.ids(),
 		slog.String("from", string(t.From)), slog.String("to", string(t.To)),
-		slog.String("event", t.Event), slog.String("why", reason(t.From, event(t.Event))),
-		slog.String("holder", holder), slog.Uint64("epoch", t.Epoch),
-	}
+		slog.String("event", t.Event), slog.String("reason", reason(t.From, event(t.Event))),
+		slog.String("holder", holder), slog.Uint64("epoch", t.Epoch))
 	if t.From == StateOwner || t.From == StateRenewing {
 		attrs = append(attrs, slog.Duration("since_renewal", sinceRenewal))
 	}

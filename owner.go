@@ -98,8 +98,13 @@ type Config struct {
 	// the time that its work has to wind down. Default TTL/4, at least 1 ms.
 	SafetyMargin time.Duration
 
-	// Logger is told of every transition: of heartbeats at debug level, of losses
-	// as errors. nil is silent.
+	// Standby makes a follower stand by: it goes on looking at the lease, at once
+	// when something happens to it or to its owner, and takes it when it is free.
+	// Elected closes then. Without it, a follower stays what it was when it joined.
+	Standby bool
+
+	// Logger gets one record for every transition: of heartbeats at debug level, of
+	// losses as errors. nil is silent.
 	Logger *slog.Logger
 
 	// OnTransition is called for every transition, in order, in a goroutine of its
@@ -123,10 +128,11 @@ type Owner struct{ a *actor }
 // record, when it was released, when its owner is dead, or when it has expired.
 //
 // ctx bounds the renewals: after its end they stop, and the ownership lasts until
-// its deadline unless Release comes first. It bounds Join, too; without an end of
+// its deadline unless Release comes first. It bounds the standing by. It bounds Join, too; without an end of
 // ctx, Join gives up a store that hangs after TTL - SafetyMargin.
 //
-// A follower that Join has returned stays one: join again to try again.
+// A follower that Join has returned stays one, unless it stands by (see
+// Config.Standby): join again to try again.
 //
 // Errors match ErrInvalidConfig, ErrCorruptRecord, ErrUnsupportedFilesystem, the
 // cause of ctx's end, or what the operating system says (fs.ErrNotExist for a
@@ -149,8 +155,8 @@ func Join(ctx context.Context, cfg Config) (*Owner, error) {
 	if err != nil {
 		return nil, cfg.joinError(err)
 	}
-	a := newActor(ctx, store, claim, t, newNotices(&cfg))
-	if err := a.acquire(); err != nil {
+	a := newActor(ctx, store, claim, t, newNotices(&cfg, claim.InstanceID))
+	if err := a.join(cfg.Standby); err != nil {
 		return nil, cfg.joinError(err)
 	}
 	return &Owner{a}, nil
@@ -158,11 +164,14 @@ func Join(ctx context.Context, cfg Config) (*Owner, error) {
 
 // joinError says what was tried.
 func (cfg *Config) joinError(err error) error {
-	what := cfg.LeasePath
+	return &opError{"join " + cfg.lease(), err}
+}
+
+func (cfg *Config) lease() string {
 	if cfg.Store != nil {
-		what = "a lease"
+		return "a lease"
 	}
-	return &opError{"join " + what, err}
+	return cfg.LeasePath
 }
 
 // An opError says what was tried. The package's name stands in front once, also
@@ -200,6 +209,7 @@ func (cfg *Config) resolve() (timing, error) {
 	return timing{
 		ttl: cfg.TTL, margin: cfg.SafetyMargin, interval: cfg.RenewInterval,
 		pause: min(retryPause(cfg.TTL), cfg.RenewInterval),
+		poll:  slowPoll(cfg.TTL),
 	}, nil
 }
 
@@ -303,8 +313,9 @@ func (o *Owner) State() State { return o.a.snap.Load().state }
 func (o *Owner) InstanceID() string { return o.a.snap.Load().holder.InstanceID }
 
 // Holder returns the record of the current owner as this instance knows it: a
-// follower as it was when it joined, an owner its own; after a loss or a release
-// the own record as it was. Where the holder's record was missing or replaced,
+// follower as it was when it joined, one that stands by as it was at its last
+// look (the zero Record if nobody owned the lease then), an owner its own; after a
+// loss or a release the own record as it was. Where the holder's record was missing or replaced,
 // it has no more than the InstanceID. The map is the caller's.
 func (o *Owner) Holder() Record {
 	s := o.a.snap.Load()
@@ -333,8 +344,8 @@ func (o *Owner) Endpoint() string {
 // owners of the past.
 func (o *Owner) Epoch() uint64 { return o.a.snap.Load().holder.Epoch }
 
-// Elected returns a channel that is closed once this instance owns the lease. It
-// stays closed after the ownership has ended.
+// Elected returns a channel that is closed once this instance owns the lease: by
+// Join, or later if it stands by. It stays closed after the ownership has ended.
 func (o *Owner) Elected() <-chan struct{} { return o.a.elected }
 
 // Lost returns a channel that is closed when the ownership is lost: no later than
@@ -352,11 +363,19 @@ func (o *Owner) LostErr() error {
 
 // Context returns a context that is derived from Join's and lives while this
 // instance owns the lease. Its cause is the *LostError, ErrReleased, the cause of
-// Join's context, or, for a follower, ErrNotOwner.
-func (o *Owner) Context() context.Context { return o.a.ctx }
+// Join's context, or, for a follower, ErrNotOwner: one that stands by asks again
+// when Elected has closed.
+func (o *Owner) Context() context.Context {
+	if s := o.State(); s != StateFollower && s != StateAcquiring {
+		return o.a.ctx
+	}
+	ctx, cancel := context.WithCancelCause(o.a.parent)
+	cancel(ErrNotOwner)
+	return ctx
+}
 
 // Done returns a channel that is closed when the actor has ended and every
-// callback that was due has returned; for a follower, right after Join. No
+// callback that was due has returned; for a plain follower, right after Join. No
 // goroutine of the Owner is left then, with one exception: an operation that the
 // operating system does not give back ends when it can, and changes nothing.
 //
@@ -366,12 +385,13 @@ func (o *Owner) Context() context.Context { return o.a.ctx }
 func (o *Owner) Done() <-chan struct{} { return o.a.done }
 
 // Release gives the lease up. IsOwner turns false first; then a successor can own
-// the lease at once. Stop using the resource before.
+// the lease at once. Stop using the resource before. It ends the standing by of a
+// follower.
 //
 // It may be called at any time, any number of times, and from several goroutines;
 // all get the same outcome. It returns when the lease has been given up, at the
 // latest when it would have run out. An error says that a successor may have to
-// wait for that. For a follower, and after a loss, it does nothing; and it is a
+// wait for that. For a plain follower, and after a loss, it does nothing; and it is a
 // loss if the deadline has passed when Release is called.
 func (o *Owner) Release() error { return o.a.release() }
 

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/ownerlease/owner/internal/clock"
 )
 
 // Tests with real processes: the test binary starts itself, and the child obeys
@@ -22,12 +24,14 @@ func runChild(path string) int {
 	in := bufio.NewScanner(os.Stdin)
 	for in.Scan() {
 		switch command, arg, _ := strings.Cut(in.Text(), " "); command {
-		case "join":
+		case "join", "stand":
 			ttl, err := time.ParseDuration(arg)
 			if err != nil {
 				return 2
 			}
-			o, err = Join(context.Background(), Config{LeasePath: path, TTL: ttl, Endpoint: fmt.Sprintf("pid:%d", os.Getpid())})
+			o, err = Join(context.Background(), Config{
+				LeasePath: path, TTL: ttl, Endpoint: endpointOf(os.Getpid()), Standby: command == "stand",
+			})
 			if err != nil {
 				fmt.Println("error", err)
 				continue
@@ -35,6 +39,14 @@ func runChild(path string) int {
 			fmt.Println(o.Role(), o.InstanceID(), o.Epoch(), o.Endpoint())
 		case "check":
 			fmt.Println(o.IsOwner())
+		case "elected":
+			<-o.Elected()
+			fmt.Println("elected", int64(clock.Now()), o.Epoch())
+		case "follows":
+			fmt.Println(o.InstanceID(), o.Epoch(), o.Endpoint())
+		case "handover":
+			fmt.Println(int64(clock.Now()))
+			_ = o.Release()
 		case "lost":
 			<-o.Lost()
 			fmt.Println("lost", o.LostErr())
@@ -52,6 +64,8 @@ func runChild(path string) int {
 	}
 	return 0
 }
+
+func endpointOf(pid int) string { return fmt.Sprintf("pid:%d", pid) }
 
 type child struct {
 	t   testing.TB
@@ -72,12 +86,15 @@ func startChild(t testing.TB, path string) *child {
 	out, err := cmd.StdoutPipe()
 	must(t, err, cmd.Start())
 	c := &child{t: t, cmd: cmd, in: in, out: bufio.NewScanner(out)}
-	t.Cleanup(func() {
-		_ = c.in.Close()
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	})
+	t.Cleanup(c.end)
 	return c
+}
+
+// end ends the child, however it is.
+func (c *child) end() {
+	_ = c.in.Close()
+	_ = c.cmd.Process.Kill()
+	_ = c.cmd.Wait()
 }
 
 // say sends a command; hear waits for the answer; ask does both.

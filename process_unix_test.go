@@ -128,3 +128,24 @@ func TestNoPermission(t *testing.T) {
 		t.Errorf("the owner's renewal needs a permission that it had: %v", err)
 	}
 }
+
+// A stopped owner's lease is taken when it has run out, and not before; when it
+// goes on, it stands aside.
+func TestStandbyAfterAStop(t *testing.T) {
+	p := leasePath(t)
+	c := startChild(t, p)
+	c.mustSay("join 300ms", "owner")
+	next := joinFile(t, p, watched, standby)
+	c.stop()
+	c.say("check")
+	rec, err := readFile(p)
+	must(t, err)
+	<-next.Elected()
+	if s := next.a.snap.Load(); s.from < rec.Heartbeat+rec.public().TTL {
+		t.Errorf("owns %v before the stopped owner's lease has run out", rec.Heartbeat+rec.public().TTL-s.from)
+	}
+	must(t, c.cmd.Process.Signal(syscall.SIGCONT))
+	if got := c.hear(); got != "false" {
+		t.Errorf("after the resume, IsOwner is %s", got)
+	}
+}

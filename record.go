@@ -64,6 +64,11 @@ type diskHead struct {
 	Clock      string            `json:"clock"` // the domain in which heartbeat means something
 	File       uint64            `json:"file"`  // the number of this file: a copy's differs
 	Alive      uint64            `json:"alive"` // the number of the alive file, 0 where it is not known
+
+	// Revoked: this is not the owner's file, but stands in its place since somebody
+	// has taken the lease away. It has no clock: the lease is over when its owner
+	// has let go, or when this has been seen for a whole TTL.
+	Revoked bool `json:"revoked,omitempty"`
 }
 
 // The tail is rewritten by each renewal.

@@ -40,11 +40,11 @@ var stateDocs = []struct {
 	allowed string
 }{
 	{StateFollower,
-		"Another instance owns the lease, or nobody could be made its owner.",
-		"Must not touch the resource. May read who owns it (`Holder`, `Endpoint`, `Epoch`) and send its work there; may join again at any time."},
+		"Another instance owns the lease, or nobody could be made its owner. A follower that stands by looks at the lease again at every hint, and tries to take it when it is free.",
+		"Must not touch the resource. May read who owns it (`Holder`, `Endpoint`, `Epoch`) and send its work there; may join again at any time, or stand by and wait for `Elected`."},
 	{StateAcquiring,
 		"An attempt to take the lease is under way. It ends by itself: won, refused, failed, or given up.",
-		"Must not touch the resource. `Join` has not returned yet."},
+		"Must not touch the resource."},
 	{StateOwner,
 		"This instance owns the lease and no renewal is under way.",
 		"May use the resource while `IsOwner` says true, which also asks the clock; should pass `Epoch` along with every effect. Must stop when `Lost` closes or `Context` ends."},

@@ -21,6 +21,9 @@ const (
 	Expired Condition = "expired"
 	// Released: the owner has given the lease up.
 	Released Condition = "released"
+	// Revoked: the lease was taken away from its owner, which may not have stopped
+	// yet. Nobody else can own before it has, or before the lease has run out.
+	Revoked Condition = "revoked"
 )
 
 // Status is a lease as seen from outside.
@@ -83,6 +86,8 @@ func (s *fileStore) condition(rec *diskRecord, remaining time.Duration) Conditio
 	switch {
 	case alive == dead:
 		return Dead
+	case rec.Revoked && remaining > 0:
+		return Revoked
 	case remaining > 0:
 		return Live
 	case alive == lives:

@@ -23,7 +23,31 @@ type Store interface {
 	//
 	// An error means that the lease was not taken by this call.
 	Acquire(ctx context.Context, claim Record) (Acquisition, error)
+
+	// Look says who owns the lease, and does not try to take it.
+	Look(ctx context.Context) (View, error)
+
+	// Watch has hint called whenever the lease may be another than when holder
+	// owned it, from any goroutine, until stop returns. A hint that comes for
+	// nothing costs a look, one that is missing costs time: who waits for the lease
+	// looks from time to time all the same. hint never blocks.
+	//
+	// An error says which hints will be missing; stop is to be called all the same.
+	Watch(holder Record, hint func()) (stop func(), err error)
 }
+
+// View is a lease as a look has shown it.
+type View struct {
+	// Holder is the record of the instance that owns the lease. It is the zero
+	// Record if the lease looks free.
+	Holder Record
+	// Until is what the store's clock will show when the lease runs out if it is
+	// not renewed, 0 where that is not known.
+	Until time.Duration
+}
+
+// Free reports whether nobody owns the lease, as far as could be seen.
+func (v View) Free() bool { return v.Holder.InstanceID == "" }
 
 // Acquisition is how an attempt to take a lease ended.
 type Acquisition struct {

@@ -1,0 +1,140 @@
+package owner
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+)
+
+// Campaign stands by until this instance owns the lease. It is Join with Standby,
+// and waits for Elected; ctx bounds both the wait and the renewals after it.
+//
+// Where Join fails because no answer came in time, or because the record of a
+// live owner is damaged, Campaign tries again; other errors it returns. When ctx
+// ends first, it returns its cause, together with the follower, which still says
+// who owned the lease last; that is nil where nothing could be told.
+func Campaign(ctx context.Context, cfg Config) (*Owner, error) {
+	cfg.Standby = true
+	for pause := retryPause(cfg.TTL); ; pause = min(2*pause, cfg.TTL) {
+		o, err := Join(ctx, cfg)
+		switch {
+		case err == nil:
+			return o, cfg.awaitElection(ctx, o)
+		case ctx.Err() != nil || !passes(err):
+			return nil, err
+		}
+		cfg.warn("joining the lease failed, and is tried again", err)
+		if err := sleep(ctx, jitter(pause)); err != nil {
+			return nil, cfg.campaignError(err)
+		}
+	}
+}
+
+func (cfg *Config) awaitElection(ctx context.Context, o *Owner) error {
+	select {
+	case <-o.Elected():
+	case <-ctx.Done():
+	}
+	if ctx.Err() == nil {
+		return nil
+	}
+	_ = o.Release() // it may have won in the same moment; otherwise it holds nothing
+	return cfg.campaignError(context.Cause(ctx))
+}
+
+func (cfg *Config) campaignError(err error) error {
+	return &opError{"campaign for " + cfg.lease(), err}
+}
+
+// passes reports whether what has kept Join from an answer can pass by itself.
+func passes(err error) bool {
+	var damage *corruptError
+	return errors.Is(err, errNoAnswer) || errors.Is(err, errTooLate) ||
+		errors.As(err, &damage) && damage.ours
+}
+
+// Run calls work while this instance owns the lease, and returns when that has
+// been done: with work's error if it has one, otherwise with the cause of ctx's
+// end, or nil.
+//
+// work gets a context that ends when the ownership or ctx does, and must return
+// then. After ctx's end the lease is kept, and renewed, for as long as work takes
+// to wind down; it is released when work has returned, or has panicked, which
+// goes on after it. If the lease is lost, work's error does not count: Run waits
+// for it to return, and campaigns again, with growing pauses while ownerships end
+// early. So it never calls work twice at once, nor while it does not own.
+//
+// An error of the first attempt to join is returned; later ones are tried again,
+// as the disk that has cost the ownership may still be out of order.
+func Run(ctx context.Context, cfg Config, work func(ctx context.Context, o *Owner) error) error {
+	var pause time.Duration
+	for first := true; ; first = false {
+		began := time.Now()
+		how, err := runOnce(ctx, &cfg, work)
+		switch {
+		case ctx.Err() != nil || how == workDone:
+			return cmp.Or(err, context.Cause(ctx))
+		case how == notJoined && (first || errors.Is(err, ErrInvalidConfig)):
+			return err
+		}
+		cfg.warn("campaigning again", err) // why the lease was lost, the Owner has told
+		if time.Since(began) >= cfg.TTL {
+			pause = 0
+		}
+		if err := sleep(ctx, jitter(pause)); err != nil {
+			return err
+		}
+		pause = min(max(2*pause, retryPause(cfg.TTL)), cfg.TTL)
+	}
+}
+
+// An ending is how far runOnce has got.
+type ending int
+
+const (
+	notJoined ending = iota
+	leaseLost
+	workDone
+)
+
+// runOnce campaigns, and runs work once. The ownership does not live by ctx, which
+// only ends the campaign and the work: the lease is kept while the work winds down.
+func runOnce(ctx context.Context, cfg *Config, work func(context.Context, *Owner) error) (ending, error) {
+	life, end := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer end(nil)
+	keep := context.AfterFunc(ctx, func() { end(context.Cause(ctx)) })
+	o, err := Campaign(life, *cfg)
+	inTime := keep()
+	if o != nil {
+		defer o.Release() // last of all, also when work panics
+	}
+	switch {
+	case !inTime:
+		return notJoined, context.Cause(ctx)
+	case err != nil:
+		return notJoined, err
+	}
+	working, stop := context.WithCancelCause(o.Context())
+	defer stop(nil)
+	defer context.AfterFunc(ctx, func() { stop(context.Cause(ctx)) })()
+	if o.Check() != nil {
+		return leaseLost, nil
+	}
+	err = work(working, o)
+	if lost := o.Check(); lost != nil && !errors.Is(lost, ErrReleased) { // work may have handed over by itself
+		return leaseLost, err
+	}
+	return workDone, err
+}
+
+func (cfg *Config) warn(what string, err error) {
+	if cfg.Logger != nil {
+		cfg.Logger.LogAttrs(context.Background(), slog.LevelWarn, what, slog.String("lease", cfg.LeasePath), slog.Any("err", err))
+	}
+}
+
+// jitter spreads out those who wait for the same thing.
+func jitter(d time.Duration) time.Duration { return d/2 + time.Duration(rand.Int64N(int64(d)+1)) }

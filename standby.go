@@ -1,0 +1,122 @@
+package owner
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// soon is the shortest time from a look or a renewal to one that a hint asks for,
+// so that a storm of hints cannot make a process spin.
+const soon = time.Millisecond
+
+// slowPoll is the longest time from a look at somebody else's lease to the next,
+// for what the hints miss.
+func slowPoll(ttl time.Duration) time.Duration {
+	return min(max(ttl/10, minTTL), time.Second)
+}
+
+// pacing says when to look at somebody else's lease again: soon after something
+// may have happened, then less and less often, and when the lease runs out.
+type pacing struct {
+	looked  time.Duration // when the last look or attempt was begun
+	backoff time.Duration // from there to the next
+	until   time.Duration // when the holder's lease runs out, as far as it is known
+}
+
+// lookAt is when the next look is due. A lease that was over at the last look and
+// still could not be taken is no reason to look again at once.
+func (p *pacing) lookAt() time.Duration {
+	at := p.looked + p.backoff
+	if p.until > p.looked {
+		at = min(at, p.until)
+	}
+	return at
+}
+
+// hurry is for a hint: what it tells of may take a moment to be seen, as the end
+// of a process does before its locks are freed.
+func (p *pacing) hurry() { p.backoff = soon }
+
+// slowDown is for a look that was in vain.
+func (p *pacing) slowDown(poll time.Duration) { p.backoff = min(2*p.backoff, poll) }
+
+// hints is what an instance hears of its lease: that there is reason to look, no
+// more. The subscription is for one holder, as the end of a process is one of the
+// things that it tells of, and begins anew with another.
+type hints struct {
+	store   Store
+	trouble func(error)   // is told once when hints will be missing
+	given   chan struct{} // has room for one: how many there were does not matter
+
+	mu     sync.Mutex
+	holder string // the instance that the subscription is for
+	stop   func()
+	ended  bool
+}
+
+func (h *hints) give() {
+	select {
+	case h.given <- struct{}{}:
+	default:
+	}
+}
+
+// look looks at the lease, and follows whoever owns it: with another look where
+// the hints have only just begun, as nothing tells what happened before.
+func (h *hints) look(ctx context.Context) (View, error) {
+	for {
+		view, err := h.store.Look(ctx)
+		if err != nil || view.Free() || !h.follow(&view.Holder) {
+			return view, err
+		}
+	}
+}
+
+// follow subscribes to what happens to the lease of this holder, and reports
+// whether that is new.
+func (h *hints) follow(holder *Record) (fresh bool) {
+	if h.follows(holder) {
+		return false
+	}
+	stop, err := h.store.Watch(*holder, h.give) // outside the lock: it may take its time
+	old := h.replace(holder.InstanceID, stop)
+	if old != nil { // after the new one has begun, so that what both share stays
+		old()
+	}
+	if err != nil && h.trouble != nil {
+		h.trouble(err)
+		h.trouble = nil
+	}
+	return true
+}
+
+// follows reports whether there is nothing to subscribe to.
+func (h *hints) follows(holder *Record) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.ended || h.holder == holder.InstanceID
+}
+
+// replace takes the new subscription, and returns the one to be stopped.
+func (h *hints) replace(holder string, stop func()) (old func()) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.ended {
+		return stop
+	}
+	old = h.stop
+	h.holder, h.stop = holder, stop
+	return old
+}
+
+// end stops the hints. None begins after it.
+func (h *hints) end() {
+	h.mu.Lock()
+	stop := h.stop
+	h.stop, h.ended = nil, true
+	h.mu.Unlock()
+	if stop != nil {
+		stop()
+	}
+}

@@ -1,0 +1,439 @@
+package owner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// Standing by, on simulated time. The tests' TTL makes the slow poll a second.
+
+const poll = time.Second
+
+func standby(c *Config) { c.Standby = true }
+
+// standing returns an owner and a follower that stands by.
+func standing(t *testing.T, s *fakeStore, change ...func(*Config)) (first, second *Owner) {
+	t.Helper()
+	first = join(t, t.Context(), s)
+	second = join(t, t.Context(), s, append(change, standby)...)
+	if second.IsOwner() || closed(second.Elected()) || closed(second.Done()) {
+		t.Fatalf("a follower that stands by: %v", second.State())
+	}
+	return first, second
+}
+
+func TestStandbyTakesOverAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, m := newFakeStore(), &moves{}
+		first, second := standing(t, s, func(c *Config) { c.OnTransition, c.Endpoint = m.add, "unix:/second" })
+		time.Sleep(10*time.Second + 333*time.Millisecond) // long after a look, and long before the next
+		if second.State() != StateFollower || second.Endpoint() != "unix:/run/x.sock" || second.Epoch() != 1 {
+			t.Errorf("follows %s at %q", second.State(), second.Endpoint())
+		}
+		start := time.Now()
+		must(t, first.Release())
+		<-second.Elected()
+		if d := time.Since(start); d > soon {
+			t.Errorf("took %v", d)
+		}
+		if !second.IsOwner() || second.Epoch() != 2 || second.Endpoint() != "unix:/second" || second.Check() != nil {
+			t.Errorf("elected, but %v", second.Check())
+		}
+		time.Sleep(10 * interval)
+		synctest.Wait()
+		if !second.IsOwner() {
+			t.Errorf("does not renew: %v", second.LostErr())
+		}
+		must(t, second.Release())
+		<-second.Done()
+		<-first.Done()
+		m.check(t)
+		if !strings.HasPrefix(m.events(), "acquire refused acquire acquired renew renewed ") {
+			t.Errorf("events: %s", m.events())
+		}
+		if n := s.watched(); n != 0 {
+			t.Errorf("%d subscriptions are left", n)
+		}
+	})
+}
+
+// Without a single hint, the slow poll finds a free lease.
+func TestStandbyWithoutHints(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeStore()
+		_, second := standing(t, s)
+		time.Sleep(time.Minute + poll/3)
+		start := time.Now()
+		s.die(false)
+		<-second.Elected()
+		if d := time.Since(start); d > poll {
+			t.Errorf("took %v", d)
+		}
+		must(t, second.Release())
+	})
+}
+
+// A hung owner's lease is taken when it runs out: not a moment before, and no
+// poll after.
+func TestStandbyAtTheExpiry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeStore()
+		answer := func() {}
+		defer func() { answer() }()
+		s.onRenew, answer = hang()
+		start := time.Now()
+		first, second := standing(t, s)
+		s.mu.Lock()
+		s.expires = ttl + 777*time.Microsecond
+		s.mu.Unlock()
+		<-second.Elected()
+		if d := time.Since(start); d != ttl+777*time.Microsecond {
+			t.Errorf("elected %v after the last renewal, want the lease's end", d)
+		}
+		if !closed(first.Lost()) || first.IsOwner() {
+			t.Error("two owners")
+		}
+		answer()
+		must(t, second.Release())
+	})
+}
+
+// What hint comes is checked: one for nothing changes nothing, and a storm of them
+// costs no more than a look in a millisecond.
+func TestStandbyHintStorm(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeStore()
+		first, second := standing(t, s)
+		looks := func() int {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			return s.looks
+		}
+		time.Sleep(time.Minute)
+		before := looks()
+		const storm = time.Second
+		for start := time.Now(); time.Since(start) < storm; time.Sleep(10 * time.Microsecond) {
+			s.mu.Lock()
+			s.hint()
+			s.mu.Unlock()
+		}
+		synctest.Wait()
+		if n := looks() - before; n > int(storm/soon)+1 || n < int(storm/soon)/2 {
+			t.Errorf("%d looks in a storm of %v", n, storm)
+		}
+		if r, _ := s.counted(); r > int(storm/soon)+20 {
+			t.Errorf("%d renewals in a storm of %v", r, storm)
+		}
+		if !first.IsOwner() || second.IsOwner() || closed(second.Elected()) {
+			t.Error("a hint has changed something")
+		}
+		time.Sleep(time.Minute)
+		before = looks()
+		time.Sleep(time.Hour)
+		if n := looks() - before; n > int(time.Hour/poll)+1 {
+			t.Errorf("%d looks in an hour in which nothing happened", n)
+		}
+		must(t, second.Release(), first.Release())
+	})
+}
+
+// A follower sees successive owners, each in one piece.
+func TestStandbyFollows(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeStore()
+		first := join(t, t.Context(), s)
+		// The one that follows is slower to acquire than anybody else.
+		f := join(t, t.Context(), slowToAcquire{s}, standby)
+		for i := range 5 {
+			must(t, first.Release())
+			first = join(t, t.Context(), s, func(c *Config) { c.Endpoint = fmt.Sprint("unix:/", i) })
+			time.Sleep(50 * time.Millisecond)
+			r := f.Holder()
+			if r.InstanceID != first.InstanceID() || r.Epoch != first.Epoch() || f.Endpoint() != first.Endpoint() || f.Epoch() != r.Epoch || f.InstanceID() != r.InstanceID {
+				t.Errorf("follows %+v, the owner is %+v", r, first.Holder())
+			}
+		}
+		must(t, f.Release(), first.Release())
+	})
+}
+
+type slowToAcquire struct{ *fakeStore }
+
+func (s slowToAcquire) Acquire(ctx context.Context, claim Record) (Acquisition, error) {
+	time.Sleep(10 * time.Millisecond)
+	return s.fakeStore.Acquire(ctx, claim)
+}
+
+func TestStandbyContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeStore()
+		first, second := standing(t, s)
+		if ctx := second.Context(); context.Cause(ctx) != ErrNotOwner || !errors.Is(second.Check(), ErrNotOwner) {
+			t.Errorf("a follower's context: %v", context.Cause(ctx))
+		}
+		must(t, first.Release())
+		<-second.Elected()
+		ctx := second.Context()
+		if ctx.Err() != nil {
+			t.Errorf("an owner's context: %v", context.Cause(ctx))
+		}
+		s.set(&s.onRenew, func(context.Context) error { return ErrTakenOver })
+		<-second.Lost()
+		if !errors.Is(context.Cause(ctx), ErrTakenOver) {
+			t.Errorf("after the loss: %v", context.Cause(ctx))
+		}
+		<-second.Done()
+		s.die(true)
+		time.Sleep(ttl)
+		if second.State() != StateLost || second.IsOwner() || !s.free() {
+			t.Error("came back from a loss")
+		}
+	})
+}
+
+func TestStandbyEnds(t *testing.T) {
+	cause := errors.New("shutting down")
+	for _, tc := range []struct {
+		name  string
+		end   func(o *Owner, cancel context.CancelCauseFunc)
+		state State
+		check error
+	}{
+		{"released", func(o *Owner, _ context.CancelCauseFunc) { must(t, o.Release()) }, StateReleased, ErrReleased},
+		{"its context ended", func(_ *Owner, cancel context.CancelCauseFunc) { cancel(cause) }, StateFollower, ErrNotOwner},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s, m := newFakeStore(), &moves{}
+				first := join(t, t.Context(), s)
+				ctx, cancel := context.WithCancelCause(t.Context())
+				defer cancel(nil)
+				o := join(t, ctx, s, standby, func(c *Config) { c.OnTransition = m.add })
+				time.Sleep(5 * time.Second)
+				tc.end(o, cancel)
+				<-o.Done()
+				if n := s.watched(); n != 1 { // the owner's
+					t.Errorf("%d subscriptions are left", n)
+				}
+				must(t, first.Release(), o.Release(), o.Release())
+				time.Sleep(time.Minute)
+				if o.State() != tc.state || !errors.Is(o.Check(), tc.check) || closed(o.Elected()) || closed(o.Lost()) || !s.free() {
+					t.Errorf("state %s, %v", o.State(), o.Check())
+				}
+				if tc.state == StateReleased && o.Holder().InstanceID != "" {
+					t.Errorf("still follows %+v", o.Holder())
+				}
+				m.check(t)
+			})
+		})
+	}
+}
+
+// A release meets an acquisition that is under way. What that still wins is given
+// back; the release waits for it, but not for ever.
+func TestReleaseWhileAcquiring(t *testing.T) {
+	for _, tc := range []struct {
+		name    string
+		takes   time.Duration // the acquisition, from the release on
+		returns time.Duration // the release
+		err     error
+	}{
+		{"it wins", time.Second, time.Second, nil},
+		{"it hangs", time.Hour, fence - time.Second, errReleaseHangs},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s, m := newFakeStore(), &moves{}
+				first, second := standing(t, s, func(c *Config) { c.OnTransition = m.add })
+				s.set(&s.onAcquire, func(context.Context) error { time.Sleep(time.Second + tc.takes); return nil })
+				must(t, first.Release())
+				time.Sleep(time.Second)
+				if second.State() != StateAcquiring {
+					t.Fatalf("state %s", second.State())
+				}
+				start := time.Now()
+				if err := second.Release(); !errors.Is(err, tc.err) || time.Since(start).Round(10*time.Millisecond) != tc.returns {
+					t.Errorf("%v after %v", err, time.Since(start))
+				}
+				<-second.Done()
+				if closed(second.Elected()) || second.State() != StateReleased {
+					t.Errorf("state %s", second.State())
+				}
+				time.Sleep(2 * time.Hour)
+				if !s.free() || s.epoch != 2 {
+					t.Errorf("what was won was not given back: epoch %d", s.epoch)
+				}
+				m.check(t)
+			})
+		})
+	}
+}
+
+// Nothing is better for a follower than to wait for an answer. One that comes too
+// late to be of use is given back, and it tries again.
+func TestStandbyAcquiresSlowly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, m := newFakeStore(), &moves{}
+		first, second := standing(t, s, func(c *Config) { c.OnTransition = m.add })
+		slow := true
+		s.set(&s.onAcquire, func(context.Context) error {
+			if slow {
+				slow = false
+				time.Sleep(3 * ttl)
+			}
+			return nil
+		})
+		must(t, first.Release())
+		<-second.Elected()
+		if !second.IsOwner() || s.epoch != 3 {
+			t.Errorf("epoch %d, %v", s.epoch, second.Check())
+		}
+		must(t, second.Release())
+		<-second.Done()
+		m.check(t)
+		if !strings.HasPrefix(m.events(), "acquire refused acquire too_late acquire acquired ") {
+			t.Errorf("events: %s", m.events())
+		}
+	})
+}
+
+// What fails is tried again, ever more slowly, and is told once.
+func TestStandbyInTrouble(t *testing.T) {
+	for _, tc := range []struct {
+		name  string
+		fail  func(s *fakeStore, h hook)
+		told  string
+		often int // how often that may be told
+	}{
+		{"looks fail", func(s *fakeStore, h hook) { s.set(&s.onLook, h) }, "cannot look at the lease", 1},
+		{"acquisitions fail", func(s *fakeStore, h hook) { s.set(&s.onAcquire, h) }, "event=failed", 70},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newFakeStore()
+				var b strings.Builder
+				first, second := standing(t, s, func(c *Config) { c.Logger = slog.New(slog.NewTextHandler(&b, nil)) })
+				var calls atomic.Int32
+				tc.fail(s, func(context.Context) error { calls.Add(1); return errors.New("EMFILE") })
+				time.Sleep(poll)
+				must(t, first.Release())
+				time.Sleep(time.Minute)
+				if n := calls.Load(); n < 55 || n > 75 {
+					t.Errorf("%d calls in a minute", n)
+				}
+				if closed(second.Elected()) || second.State() != StateFollower {
+					t.Errorf("state %s", second.State())
+				}
+				tc.fail(s, nil)
+				<-second.Elected()
+				must(t, second.Release())
+				<-second.Done()
+				if n := strings.Count(b.String(), tc.told); n < 1 || n > tc.often || !strings.Contains(b.String(), "EMFILE") {
+					t.Errorf("told %d times:\n%s", n, b.String())
+				}
+			})
+		})
+	}
+}
+
+// A hint source that fails is no error, and is told once.
+func TestHintsFail(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeStore()
+		s.watchErr = errors.New("too many open files")
+		var b strings.Builder
+		first, second := standing(t, s, func(c *Config) { c.Logger = slog.New(slog.NewTextHandler(&b, nil)) })
+		time.Sleep(time.Minute)
+		must(t, first.Release())
+		start := time.Now()
+		<-second.Elected()
+		if d := time.Since(start); d > poll {
+			t.Errorf("took %v", d)
+		}
+		must(t, second.Release())
+		<-second.Done()
+		if n := strings.Count(b.String(), "too many open files"); n != 1 {
+			t.Errorf("told %d times:\n%s", n, b.String())
+		}
+	})
+}
+
+// An owner looks after its record when it is told that something has happened.
+func TestOwnerHeedsHints(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeStore()
+		o := join(t, t.Context(), s)
+		time.Sleep(interval / 2)
+		start := time.Now()
+		renewals := 0
+		s.set(&s.onRenew, func(context.Context) error {
+			if renewals++; renewals == 1 {
+				s.mu.Lock()
+				s.hint() // something happens while the first one is under way
+				s.mu.Unlock()
+				return nil
+			}
+			return ErrRevoked
+		})
+		s.mu.Lock()
+		s.hint()
+		s.mu.Unlock()
+		<-o.Lost()
+		if d := time.Since(start); d > 2*soon || renewals != 2 || !errors.Is(o.LostErr(), ErrRevoked) {
+			t.Errorf("noticed after %v and %d renewals: %v", d, renewals, o.LostErr())
+		}
+		time.Sleep(ttl)
+	})
+}
+
+func TestHundredStandBy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeStore()
+		first := join(t, t.Context(), s)
+		all := make([]*Owner, 100)
+		for i := range all {
+			all[i] = join(t, t.Context(), s, standby)
+		}
+		time.Sleep(time.Minute)
+		s.mu.Lock()
+		before := s.looks
+		s.mu.Unlock()
+		must(t, first.Release())
+		time.Sleep(poll)
+		synctest.Wait()
+		var won *Owner
+		for _, o := range all {
+			if o.IsOwner() && won != nil {
+				t.Fatal("two owners")
+			} else if o.IsOwner() {
+				won = o
+			}
+		}
+		if won == nil {
+			t.Fatal("nobody owns")
+		}
+		for _, o := range all {
+			if o.InstanceID() != won.InstanceID() || o.Epoch() != won.Epoch() {
+				t.Errorf("follows %s, and %s owns", o.InstanceID(), won.InstanceID())
+			}
+		}
+		s.mu.Lock()
+		if n := s.looks - before; n > 100*15 {
+			t.Errorf("%d looks for one change of owner", n)
+		}
+		s.mu.Unlock()
+		for _, o := range all {
+			if o != won {
+				must(t, o.Release())
+			}
+		}
+		must(t, won.Release())
+	})
+}

@@ -1,0 +1,136 @@
+package owner
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"time"
+)
+
+// Watch yields who owns the lease at path: first as it is, and then every change,
+// until ctx ends or the caller leaves the loop. A zero Record says that nobody
+// owns it, and stands between any two owners. Nothing is yielded twice in a row;
+// who takes long to come back gets the newest, and may miss owners in between.
+//
+// An error says that the lease cannot be read. It is yielded once, and the
+// watching goes on: what comes next is what can be read again, or another error.
+func Watch(ctx context.Context, path string) iter.Seq2[Record, error] {
+	return func(yield func(Record, error) bool) {
+		s, err := openLease(path)
+		if err != nil {
+			yield(Record{}, &opError{"watch " + path, err})
+			return
+		}
+		for rec, err := range changes(ctx, s) {
+			if err != nil {
+				err = &opError{"watch " + path, err}
+			}
+			if !yield(rec, err) {
+				return
+			}
+		}
+	}
+}
+
+// changes yields what is new to whoever has seen what it has yielded before.
+func changes(ctx context.Context, s Store) iter.Seq2[Record, error] {
+	return func(yield func(Record, error) bool) {
+		var last Record
+		told, trouble := false, ""
+		for view, err := range views(ctx, s) {
+			next := view.Holder
+			switch {
+			case err != nil && err.Error() == trouble:
+				continue
+			case err != nil:
+				trouble = err.Error()
+				if !yield(Record{}, err) {
+					return
+				}
+				continue
+			case told && trouble == "" && next.InstanceID == last.InstanceID:
+				continue
+			case told && last.InstanceID != "" && next.InstanceID != last.InstanceID:
+				next = Record{} // nobody owned in between; the next look tells who does now
+			}
+			last, told, trouble = next, true, ""
+			if !yield(next, nil) {
+				return
+			}
+		}
+	}
+}
+
+// openLease is the lease at path, for those who only look.
+func openLease(path string) (*fileStore, error) {
+	if path == "" {
+		return nil, fmt.Errorf("%w: the path is empty", ErrInvalidConfig)
+	}
+	return newFileStore(path)
+}
+
+// views looks at a lease whenever it may have changed, until ctx ends.
+func views(ctx context.Context, s Store) iter.Seq2[View, error] {
+	return func(yield func(View, error) bool) {
+		h := hints{store: s, given: make(chan struct{}, 1)}
+		defer h.end()
+		p := pacing{backoff: soon}
+		holder := ""
+		for {
+			p.looked = s.Now()
+			view, err, ok := lookAside(ctx, &h)
+			if !ok || !yield(view, err) {
+				return
+			}
+			p.until = view.Until
+			if view.Holder.InstanceID != holder {
+				holder = view.Holder.InstanceID
+				p.hurry()
+			} else {
+				p.slowDown(time.Second)
+			}
+			if !h.wait(ctx, &p) {
+				return
+			}
+		}
+	}
+}
+
+// lookAside looks in a goroutine of its own, so that a disk that hangs does not
+// keep the caller beyond ctx's end: ok is false then.
+func lookAside(ctx context.Context, h *hints) (view View, err error, ok bool) {
+	type look struct {
+		view View
+		err  error
+	}
+	looks := make(chan look, 1)
+	go func() {
+		v, err := h.look(ctx)
+		looks <- look{v, err}
+	}()
+	select {
+	case l := <-looks:
+		return l.view, l.err, ctx.Err() == nil
+	case <-ctx.Done():
+		return View{}, nil, false
+	}
+}
+
+// wait returns when the next look is due, false when ctx has ended.
+func (h *hints) wait(ctx context.Context, p *pacing) bool {
+	given := h.given
+	for {
+		due := time.NewTimer(p.lookAt() - h.store.Now())
+		select {
+		case <-due.C:
+			return true
+		case <-given:
+			p.hurry()
+			given = nil
+		case <-ctx.Done():
+			due.Stop()
+			return false
+		}
+		due.Stop()
+	}
+}

@@ -1,0 +1,179 @@
+package owner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+// seen is what somebody who watches is told, as text.
+func seen(r Record, err error) string {
+	switch {
+	case err != nil:
+		return "error"
+	case r.InstanceID == "":
+		return "nobody"
+	}
+	return r.Meta[EndpointMetaKey]
+}
+
+func endpoint(e string) func(*Config) { return func(c *Config) { c.Endpoint = e } }
+
+func TestWatchSeesEveryOwner(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeStore()
+		ctx, cancel := context.WithCancel(t.Context())
+		told := make(chan string, 100)
+		go func() {
+			defer close(told)
+			for r, err := range changes(ctx, s) {
+				told <- seen(r, err)
+			}
+		}()
+		var want []string
+		expect := func(all ...string) {
+			t.Helper()
+			time.Sleep(5 * soon)
+			synctest.Wait()
+			for _, one := range all {
+				want = append(want, one)
+				if got := <-told; got != one {
+					t.Errorf("told %s, want %v", got, want)
+				}
+			}
+			if len(told) > 0 {
+				t.Errorf("told more: %s", <-told)
+			}
+		}
+		expect("nobody")
+		for i := range 5 {
+			a, b := fmt.Sprint("a", i), fmt.Sprint("b", i)
+			o := join(t, t.Context(), s, endpoint(a))
+			s.mu.Lock()
+			s.hint() // nobody watches a lease that nobody owns but by polling
+			s.mu.Unlock()
+			time.Sleep(poll)
+			expect(a)
+			time.Sleep(time.Minute) // renewed many times
+			must(t, o.Release())
+			o = join(t, t.Context(), s, endpoint(b)) // at once
+			expect("nobody", b)
+			s.set(&s.onLook, func(context.Context) error { return errors.New("EIO") })
+			time.Sleep(time.Minute)
+			expect("error")
+			s.set(&s.onLook, nil)
+			time.Sleep(poll)
+			expect(b)
+			must(t, o.Release())
+			expect("nobody")
+		}
+		cancel()
+		if got, more := <-told; more {
+			t.Errorf("told %s at the end", got)
+		}
+		if s.watched() != 0 {
+			t.Errorf("%d subscriptions are left", s.watched())
+		}
+	})
+}
+
+// Who is slow misses owners, but never the newest.
+func TestWatchSlowly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeStore()
+		o := join(t, t.Context(), s, endpoint("0"))
+		i, told := 0, ""
+		for r, err := range changes(t.Context(), s) {
+			told += seen(r, err) + " "
+			if i++; i == 4 {
+				break
+			}
+			if r.InstanceID == "" {
+				continue
+			}
+			for range 10 {
+				must(t, o.Release())
+				o = join(t, t.Context(), s, endpoint(r.Meta[EndpointMetaKey]+"+"))
+			}
+		}
+		if told != "0 nobody 0+ nobody " {
+			t.Error(told)
+		}
+		must(t, o.Release())
+		if s.watched() != 0 {
+			t.Errorf("%d subscriptions are left", s.watched())
+		}
+	})
+}
+
+// The disk hangs, and the watching ends with its context all the same.
+func TestWatchEndsWithItsContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeStore()
+		hung, answer := hang()
+		s.onLook = hung
+		defer answer()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		start := time.Now()
+		for r, err := range changes(ctx, s) {
+			t.Error(seen(r, err))
+		}
+		if d := time.Since(start); d != time.Minute {
+			t.Errorf("ended after %v", d)
+		}
+	})
+}
+
+// The same on real files, with real hints.
+func TestWatchFiles(t *testing.T) {
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	p := leasePath(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var o *Owner
+	step, told := 0, ""
+	for r, err := range Watch(ctx, p) {
+		told += seen(r, err) + " "
+		switch step++; step {
+		case 1:
+			o = joinFile(t, p, endpoint("first"))
+		case 2:
+			must(t, o.Release())
+			o = joinFile(t, p, endpoint("second"))
+		case 4:
+			must(t, o.Release())
+		case 5:
+			must(t, os.WriteFile(p, []byte("not ours"), 0o600))
+		case 6:
+			if !errors.Is(err, ErrCorruptRecord) {
+				t.Error(err)
+			}
+			must(t, os.Remove(p))
+		case 7:
+			cancel()
+		}
+	}
+	if told != "nobody first nobody second nobody error nobody " {
+		t.Error(told)
+	}
+}
+
+func TestWatchNothing(t *testing.T) {
+	for path, want := range map[string]error{"": ErrInvalidConfig, filepath.Join(t.TempDir(), "no", "lease"): fs.ErrNotExist} {
+		for r, err := range Watch(t.Context(), path) {
+			if !errors.Is(err, want) {
+				t.Errorf("%q: %v, %v", path, r, err)
+			}
+			break
+		}
+	}
+}

@@ -248,6 +248,9 @@ func (a *actor) learn(res *result) {
 		}
 	case res.acq != nil:
 		a.holder, a.lease = &res.acq.Holder, res.acq.Lease
+		if a.core.owns() {
+			a.claim = nil // it has served
+		}
 	case res.view != nil:
 		a.holder = &res.view.Holder
 	}

@@ -454,3 +454,71 @@ func report(b *testing.B, took []time.Duration) {
 		b.ReportMetric(float64(took[i].Microseconds())/1000, name)
 	}
 }
+
+// The same when a hundred processes stand by: all hear of the death, one wins.
+func BenchmarkTakeoverAmongHundred(b *testing.B) {
+	const followers = 100
+	p := leasePath(b)
+	elected := make(chan election, 2*followers) // at the end, the last one's followers are elected, too
+	current := startChild(b, p)
+	current.mustSay("join 30s", "owner")
+	stand := func() {
+		c := startChild(b, p)
+		c.mustSay("stand 30s", "follower")
+		c.say("elected")
+		go func() {
+			if c.out.Scan() { // or the test has ended it
+				elected <- election{c, c.out.Text()}
+			}
+		}()
+	}
+	for range followers {
+		stand()
+	}
+	var took []time.Duration
+	for b.Loop() {
+		killed := clock.Now()
+		must(b, current.cmd.Process.Kill())
+		next := <-elected
+		var at, epoch int64
+		_, err := fmt.Sscanf(next.said, "elected %d %d", &at, &epoch)
+		must(b, err)
+		took = append(took, time.Duration(at)-killed)
+		current.end()
+		current = next.by
+		stand()
+		time.Sleep(2 * time.Second) // until all look as seldom as in real life
+	}
+	report(b, took)
+}
+
+type election struct {
+	by   *child
+	said string
+}
+
+// What standing by costs while nothing happens: a look in a second, in a thousand
+// followers of one lease.
+func BenchmarkStandbyAtRest(b *testing.B) {
+	const followers, rest = 1000, 3 * time.Second
+	p := leasePath(b)
+	owner, err := Join(context.Background(), Config{LeasePath: p, TTL: time.Minute})
+	must(b, err)
+	defer owner.Release()
+	for b.Loop() {
+		goroutines, before := runtime.NumGoroutine(), heap()
+		all := make([]*Owner, followers)
+		for i := range all {
+			all[i], err = Join(context.Background(), Config{LeasePath: p, TTL: time.Minute, Standby: true})
+			must(b, err)
+		}
+		time.Sleep(4 * time.Second) // until the pauses between looks are at their longest
+		b.ReportMetric(float64(heap()-before)/followers, "bytes/follower")
+		b.ReportMetric(float64(runtime.NumGoroutine()-goroutines)/followers, "goroutines/follower")
+		b.ReportMetric(cpuPer(followers*int(rest/time.Second), func() { time.Sleep(rest) })/1000, "cpu-us/follower/s")
+		b.ReportMetric(0, "ns/op")
+		for _, o := range all {
+			must(b, o.Release())
+		}
+	}
+}

@@ -320,8 +320,11 @@ func randomLife(t *testing.T, rng *rand.Rand) State {
 				t.Errorf("nothing happens at the wake-up %v\n%s", at, &story)
 			}
 		}
-		if c.state == StateFollower && c.standsBy() && c.pending.kind == opNone && c.wake() > c.looked+testTiming.poll {
-			t.Errorf("does not look for %v\n%s", c.wake()-c.looked, &story)
+		if c.standsBy() && c.pending.kind == opNone {
+			pause := c.wake() - c.looked
+			if pause > testTiming.poll || pause < soon && c.until <= c.looked {
+				t.Errorf("looks again after %v\n%s", pause, &story)
+			}
 		}
 		if in.res.won() && in.kind == inputResult && d.event != evAcquired && d.start.kind != opRelease && d.late == before.late {
 			t.Errorf("a lease that was won is forgotten\n%s", &story)

@@ -128,8 +128,9 @@ func TestStandbyHintStorm(t *testing.T) {
 		if n := looks() - before; n > int(storm/soon)+1 || n < int(storm/soon)/2 {
 			t.Errorf("%d looks in a storm of %v", n, storm)
 		}
-		if r, _ := s.counted(); r > int(storm/soon)+20 {
-			t.Errorf("%d renewals in a storm of %v", r, storm)
+		renewals, _ := s.counted()
+		if renewals > int(storm/soon)+20 {
+			t.Errorf("%d renewals in a storm of %v", renewals, storm)
 		}
 		if !first.IsOwner() || second.IsOwner() || closed(second.Elected()) {
 			t.Error("a hint has changed something")
@@ -139,6 +140,9 @@ func TestStandbyHintStorm(t *testing.T) {
 		time.Sleep(time.Hour)
 		if n := looks() - before; n > int(time.Hour/poll)+1 {
 			t.Errorf("%d looks in an hour in which nothing happened", n)
+		}
+		if after, _ := s.counted(); after-renewals > int(2*time.Hour/interval) {
+			t.Errorf("%d renewals after the storm", after-renewals)
 		}
 		must(t, second.Release(), first.Release())
 	})
@@ -436,4 +440,84 @@ func TestHundredStandBy(t *testing.T) {
 		}
 		must(t, won.Release())
 	})
+}
+
+// Who the owner is and where it is come in one piece.
+func TestFollowsInOnePiece(t *testing.T) {
+	s := newFakeStore()
+	owner := join(t, context.Background(), s, endpoint("1"))
+	f := join(t, context.Background(), slowToAcquire{s}, standby)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for i := 2; i < 200; i++ { // the fake's epochs count the owners
+			_ = owner.Release()
+			owner = join(t, context.Background(), s, endpoint(fmt.Sprint(i)))
+			for f.Epoch() != uint64(i) { // the test's time limit ends this
+				time.Sleep(50 * time.Microsecond)
+			}
+		}
+	}()
+	for !closed(done) {
+		if r := f.Holder(); r.InstanceID != "" && r.Meta[EndpointMetaKey] != fmt.Sprint(r.Epoch) {
+			t.Errorf("epoch %d at %s", r.Epoch, r.Meta[EndpointMetaKey])
+		}
+	}
+	must(t, f.Release(), owner.Release())
+}
+
+// A lease that looks free, and is not, is tried ever more slowly.
+func TestStandbyBeforeALeaseThatOnlyLooksFree(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeStore()
+		first := join(t, t.Context(), s)
+		second := join(t, t.Context(), looksFree{s}, standby)
+		var tries atomic.Int32
+		s.set(&s.onAcquire, func(context.Context) error { tries.Add(1); return nil })
+		time.Sleep(time.Minute)
+		if n := tries.Load(); n < 55 || n > 75 {
+			t.Errorf("%d tries in a minute", n)
+		}
+		must(t, second.Release(), first.Release())
+	})
+}
+
+type looksFree struct{ *fakeStore }
+
+func (looksFree) Look(context.Context) (View, error) { return View{}, nil }
+
+// What happens between a look and the beginning of the hints is found by another
+// look.
+func TestStandbyLooksOnceMore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeStore()
+		first := join(t, t.Context(), s)
+		d := &diesWhenWatched{fakeStore: s}
+		second := join(t, t.Context(), d, standby)
+		time.Sleep(time.Minute)
+		s.mu.Lock()
+		clear(s.watchers) // from now on nothing is heard
+		s.holder.InstanceID, d.dies = "another", "another"
+		s.mu.Unlock()
+		<-second.Elected()
+		if took := s.Now() - d.at; took != 0 {
+			t.Errorf("elected %v after the death", took)
+		}
+		must(t, second.Release(), first.Release())
+	})
+}
+
+// diesWhenWatched loses an owner just before somebody listens for its end.
+type diesWhenWatched struct {
+	*fakeStore
+	dies string
+	at   time.Duration
+}
+
+func (s *diesWhenWatched) Watch(holder Record, hint func()) (func(), error) {
+	if holder.InstanceID == s.dies {
+		s.at = s.Now()
+		s.die(false)
+	}
+	return s.fakeStore.Watch(holder, hint)
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -419,4 +420,34 @@ func TestRenewalThatCannotBeChecked(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	must(t, o.a.lease.Renew(t.Context(), clock.Now()))
+}
+
+// A release finds its record gone, or another's in its place: that one stays as
+// it is, and the lease is free as soon as nobody else owns it.
+func TestReleaseAfterTampering(t *testing.T) {
+	notOnWindows(t)
+	t.Run("absent", func(t *testing.T) {
+		p := leasePath(t)
+		o := joinFile(t, p)
+		must(t, os.Remove(p), o.Release())
+		if _, err := Inspect(p); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("a record has come back: %v", err)
+		}
+		if !joinFile(t, p).IsOwner() {
+			t.Error("not free")
+		}
+	})
+	t.Run("another's", func(t *testing.T) {
+		p := leasePath(t)
+		o := joinFile(t, p)
+		h := plant(t, p+".new", nil)
+		must(t, os.Rename(p+".new", p))
+		before, err := os.ReadFile(p)
+		must(t, err, o.Release())
+		after, err := os.ReadFile(p)
+		must(t, err)
+		if !bytes.Equal(before, after) {
+			t.Errorf("the record of %s was changed:\n%s", h.InstanceID, after)
+		}
+	})
 }

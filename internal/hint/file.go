@@ -82,11 +82,8 @@ func (w *watch) subscribe(dir, base string, hint *func()) (stop func(), err erro
 	defer w.mu.Unlock()
 	f.gone = false
 	w.folders[f.dir] = f
-	if f.files[base] == nil {
-		f.files[base] = hints{}
-	}
-	f.files[base][hint] = struct{}{}
-	return sync.OnceFunc(func() { w.unsubscribe(f, base, hint) }), nil
+	f.files[base] = append(f.files[base], hint)
+	return func() { w.unsubscribe(f, base, hint) }, nil
 }
 
 func (w *watch) unsubscribe(f *folder, base string, hint *func()) {
@@ -139,11 +136,12 @@ func (w *watch) remove(f *folder) {
 func (w *watch) forget(f *folder, base string, hint *func()) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	delete(f.files[base], hint)
-	if len(f.files[base]) == 0 {
+	rest, found := f.files[base].without(hint)
+	f.files[base] = rest
+	if len(rest) == 0 {
 		delete(f.files, base)
 	}
-	if len(f.files) > 0 {
+	if !found || len(f.files) > 0 { // not found: stopped before
 		return false
 	}
 	delete(w.folders, f.dir)

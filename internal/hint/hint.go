@@ -7,13 +7,25 @@
 // stop has returned: it must not block, nor call this package.
 package hint
 
-// hints are called together. The key tells apart those that are the same function.
-type hints map[*func()]struct{}
+import "slices"
+
+// hints are called together. The pointers tell apart those that are the same
+// function.
+type hints []*func()
 
 func (h hints) call() {
-	for hint := range h {
+	for _, hint := range h {
 		(*hint)()
 	}
+}
+
+// without returns the others, and whether the hint was among them.
+func (h hints) without(hint *func()) (hints, bool) {
+	i := slices.Index(h, hint)
+	if i < 0 {
+		return h, false
+	}
+	return slices.Delete(h, i, i+1), true
 }
 
 func nothing() {}

@@ -47,11 +47,11 @@ func (ps *processes) subscribe(pid int, hint *func()) (stop func(), err error) {
 		if err != nil {
 			return nil, err
 		}
-		p = &process{exit: e, hints: hints{}, done: make(chan struct{})}
+		p = &process{exit: e, done: make(chan struct{})}
 		ps.byPID[pid] = p
 		go ps.wait(pid, p)
 	}
-	p.hints[hint] = struct{}{}
+	p.hints = append(p.hints, hint)
 	return func() {
 		if ps.unsubscribe(pid, p, hint) {
 			<-p.done
@@ -63,7 +63,7 @@ func (ps *processes) subscribe(pid int, hint *func()) (stop func(), err error) {
 func (ps *processes) unsubscribe(pid int, p *process, hint *func()) bool {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
-	delete(p.hints, hint)
+	p.hints, _ = p.hints.without(hint)
 	if len(p.hints) > 0 {
 		return false
 	}

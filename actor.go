@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"sync/atomic"
 	"time"
+
+	"github.com/google/uuid"
 )
 
 // An actor is the one goroutine behind an Owner. It takes inputs from its
@@ -34,11 +36,12 @@ type actor struct {
 
 	// Owned by the turn's holder.
 	core    core
-	claim   *Record // what to acquire with; nil once it has served
+	claim   *Record // what to acquire with; nil once this is the owner
 	lease   Lease
 	holder  *Record
 	gone    chan struct{} // closed when the present loop ends: it takes no more messages
 	fencing *time.Timer   // the deadline, once no loop is left to watch it
+	holding *time.Timer   // until when a lost lease is held
 	relErr  error         // of the release
 
 	// For readers.
@@ -157,6 +160,9 @@ func (a *actor) release() error {
 		a.loop(a.resting, inputRelease)
 	}
 	defer func() { <-a.turn }()
+	if a.holding != nil && a.holding.Stop() {
+		a.letGo() // the caller has stopped: nobody need wait any longer
+	}
 	return a.relErr
 }
 
@@ -234,23 +240,24 @@ func (a *actor) handle(in input) {
 		a.start(d.start)
 	}
 	a.tell(&before)
-	if a.core.state == StateReleased && before.pending.kind != opNone && a.core.pending.kind == opNone && a.core.err != nil {
+	if before.state == StateReleased && before.pending.kind != opNone && a.core.pending.kind == opNone && a.core.err != nil {
 		a.relErr = fmt.Errorf("owner: release: %w: a successor may have to wait until the lease has run out", a.core.err)
 	}
 }
 
 // learn takes over what a result says of the lease.
 func (a *actor) learn(res *result) {
+	if res.won() {
+		a.lease = res.acq.Lease
+	}
 	switch {
-	case a.core.state == StateReleased || a.core.state == StateLost:
-		if res.won() {
-			a.lease = res.acq.Lease // to be given back
-		}
+	case res.won() && a.core.owns():
+		a.holder = &res.acq.Holder
+		a.claim = nil // it has served
+	case res.won(): // too late, or released meanwhile: it is given back
+		a.claim.InstanceID = uuid.NewString() // an ownership's is never used again
 	case res.acq != nil:
-		a.holder, a.lease = &res.acq.Holder, res.acq.Lease
-		if a.core.owns() {
-			a.claim = nil // it has served
-		}
+		a.holder = &res.acq.Holder
 	case res.view != nil:
 		a.holder = &res.view.Holder
 	}
@@ -276,9 +283,6 @@ func (a *actor) moved(before State, d *decision, now time.Duration) {
 	if a.core.state == StateLost {
 		lost = a.lostError(d, now)
 	}
-	if a.core.state == StateReleased && (before == StateFollower || before == StateAcquiring) {
-		a.holder = new(Record) // it owned nothing, and follows nobody any more
-	}
 	a.snap.Store(a.snapshot(&a.core, lost))
 	switch a.core.state {
 	case StateOwner:
@@ -303,7 +307,11 @@ func (a *actor) moved(before State, d *decision, now time.Duration) {
 	if lost != nil {
 		t.Err = lost
 	}
-	a.notices.moved(t, a.holder.InstanceID, now-a.core.from)
+	own := a.holder.InstanceID
+	if a.claim != nil {
+		own = a.claim.InstanceID
+	}
+	a.notices.moved(t, own, a.holder.InstanceID, now-a.core.from)
 }
 
 // snapshot is what readers are to see of the core.
@@ -333,9 +341,11 @@ func (a *actor) letRunOut(now time.Duration) {
 	if a.lease == nil {
 		return
 	}
-	time.AfterFunc(max(0, a.core.expiry()-now), func() {
-		a.work.put(func() { _ = a.giveUp(a.lease) }) // the lease is over: nobody depends on it
-	})
+	a.holding = time.AfterFunc(max(0, a.core.expiry()-now), a.letGo)
+}
+
+func (a *actor) letGo() {
+	a.work.put(func() { _ = a.giveUp(a.lease) }) // the lease is over: nobody depends on it
 }
 
 // start has the store called for the actor, outside its goroutine.

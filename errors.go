@@ -16,9 +16,10 @@ var (
 	// disk, the store or the scheduler was too slow. Joining again is right.
 	ErrExpired = errors.New("owner: lease not renewed in time")
 
-	// ErrRevoked: the lease's record was removed, or replaced by something that
-	// is not a record of this lease. Somebody meant it, or a cleaner of temporary
-	// files did it. Joining again is right, and so is asking why.
+	// ErrRevoked: somebody has taken the lease away, with Revoke, or by removing the
+	// lease's record, or replacing it by something that is not a record of this
+	// lease. It was meant, or a cleaner of temporary files did it. Joining again is
+	// right, and so is asking why.
 	ErrRevoked = errors.New("owner: lease revoked")
 
 	// ErrReleased: this instance has released the lease. Join again to own it.

@@ -56,7 +56,7 @@ var ignored = []ignoredInput{
 	{inputHint, []State{StateFollower, StateAcquiring, StateOwner, StateRenewing}, "It proves nothing. It brings the next look or the next renewal forward."},
 	{inputHint, []State{StateLost, StateReleased}, "Nothing is left to look after."},
 	{inputRelease, []State{StateFollower}, "A plain follower holds nothing; nor does one whose standing by has ended with its context."},
-	{inputRelease, []State{StateLost}, "Nothing is left to give up, and a successor may own it already."},
+	{inputRelease, []State{StateLost}, "The ownership is gone already. It says that the caller has stopped: what would keep others from owning until the lease has run out is let go."},
 	{inputRelease, []State{StateReleased}, "It was given up before; every caller gets that outcome."},
 	{inputEnd, []State{StateFollower}, "It stands by no longer."},
 	{inputEnd, []State{StateLost, StateReleased}, "Nothing is being renewed."},
@@ -283,7 +283,9 @@ func (d *decision) apply(from State, in *input) {
 		d.pending, d.err = op{}, errTooLate // nobody waits for the undoing
 		d.slowDown(d.poll)
 	case evGiveUp:
-		d.ended, d.err = in.kind == inputEnd, errNoAnswer
+		if d.ended = in.kind == inputEnd; !d.ended {
+			d.err = errNoAnswer
+		}
 	case evRenew:
 		d.issue(opRenew, in.at)
 	case evRenewed:
@@ -333,7 +335,9 @@ func (d *decision) stay(in *input) {
 		d.hurry()
 	case inputHint:
 		d.hinted = true
-		d.hurry()
+		if d.err == nil { // what fails leaves traces, which are hints: no reason to fail again at once
+			d.hurry()
+		}
 	case inputEnd:
 		d.ended = true
 	case inputResult:

@@ -73,13 +73,7 @@ func readFile(path string) (*diskRecord, error) {
 		return nil, err
 	}
 	defer f.Close()
-	buf := buffers.Get().(*[maxRecord + 1]byte)
-	defer buffers.Put(buf)
-	n, err := f.Read(buf[:]) // a regular file's read is short only at its end
-	if err != nil && err != io.EOF {
-		return nil, err
-	}
-	rec, err := decodeRecord(buf[:n])
+	rec, err := readOpen(f)
 	if err != nil {
 		return nil, err
 	}
@@ -88,6 +82,17 @@ func readFile(path string) (*diskRecord, error) {
 		return nil, &corruptError{why: "not the file that its owner wrote, but a copy", ours: true}
 	}
 	return rec, nil
+}
+
+// readOpen reads the record in a file, whatever its path leads to by now.
+func readOpen(f *os.File) (*diskRecord, error) {
+	buf := buffers.Get().(*[maxRecord + 1]byte)
+	defer buffers.Put(buf)
+	n, err := f.ReadAt(buf[:], 0)
+	if err != nil && err != io.EOF {
+		return nil, err
+	}
+	return decodeRecord(buf[:n])
 }
 
 // remaining returns how long the lease of a record still lasts.

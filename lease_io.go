@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -143,7 +144,9 @@ func (s *fileStore) acquireGuarded(claim Record, g *guard) (Acquisition, error) 
 	}
 	// The old holder's alive file goes last. Without it its death could not be
 	// told, should this process die before it has published.
-	s.remove(leftovers.holder)
+	if !slices.Contains(leftovers.holder, claim.InstanceID) { // else this is a second try
+		s.remove(leftovers.holder)
+	}
 	return Acquisition{Holder: claim, Lease: lease, From: from}, nil
 }
 

@@ -28,7 +28,6 @@ type notices struct {
 	onTransition func(Transition)
 	logger       *slog.Logger
 	lease        string
-	instance     string
 	queue        queue
 	dropped      int // since the last that was put; the actor's
 }
@@ -37,16 +36,16 @@ type notices struct {
 const maxNotices = 1024
 
 // newNotices returns nil where nobody listens.
-func newNotices(cfg *Config, instance string) *notices {
+func newNotices(cfg *Config) *notices {
 	if cfg.OnTransition == nil && cfg.Logger == nil {
 		return nil
 	}
-	return &notices{onTransition: cfg.OnTransition, logger: cfg.Logger, lease: cfg.lease(), instance: instance}
+	return &notices{onTransition: cfg.OnTransition, logger: cfg.Logger, lease: cfg.lease()}
 }
 
 // moved tells of a move. The last one, which says how it has ended, is never
 // left out.
-func (n *notices) moved(t Transition, holder string, sinceRenewal time.Duration) {
+func (n *notices) moved(t Transition, instance, holder string, sinceRenewal time.Duration) {
 	final := t.To == StateLost || t.To == StateReleased
 	if !final && n.queue.len() >= maxNotices {
 		n.dropped++
@@ -56,7 +55,7 @@ func (n *notices) moved(t Transition, holder string, sinceRenewal time.Duration)
 	n.dropped = 0
 	n.queue.put(func() {
 		if n.logger != nil {
-			n.log(t, holder, sinceRenewal, dropped)
+			n.log(t, instance, holder, sinceRenewal, dropped)
 		}
 		if n.onTransition != nil {
 			n.onTransition(t)
@@ -71,7 +70,7 @@ func (n *notices) late(count uint64) {
 		return
 	}
 	n.then(func() {
-		n.logger.LogAttrs(context.Background(), slog.LevelDebug, "late answer ignored", append(n.ids(), slog.Uint64("count", count))...)
+		n.logger.LogAttrs(context.Background(), slog.LevelDebug, "late answer ignored", slog.String("lease", n.lease), slog.Uint64("count", count))
 	})
 }
 
@@ -81,7 +80,7 @@ func (n *notices) trouble(what string, err error) {
 		return
 	}
 	n.then(func() {
-		n.logger.LogAttrs(context.Background(), slog.LevelWarn, what, append(n.ids(), slog.Any("err", err))...)
+		n.logger.LogAttrs(context.Background(), slog.LevelWarn, what, slog.String("lease", n.lease), slog.Any("err", err))
 	})
 }
 
@@ -95,16 +94,13 @@ func (n *notices) then(f func()) {
 	n.queue.put(f)
 }
 
-// ids says whose record it is: one process can have several instances.
-func (n *notices) ids() []slog.Attr {
-	return []slog.Attr{slog.String("lease", n.lease), slog.String("instance", n.instance)}
-}
-
-func (n *notices) log(t Transition, holder string, sinceRenewal time.Duration, dropped int) {
-	attrs := append(n.ids(),
+func (n *notices) log(t Transition, instance, holder string, sinceRenewal time.Duration, dropped int) {
+	attrs := []slog.Attr{
+		slog.String("lease", n.lease), slog.String("instance", instance),
 		slog.String("from", string(t.From)), slog.String("to", string(t.To)),
 		slog.String("event", t.Event), slog.String("reason", reason(t.From, event(t.Event))),
-		slog.String("holder", holder), slog.Uint64("epoch", t.Epoch))
+		slog.String("holder", holder), slog.Uint64("epoch", t.Epoch),
+	}
 	if t.From == StateOwner || t.From == StateRenewing {
 		attrs = append(attrs, slog.Duration("since_renewal", sinceRenewal))
 	}

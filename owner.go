@@ -151,11 +151,7 @@ func Join(ctx context.Context, cfg Config) (*Owner, error) {
 			return nil, cfg.joinError(err)
 		}
 	}
-	claim, err := cfg.claim()
-	if err != nil {
-		return nil, cfg.joinError(err)
-	}
-	a := newActor(ctx, store, claim, t, newNotices(&cfg, claim.InstanceID))
+	a := newActor(ctx, store, cfg.claim(), t, newNotices(&cfg))
 	if err := a.join(cfg.Standby); err != nil {
 		return nil, cfg.joinError(err)
 	}
@@ -273,16 +269,12 @@ func (cfg *Config) resolveMeta() error {
 }
 
 // claim is the record that this instance would own the lease with.
-func (cfg *Config) claim() (*Record, error) {
-	id, err := uuid.NewRandom()
-	if err != nil {
-		return nil, err
-	}
+func (cfg *Config) claim() *Record {
 	host, err := os.Hostname()
 	if err != nil {
 		host = "unknown" // for people only: no reason to refuse
 	}
-	return &Record{InstanceID: id.String(), PID: os.Getpid(), Host: host, TTL: cfg.TTL, Meta: cfg.Meta}, nil
+	return &Record{InstanceID: uuid.NewString(), PID: os.Getpid(), Host: host, TTL: cfg.TTL, Meta: cfg.Meta}
 }
 
 // Role returns RoleOwner while IsOwner is true, otherwise RoleFollower.
@@ -315,7 +307,7 @@ func (o *Owner) InstanceID() string { return o.a.snap.Load().holder.InstanceID }
 // Holder returns the record of the current owner as this instance knows it: a
 // follower as it was when it joined, one that stands by as it was at its last
 // look (the zero Record if nobody owned the lease then), an owner its own; after a
-// loss or a release the own record as it was. Where the holder's record was missing or replaced,
+// loss or a release as it was. Where the holder's record was missing or replaced,
 // it has no more than the InstanceID. The map is the caller's.
 func (o *Owner) Holder() Record {
 	s := o.a.snap.Load()
@@ -324,8 +316,17 @@ func (o *Owner) Holder() Record {
 	if s.state == StateOwner || s.state == StateRenewing {
 		r.RenewedAt = time.Now().Add(s.from - o.a.store.Now())
 	}
-	r.Released = r.Released || s.state == StateReleased
+	r.Released = r.Released || s.state == StateReleased && o.hasOwned()
 	return r
+}
+
+func (o *Owner) hasOwned() bool {
+	select {
+	case <-o.Elected():
+		return true
+	default:
+		return false
+	}
 }
 
 // Endpoint returns the current owner's endpoint, "" if it has none or if this
@@ -369,7 +370,7 @@ func (o *Owner) Context() context.Context {
 	if s := o.State(); s != StateFollower && s != StateAcquiring {
 		return o.a.ctx
 	}
-	ctx, cancel := context.WithCancelCause(o.a.parent)
+	ctx, cancel := context.WithCancelCause(context.WithoutCancel(o.a.parent))
 	cancel(ErrNotOwner)
 	return ctx
 }
@@ -391,8 +392,9 @@ func (o *Owner) Done() <-chan struct{} { return o.a.done }
 // It may be called at any time, any number of times, and from several goroutines;
 // all get the same outcome. It returns when the lease has been given up, at the
 // latest when it would have run out. An error says that a successor may have to
-// wait for that. For a plain follower, and after a loss, it does nothing; and it is a
-// loss if the deadline has passed when Release is called.
+// wait for that. For a plain follower it does nothing. After a loss it says that the
+// caller has stopped: a successor, which would otherwise have to wait until the lost
+// lease has run out, need not wait any longer. It is a loss if the deadline has passed when Release is called.
 func (o *Owner) Release() error { return o.a.release() }
 
 // Inspect reads the record at path, of whatever lease, without joining it. The

@@ -66,8 +66,7 @@ type diskHead struct {
 	Alive      uint64            `json:"alive"` // the number of the alive file, 0 where it is not known
 
 	// Revoked: this is not the owner's file, but stands in its place since somebody
-	// has taken the lease away. It has no clock: the lease is over when its owner
-	// has let go, or when this has been seen for a whole TTL.
+	// has taken the lease away. The owner does not renew it.
 	Revoked bool `json:"revoked,omitempty"`
 }
 

@@ -2,6 +2,8 @@ package owner
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"os"
 	"time"
 
@@ -9,10 +11,11 @@ import (
 )
 
 // Revoke takes the lease at path away from its owner, and returns when that has
-// stopped, or when the lease has run out: the zero Record if nobody owned it,
-// otherwise the record of who did. The owner hears of it at once and Lost closes;
-// the time that it has to stop is what is left of its lease. A successor may own
-// the lease by then: those who stand by take it as after any loss.
+// stopped: it has said so by Release, its process has ended, or the lease has run
+// out. It returns the record of who owned the lease, the zero Record if nobody did.
+// The owner hears of it at once and Lost closes; the time that it has to stop is
+// what is left of its lease. A successor may own the lease when Revoke returns:
+// those who stand by take it as after any loss.
 //
 // It needs to write to the lease's folder, as whoever joins does. An error other
 // than the cause of ctx's end means that nothing was revoked.
@@ -54,19 +57,32 @@ func (s *fileStore) revoke(ctx context.Context) (owner Record, err error) {
 			return err
 		}
 		owner = *holder
-		seen, err := s.read()
-		if err != nil || seen.rec == nil || seen.rec.InstanceID != owner.InstanceID || seen.rec.Revoked {
-			return err // without its record, an owner is about to lose the lease anyway
+		own, _, err := disk.Open(s.path, os.O_RDONLY, 0)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // without its record, an owner is about to lose the lease anyway
 		}
-		return s.publishRevocation(seen.rec)
+		if err != nil {
+			return err
+		}
+		defer own.Close()
+		rec, err := readOpen(own)
+		if err != nil || rec.InstanceID != owner.InstanceID || rec.Revoked {
+			return nil // as above
+		}
+		if same, err := leadsTo(g.lock); err != nil || !same {
+			return errors.Join(errGuardGone, err)
+		}
+		return s.publishRevocation(rec, own)
 	})
 	return owner, err
 }
 
-// publishRevocation has no heartbeat that others could judge by: the owner may
-// have renewed once more between the reading of its record and its replacement. Its
-// number is one that no other record of this instance has.
-func (s *fileStore) publishRevocation(rec *diskRecord) error {
+// publishRevocation replaces the owner's record. What the others may judge by is
+// the owner's last renewal that counts, and that is known only afterwards: it has
+// looked at the path before the replacement, so it is in the owner's file by then.
+// Until it is copied from there, the heartbeat is one of the future, by which nobody
+// can judge.
+func (s *fileStore) publishRevocation(rec *diskRecord, own *os.File) error {
 	temp := tempPath(s.path, "revoked")
 	_ = os.Remove(temp) // of somebody who has died at this point
 	file, info, err := disk.Open(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
@@ -76,13 +92,24 @@ func (s *fileStore) publishRevocation(rec *diskRecord) error {
 	defer os.Remove(temp) // if it has not become the record
 	defer file.Close()
 	h := rec.diskHead
-	h.Revoked, h.Clock, h.File = true, "", disk.Number(file, info)
+	h.Revoked, h.File = true, disk.Number(file, info)
 	enc, err := newEncoder(h)
 	if err != nil {
 		return err
 	}
-	if _, err := file.Write(enc.encode(diskTail{RenewedAt: time.Now(), Heartbeat: s.Now()})); err != nil {
+	_, err = file.Write(enc.encode(diskTail{RenewedAt: rec.RenewedAt, Heartbeat: maxNumber}))
+	if err == nil {
+		err = disk.Replace(temp, s.path)
+	}
+	if err != nil {
 		return err
 	}
-	return disk.Replace(temp, s.path)
+	for try := range 4 { // the owner may be writing
+		time.Sleep(time.Duration(try*try) * 50 * time.Microsecond)
+		if last, err := readOpen(own); err == nil {
+			_, _ = file.WriteAt(enc.encode(last.diskTail), 0) // or it is over a TTL after it was seen first
+			break
+		}
+	}
+	return nil
 }

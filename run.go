@@ -36,13 +36,14 @@ func Campaign(ctx context.Context, cfg Config) (*Owner, error) {
 func (cfg *Config) awaitElection(ctx context.Context, o *Owner) error {
 	select {
 	case <-o.Elected():
+		if ctx.Err() == nil {
+			return nil
+		}
 	case <-ctx.Done():
-	}
-	if ctx.Err() == nil {
-		return nil
+	case <-o.Done(): // by a bug only
 	}
 	_ = o.Release() // it may have won in the same moment; otherwise it holds nothing
-	return cfg.campaignError(context.Cause(ctx))
+	return cfg.campaignError(cmp.Or(context.Cause(ctx), o.Check()))
 }
 
 func (cfg *Config) campaignError(err error) error {
@@ -72,16 +73,15 @@ func passes(err error) bool {
 func Run(ctx context.Context, cfg Config, work func(ctx context.Context, o *Owner) error) error {
 	var pause time.Duration
 	for first := true; ; first = false {
-		began := time.Now()
-		how, err := runOnce(ctx, &cfg, work)
+		r := runOnce(ctx, &cfg, work)
 		switch {
-		case ctx.Err() != nil || how == workDone:
-			return cmp.Or(err, context.Cause(ctx))
-		case how == notJoined && (first || errors.Is(err, ErrInvalidConfig)):
-			return err
+		case ctx.Err() != nil || r.ending == workDone:
+			return cmp.Or(r.err, context.Cause(ctx))
+		case r.ending == notJoined && (first || errors.Is(r.err, ErrInvalidConfig)):
+			return r.err
 		}
-		cfg.warn("campaigning again", err) // why the lease was lost, the Owner has told
-		if time.Since(began) >= cfg.TTL {
+		cfg.warn("campaigning again", r.err) // why the lease was lost, the Owner has told
+		if r.worked >= cfg.TTL {
 			pause = 0
 		}
 		if err := sleep(ctx, jitter(pause)); err != nil {
@@ -91,7 +91,13 @@ func Run(ctx context.Context, cfg Config, work func(ctx context.Context, o *Owne
 	}
 }
 
-// An ending is how far runOnce has got.
+// A round is how far runOnce has got.
+type round struct {
+	ending ending
+	worked time.Duration
+	err    error // why it has not joined, or work's
+}
+
 type ending int
 
 const (
@@ -102,32 +108,34 @@ const (
 
 // runOnce campaigns, and runs work once. The ownership does not live by ctx, which
 // only ends the campaign and the work: the lease is kept while the work winds down.
-func runOnce(ctx context.Context, cfg *Config, work func(context.Context, *Owner) error) (ending, error) {
+func runOnce(ctx context.Context, cfg *Config, work func(context.Context, *Owner) error) round {
 	life, end := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer end(nil)
 	keep := context.AfterFunc(ctx, func() { end(context.Cause(ctx)) })
 	o, err := Campaign(life, *cfg)
 	inTime := keep()
 	if o != nil {
-		defer o.Release() // last of all, also when work panics
+		// Last of all, also when work panics. After a loss it lets a successor in.
+		defer o.Release()
 	}
 	switch {
 	case !inTime:
-		return notJoined, context.Cause(ctx)
+		return round{notJoined, 0, context.Cause(ctx)}
 	case err != nil:
-		return notJoined, err
+		return round{notJoined, 0, err}
+	case o.Check() != nil:
+		return round{leaseLost, 0, nil}
 	}
-	working, stop := context.WithCancelCause(o.Context())
+	working, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	defer context.AfterFunc(ctx, func() { stop(context.Cause(ctx)) })()
-	if o.Check() != nil {
-		return leaseLost, nil
-	}
-	err = work(working, o)
+	defer context.AfterFunc(o.Context(), func() { stop(context.Cause(o.Context())) })()
+	began := time.Now()
+	r := round{workDone, 0, work(working, o)}
+	r.worked = time.Since(began)
 	if lost := o.Check(); lost != nil && !errors.Is(lost, ErrReleased) { // work may have handed over by itself
-		return leaseLost, err
+		r.ending = leaseLost
 	}
-	return workDone, err
+	return r
 }
 
 func (cfg *Config) warn(what string, err error) {

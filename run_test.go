@@ -62,6 +62,24 @@ func TestCampaignFails(t *testing.T) {
 	}
 }
 
+// The follower of a campaign that has ended remembers who owned.
+func TestCampaignNamesTheOwner(t *testing.T) {
+	s := newFakeStore()
+	first := join(t, context.Background(), s)
+	for range 200 {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Millisecond)
+		o, err := Campaign(ctx, config(s))
+		cancel()
+		if err == nil || o != nil && o.Holder().InstanceID != first.InstanceID() {
+			t.Fatalf("%v, %+v", err, o.Holder())
+		}
+		if o != nil {
+			<-o.Done()
+		}
+	}
+	must(t, first.Release())
+}
+
 // What passes by itself does not end a campaign: an acquisition that hangs, as
 // when somebody who holds the guard is stopped.
 func TestCampaignOutlastsAHang(t *testing.T) {
@@ -138,6 +156,24 @@ func TestRunWindsDown(t *testing.T) {
 			}
 		})
 	}
+}
+
+// work's context is like the caller's, deadline and all.
+func TestRunDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		err := Run(ctx, config(newFakeStore()), func(ctx context.Context, _ *Owner) error {
+			if _, ok := ctx.Deadline(); !ok {
+				t.Error("no deadline")
+			}
+			<-ctx.Done()
+			return ctx.Err()
+		})
+		if err != context.DeadlineExceeded {
+			t.Error(err)
+		}
+	})
 }
 
 func TestRunEndsWhileItWaits(t *testing.T) {

@@ -51,7 +51,8 @@ type hints struct {
 
 	mu     sync.Mutex
 	holder string // the instance that the subscription is for
-	stop   func()
+	pid    int    // its process
+	stop   func() // nil before the first subscription
 	ended  bool
 }
 
@@ -67,20 +68,20 @@ func (h *hints) give() {
 func (h *hints) look(ctx context.Context) (View, error) {
 	for {
 		view, err := h.store.Look(ctx)
-		if err != nil || view.Free() || !h.follow(&view.Holder) {
+		if err != nil || !h.follow(&view.Holder) {
 			return view, err
 		}
 	}
 }
 
 // follow subscribes to what happens to the lease of this holder, and reports
-// whether that is new.
+// whether that is new. Where nobody owns it, any subscription will do.
 func (h *hints) follow(holder *Record) (fresh bool) {
 	if h.follows(holder) {
 		return false
 	}
 	stop, err := h.store.Watch(*holder, h.give) // outside the lock: it may take its time
-	old := h.replace(holder.InstanceID, stop)
+	old := h.replace(holder, stop)
 	if old != nil { // after the new one has begun, so that what both share stays
 		old()
 	}
@@ -95,18 +96,19 @@ func (h *hints) follow(holder *Record) (fresh bool) {
 func (h *hints) follows(holder *Record) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.ended || h.holder == holder.InstanceID
+	same := h.holder == holder.InstanceID && h.pid == holder.PID
+	return h.ended || h.stop != nil && (same || holder.InstanceID == "")
 }
 
 // replace takes the new subscription, and returns the one to be stopped.
-func (h *hints) replace(holder string, stop func()) (old func()) {
+func (h *hints) replace(holder *Record, stop func()) (old func()) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.ended {
 		return stop
 	}
 	old = h.stop
-	h.holder, h.stop = holder, stop
+	h.holder, h.pid, h.stop = holder.InstanceID, holder.PID, stop
 	return old
 }
 

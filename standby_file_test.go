@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"os"
+	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -224,39 +226,153 @@ func TestRevoke(t *testing.T) {
 	}
 }
 
-// A revoked owner that hangs keeps the lease for no longer than a TTL from the
-// revocation, and never for less than it may believe in.
+// A revocation of an owner that hangs makes nothing shorter or longer: its lease
+// runs out when it would have, for whoever comes.
 func TestRevokeAHungOwner(t *testing.T) {
 	notOnWindows(t)
 	bubble(t, func(t *testing.T) {
 		p := leasePath(t)
 		h := plant(t, p, nil)
 		live(t, p, h.InstanceID) // it holds its lock, and does nothing
+		start := time.Now()
 		s, err := newFileStore(p)
 		must(t, err)
 		time.Sleep(30 * time.Second)
 		rec, err := s.revoke(t.Context())
 		must(t, err)
-		start := time.Now()
 		if rec.InstanceID != h.InstanceID {
 			t.Fatalf("revoked %+v", rec)
 		}
-		if st, err := Probe(p); err != nil || st.Condition != Revoked || st.Record.Epoch != h.Epoch {
+		if st, err := Probe(p); err != nil || st.Condition != Revoked || !st.Owned() || st.Record.Epoch != h.Epoch || st.Remaining != 30*time.Second {
 			t.Errorf("%+v, %v", st, err)
 		}
-		if o := joinFile(t, p); o.IsOwner() || o.InstanceID() != h.InstanceID {
-			t.Error("owns at once: the owner may have renewed just before")
-		}
 		time.Sleep(time.Until(start.Add(time.Minute - 1)))
-		if joinFile(t, p).IsOwner() {
-			t.Error("owns within the TTL")
+		if o := joinFile(t, p); o.IsOwner() || o.InstanceID() != h.InstanceID {
+			t.Error("owns before the lease has run out")
 		}
 		time.Sleep(1)
-		o := joinFile(t, p)
-		if !o.IsOwner() || o.Epoch() <= h.Epoch {
-			t.Errorf("not free after a TTL: %+v", o.Holder())
+		if o := joinFile(t, p); !o.IsOwner() || o.Epoch() <= h.Epoch {
+			t.Errorf("not free when the lease has run out: %+v", o.Holder())
 		}
 	})
+}
+
+// What the owner does while its record is being replaced counts: a last renewal,
+// or its release.
+func TestRevocationKnowsWhatTheOwnerDidLast(t *testing.T) {
+	notOnWindows(t)
+	for name, tc := range map[string]struct {
+		does func(t *testing.T, o *Owner)
+		free bool
+	}{
+		"renews":   {func(t *testing.T, o *Owner) { must(t, o.a.lease.Renew(t.Context(), o.a.store.Now())) }, false},
+		"releases": {func(t *testing.T, o *Owner) { must(t, o.Release()) }, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := leasePath(t)
+			o := joinFile(t, p)
+			own, err := os.Open(p)
+			must(t, err)
+			defer own.Close()
+			rec, err := readOpen(own)
+			must(t, err)
+			tc.does(t, o) // after the reading, and before the replacement
+			last, err := readOpen(own)
+			must(t, err)
+			must(t, o.a.store.(unwatchedStore).publishRevocation(rec, own))
+			got, err := readFile(p)
+			must(t, err)
+			if !got.Revoked || got.Heartbeat != last.Heartbeat || got.Heartbeat == rec.Heartbeat {
+				t.Errorf("heartbeat %v, the owner's last is %v", got.Heartbeat, last.Heartbeat)
+			}
+			if joinFile(t, p).IsOwner() != tc.free {
+				t.Errorf("free: %v, want %v", !tc.free, tc.free)
+			}
+		})
+	}
+}
+
+// Whoever revokes is killed before it has copied the last heartbeat: then nobody
+// can judge by it, and the lease is over a TTL after it was seen first.
+func TestUnfinishedRevocation(t *testing.T) {
+	notOnWindows(t)
+	bubble(t, func(t *testing.T) {
+		p := leasePath(t)
+		h := plant(t, p, func(h *diskHead, tail *diskTail) { h.Revoked, tail.Heartbeat = true, maxNumber })
+		live(t, p, h.InstanceID)
+		time.Sleep(time.Hour)
+		start := time.Now()
+		for time.Since(start) < time.Minute {
+			if joinFile(t, p).IsOwner() {
+				t.Fatalf("owns %v after it was seen first", time.Since(start))
+			}
+			time.Sleep(10 * time.Second)
+		}
+		if !joinFile(t, p).IsOwner() {
+			t.Error("never free")
+		}
+	})
+}
+
+// An owner that says that it has stopped need not be waited for.
+func TestReleaseAfterALossLetsASuccessorIn(t *testing.T) {
+	notOnWindows(t)
+	p := leasePath(t)
+	o := joinFile(t, p, watched, func(c *Config) { c.TTL = time.Hour })
+	next := joinFile(t, p, watched, standby)
+	revoked := make(chan error)
+	go func() {
+		_, err := Revoke(t.Context(), p)
+		revoked <- err
+	}()
+	<-o.Lost()
+	if joinFile(t, p).IsOwner() {
+		t.Error("owns while the owner before winds down")
+	}
+	must(t, o.Release())
+	<-next.Elected()
+	must(t, <-revoked)
+}
+
+// An instance that wins a second time, as after a win that came too late, keeps
+// its alive file.
+func TestSecondTryKeepsItsAliveFile(t *testing.T) {
+	p := leasePath(t)
+	s, err := newFileStore(p)
+	must(t, err)
+	claim := (&Config{TTL: time.Minute}).claim()
+	for range 2 {
+		acq, err := s.Acquire(t.Context(), *claim)
+		must(t, err)
+		if got := s.alive(claim.InstanceID, 0); got != lives {
+			t.Errorf("its alive file says %v", got)
+		}
+		must(t, acq.Lease.Release(t.Context()))
+	}
+}
+
+// What a failing attempt leaves behind gives hints. They are no reason for another.
+func TestFailingAttemptsDoNotSpin(t *testing.T) {
+	p := leasePath(t)
+	first := joinFile(t, p, watched)
+	var tries atomic.Int32
+	done := make(chan struct{})
+	o := joinFile(t, p, watched, standby, func(c *Config) {
+		c.TTL = time.Hour
+		c.OnTransition = func(tr Transition) {
+			if tr.Event == string(evFailed) && tries.Add(1) == 8 {
+				close(done) // pauses of 2, 4, … 128 ms, if there are any
+			}
+		}
+	})
+	must(t, os.MkdirAll(filepath.Join(tempPath(p, o.a.claim.InstanceID), "x"), 0o700))
+	start := time.Now()
+	must(t, first.Release())
+	<-done
+	if took := time.Since(start); took < 100*time.Millisecond {
+		t.Errorf("eight attempts in %v", took)
+	}
+	must(t, o.Release())
 }
 
 // The end of somebody's patience ends the waiting; the lease stays revoked.

@@ -231,8 +231,8 @@ func TestStandbyEnds(t *testing.T) {
 				if o.State() != tc.state || !errors.Is(o.Check(), tc.check) || closed(o.Elected()) || closed(o.Lost()) || !s.free() {
 					t.Errorf("state %s, %v", o.State(), o.Check())
 				}
-				if tc.state == StateReleased && o.Holder().InstanceID != "" {
-					t.Errorf("still follows %+v", o.Holder())
+				if r := o.Holder(); r.InstanceID != first.InstanceID() || r.Released || tc.state == StateReleased && o.Endpoint() != "" {
+					t.Errorf("followed %+v at %q", r, o.Endpoint())
 				}
 				m.check(t)
 			})
@@ -520,4 +520,53 @@ func (s *diesWhenWatched) Watch(holder Record, hint func()) (func(), error) {
 		s.die(false)
 	}
 	return s.fakeStore.Watch(holder, hint)
+}
+
+// What is long past is no outcome of a release.
+func TestReleaseOfAFollowerForgetsOldErrors(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeStore()
+		first, second := standing(t, s)
+		s.set(&s.onAcquire, func(context.Context) error { return errors.New("EIO") })
+		must(t, first.Release())
+		time.Sleep(10 * time.Second)
+		hung, answer := hang()
+		s.set(&s.onLook, hung)
+		time.Sleep(2 * poll)
+		if err := second.Release(); err != nil {
+			t.Error(err)
+		}
+		answer()
+	})
+}
+
+// A win that came too late makes nobody an owner, not in the follower's own eyes
+// either; and the next attempt is another instance.
+func TestTooLateIsNoOwner(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeStore()
+		first, second := standing(t, s, endpoint("unix:/second"))
+		s.set(&s.onAcquire, func(context.Context) error {
+			s.set(&s.onAcquire, nil)
+			time.Sleep(3 * ttl)
+			return nil
+		})
+		must(t, first.Release())
+		time.Sleep(ttl)
+		hung, answer := hang()
+		s.set(&s.onRelease, hung) // the undoing takes a while
+		time.Sleep(2*ttl + 10*soon)
+		s.mu.Lock()
+		late := s.holder.InstanceID
+		s.mu.Unlock()
+		if second.State() != StateFollower || second.Endpoint() == "unix:/second" || second.InstanceID() == late {
+			t.Errorf("%s, and the owner is at %q", second.State(), second.Endpoint())
+		}
+		answer()
+		<-second.Elected()
+		if second.InstanceID() == late {
+			t.Error("an instance has owned twice")
+		}
+		must(t, second.Release())
+	})
 }

@@ -35,8 +35,8 @@ type Status struct {
 	Remaining time.Duration
 }
 
-// Owned reports whether the lease is taken.
-func (s Status) Owned() bool { return s.Condition == Live }
+// Owned reports whether the lease is taken: nobody else can own it now.
+func (s Status) Owned() bool { return s.Condition == Live || s.Condition == Revoked }
 
 // Probe reads the record at path, and looks whether its owner lives. Where there
 // is no record, but an instance of the lease lives, as when somebody has removed

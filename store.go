@@ -12,8 +12,8 @@ import (
 // for one Owner. They may block for as long as they like: the Owner fences
 // itself meanwhile. They should return soon after ctx has ended, but need not.
 type Store interface {
-	// Now reads the clock that the lease is timed by. It must never step or run
-	// backwards, run at the same rate for every instance, and be safe for use by
+	// Now reads the clock that the lease is timed by. It must never be negative, step
+	// or run backwards, run at the same rate for every instance, and be safe for use by
 	// several goroutines: IsOwner reads it on every call.
 	Now() time.Duration
 
@@ -31,6 +31,10 @@ type Store interface {
 	// owned it, from any goroutine, until stop returns. A hint that comes for
 	// nothing costs a look, one that is missing costs time: who waits for the lease
 	// looks from time to time all the same. hint never blocks.
+	//
+	// holder is the zero Record where nobody owns the lease. Neither Watch nor stop,
+	// which can come while other methods run, may block: an Owner is not elected
+	// before Watch has returned, nor Done before stop has.
 	//
 	// An error says which hints will be missing; stop is to be called all the same.
 	Watch(holder Record, hint func()) (stop func(), err error)

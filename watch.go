@@ -35,7 +35,7 @@ func Watch(ctx context.Context, path string) iter.Seq2[Record, error] {
 // changes yields what is new to whoever has seen what it has yielded before.
 func changes(ctx context.Context, s Store) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
-		var last Record
+		var last Record // without an epoch where the owner's record was missing
 		told, trouble := false, ""
 		for view, err := range views(ctx, s) {
 			next := view.Holder
@@ -48,7 +48,7 @@ func changes(ctx context.Context, s Store) iter.Seq2[Record, error] {
 					return
 				}
 				continue
-			case told && trouble == "" && next.InstanceID == last.InstanceID:
+			case told && trouble == "" && next.InstanceID == last.InstanceID && (last.Epoch != 0 || next.Epoch == 0):
 				continue
 			case told && last.InstanceID != "" && next.InstanceID != last.InstanceID:
 				next = Record{} // nobody owned in between; the next look tells who does now

@@ -85,6 +85,58 @@ func TestWatchSeesEveryOwner(t *testing.T) {
 	})
 }
 
+// Also while nobody owns, or ever has, a change is told at once.
+func TestWatchSeesTheFirstOwner(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeStore()
+		told := make(chan string, 100)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go func() {
+			for r, err := range changes(ctx, s) {
+				told <- seen(r, err)
+			}
+		}()
+		time.Sleep(time.Minute)
+		for range 3 {
+			o := join(t, t.Context(), s)
+			time.Sleep(10 * time.Millisecond)
+			must(t, o.Release())
+			time.Sleep(10 * time.Millisecond)
+		}
+		synctest.Wait()
+		if len(told) != 7 {
+			t.Errorf("told %d of 7 changes", len(told))
+		}
+	})
+}
+
+// An owner whose record was missing at first is told again with it.
+func TestWatchCompletesTheRecord(t *testing.T) {
+	notOnWindows(t)
+	bubble(t, func(t *testing.T) {
+		p := leasePath(t)
+		s, err := newFileStore(p)
+		must(t, err)
+		const id = "01234567-89ab-cdef-0123-456789abcdef"
+		live(t, p, id)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		var told []Record
+		for r := range changes(ctx, unwatchedStore{s}) {
+			switch told = append(told, r); len(told) {
+			case 1:
+				plant(t, p, func(h *diskHead, _ *diskTail) { h.InstanceID = id })
+			case 2:
+				time.AfterFunc(10*time.Second, cancel)
+			}
+		}
+		if len(told) != 2 || told[0].InstanceID != id || told[0].Epoch != 0 || told[1].InstanceID != id || told[1].Epoch != 7 {
+			t.Errorf("told %+v", told)
+		}
+	})
+}
+
 // Who is slow misses owners, but never the newest.
 func TestWatchSlowly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

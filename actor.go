@@ -62,6 +62,7 @@ type snapshot struct {
 	from   time.Duration // what the validity counts from
 	holder *Record       // who owns, never changed after publication
 	lost   *LostError    // in StateLost
+	err    error         // standing by: why it cannot be told who owns, or the lease not be taken
 
 	// A reader has found the fence passed: from then on, this is no owner's.
 	expired bool
@@ -233,7 +234,7 @@ func (a *actor) handle(in input) {
 	switch {
 	case d.event != "":
 		a.moved(before.state, &d, in.at)
-	case in.res.view != nil:
+	case a.core.standsBy() && in.kind == inputResult:
 		a.snap.Store(a.snapshot(&a.core, nil))
 	}
 	if d.start.kind != opNone {
@@ -316,7 +317,11 @@ func (a *actor) moved(before State, d *decision, now time.Duration) {
 
 // snapshot is what readers are to see of the core.
 func (a *actor) snapshot(c *core, lost *LostError) *snapshot {
-	return &snapshot{state: c.state, fence: c.fence(), from: c.from, holder: a.holder, lost: lost}
+	s := &snapshot{state: c.state, fence: c.fence(), from: c.from, holder: a.holder, lost: lost}
+	if c.standsBy() {
+		s.err = c.err
+	}
+	return s
 }
 
 func (a *actor) lostError(d *decision, now time.Duration) *LostError {
@@ -437,6 +442,9 @@ func (a *actor) check() error {
 		return ErrReleased
 	case StateOwner, StateRenewing:
 		return ErrExpired
+	}
+	if s.err != nil {
+		return fmt.Errorf("%w: standing by: %w", ErrNotOwner, s.err)
 	}
 	return ErrNotOwner
 }

@@ -77,8 +77,18 @@ func (s *fileStore) guarded(ctx context.Context, enough func() bool, f func(*gua
 	return nil
 }
 
-// Look reads the record, and tries whether its owner lives.
+// Look reads the record, and tries whether its owner lives. Where an instance lives
+// without a record, it may be acquiring at this moment: Look gives it the time.
 func (s *fileStore) Look(context.Context) (View, error) {
+	view, err := s.look()
+	if err == nil && !view.Free() && view.Holder.Epoch == 0 {
+		time.Sleep(2 * time.Millisecond)
+		view, err = s.look()
+	}
+	return view, err
+}
+
+func (s *fileStore) look() (View, error) {
 	seen, err := s.read()
 	switch {
 	case err != nil:

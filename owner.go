@@ -293,7 +293,8 @@ func (o *Owner) IsOwner() bool { return o.a.owns() }
 
 // Check returns nil while IsOwner is true; otherwise why it is not: the
 // *LostError, ErrExpired if the deadline has passed and Lost is about to close,
-// ErrReleased, or ErrNotOwner.
+// ErrReleased, or ErrNotOwner, together with what keeps a follower that stands by
+// from telling who owns the lease, or from taking it.
 func (o *Owner) Check() error { return o.a.check() }
 
 // State returns where the state machine stands. It can lag behind the clock for

@@ -335,6 +335,9 @@ func TestStandbyInTrouble(t *testing.T) {
 				if closed(second.Elected()) || second.State() != StateFollower {
 					t.Errorf("state %s", second.State())
 				}
+				if err := second.Check(); !errors.Is(err, ErrNotOwner) || !strings.Contains(err.Error(), "EMFILE") {
+					t.Errorf("Check: %v", err)
+				}
 				tc.fail(s, nil)
 				<-second.Elected()
 				must(t, second.Release())
@@ -569,4 +572,25 @@ func TestTooLateIsNoOwner(t *testing.T) {
 		}
 		must(t, second.Release())
 	})
+}
+
+// Hints that begin while their Owner ends, end with it.
+func TestHintsEndWhileTheyBegin(t *testing.T) {
+	s := &endsWhenWatched{fakeStore: newFakeStore()}
+	h := hints{store: s, given: make(chan struct{}, 1)}
+	s.end = h.end
+	h.follow(&Record{InstanceID: "somebody"})
+	if n := s.watched(); n != 0 {
+		t.Errorf("%d subscriptions are left", n)
+	}
+}
+
+type endsWhenWatched struct {
+	*fakeStore
+	end func()
+}
+
+func (s *endsWhenWatched) Watch(holder Record, hint func()) (func(), error) {
+	s.end()
+	return s.fakeStore.Watch(holder, hint)
 }

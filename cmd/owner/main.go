@@ -1,4 +1,5 @@
-// Command owner runs commands while it owns a lease, and says who owns one.
+// Command owner runs commands while it owns a lease, says who owns one, and takes
+// it away.
 package main
 
 import (
@@ -9,6 +10,7 @@ import (
 
 	"github.com/ownerlease/owner"
 	"github.com/ownerlease/owner/internal/cmdline"
+	"github.com/ownerlease/owner/internal/demo"
 	"github.com/ownerlease/owner/internal/run"
 )
 
@@ -16,13 +18,17 @@ const description = `Of all processes that name the same lease file, one owns it
 learn who the owner is. There is no daemon. When the owner dies, the lease is free
 at once; when it hangs, after the lease's ttl.
 
+  owner demo
   owner run --lease /run/lock/gpu0 -- python train.py
   owner status --lease /run/lock/gpu0
+  owner watch --lease /run/lock/gpu0
+  owner revoke --lease /run/lock/gpu0
 
 ` + cmdline.ExitCodes
 
 func main() {
 	run.BeHelper()
+	demo.BeChild()
 	os.Exit(cmdline.Main(program(), os.Args))
 }
 
@@ -31,7 +37,10 @@ func program() *cli.Command {
 		Name:        "owner",
 		Usage:       "one process at a time owns a lease",
 		Description: description,
-		Commands:    []*cli.Command{cmdline.Run(leaseFile), cmdline.Status(owner.Probe), cmdline.Diagram()},
+		Commands: []*cli.Command{
+			cmdline.Run(leaseFile), cmdline.Status(owner.Probe), cmdline.Watch(owner.Watch),
+			cmdline.Revoke(owner.Revoke), cmdline.Demo(), cmdline.Diagram(),
+		},
 	}
 }
 

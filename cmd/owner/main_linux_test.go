@@ -28,6 +28,33 @@ func TestSignalEndsTheWait(t *testing.T) {
 	holder.mustExit(0, "")
 }
 
+func TestSignalEndsTheWaitOfARevocation(t *testing.T) {
+	t.Parallel()
+	lease, l := leaseIn(t), newLife(t)
+	holder := startScript(t, lease, []string{"--ttl", "1m"}, l, "echo ready; read x")
+	holder.signal(syscall.SIGSTOP)
+	looked := watchOpens(t, lease)
+	p := start(t, "revoke", "--lease", lease)
+	looked()
+	p.signal(syscall.SIGTERM)
+	p.mustExit(128+int(syscall.SIGTERM), "owner: ") // before or after it was revoked
+	holder.signal(syscall.SIGKILL)
+	l.mustEnd(t)
+}
+
+func TestWatchEndsWhenNobodyReads(t *testing.T) {
+	t.Parallel()
+	p := start(t, "watch", "--lease", leaseIn(t))
+	p.line()
+	if err := p.out.Close(); err != nil {
+		t.Fatal(err)
+	}
+	_ = p.cmd.Wait()
+	if code := p.cmd.ProcessState.ExitCode(); code != 128+int(syscall.SIGPIPE) || p.stderr.Len() > 0 {
+		t.Errorf("exit %d, %q", code, &p.stderr)
+	}
+}
+
 // watchOpens returns a function that waits until the file has been opened.
 func watchOpens(t *testing.T, path string) func() {
 	t.Helper()

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/ownerlease/owner"
+	"github.com/ownerlease/owner/internal/run"
 )
 
 // The tests run this test's binary, as the command and as what it runs.
@@ -24,6 +25,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv("OWNER_TEST") == "" {
 		os.Exit(m.Run())
 	}
+	run.BeHelper() // what starts a test-… command is called like it
 	if len(os.Args) > 1 {
 		switch os.Args[1] {
 		case "test-exit":
@@ -61,6 +63,7 @@ type process struct {
 	t      *testing.T
 	cmd    *exec.Cmd
 	stdin  io.WriteCloser
+	out    io.Closer
 	stdout *bufio.Reader
 	stderr bytes.Buffer
 }
@@ -91,7 +94,7 @@ func startCommand(t *testing.T, cmd *exec.Cmd) *process {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.stdout = bufio.NewReader(out)
+	p.out, p.stdout = out, bufio.NewReader(out)
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -309,6 +312,13 @@ func TestMistakes(t *testing.T) {
 		{[]string{"status"}, 125, "--lease is missing (see: owner status --help)"},
 		{[]string{"status", "--lease", lease, "more"}, 125, `"more" is one argument too many`},
 		{[]string{"status", "--lease", folder}, 125, "folder"},
+		{[]string{"watch"}, 125, "--lease is missing (see: owner watch --help)"},
+		{[]string{"watch", "--lease", lease, "more"}, 125, `"more" is one argument too many`},
+		{[]string{"revoke"}, 125, "--lease is missing (see: owner revoke --help)"},
+		{[]string{"revoke", "--lease", lease, "-w", "0s"}, 125, "not positive"},
+		{[]string{"revoke", "--lease", lease, "--json"}, 125, "-json (see: owner revoke --help)"},
+		{[]string{"revoke", "--lease", filepath.Join(folder, "a", "b")}, 125, "the lease's folder must exist"},
+		{[]string{"demo", "more"}, 125, `"more" is one argument too many`},
 		{[]string{"diagram", "more"}, 125, `"more" is one argument too many`},
 	} {
 		stdout, stderr, code := ownerCommand(t, c.args...)
@@ -324,10 +334,13 @@ func TestMistakes(t *testing.T) {
 func TestHelp(t *testing.T) {
 	t.Parallel()
 	for args, wants := range map[string][]string{
-		"":              {"owner run --lease", "122 ", "127 ", "status"},
-		"--help":        {"owner run --lease", "122 ", "127 ", "completion"},
+		"":              {"owner run --lease", "122 ", "127 ", "status", "watch", "revoke", "owner demo"},
+		"--help":        {"owner run --lease", "122 ", "127 ", "completion", "EXIT CODES of revoke", "EXIT CODES of demo"},
 		"run --help":    {"--lease PATH", "--grace", "--conflict-exit-code", "128+n", "122 ", "OWNER_EPOCH"},
-		"status --help": {"--json", "unreadable", "remaining"},
+		"status --help": {"--json", "unreadable", "remaining", "revoked"},
+		"watch --help":  {"--json", "owned_for", "128+n", "125 "},
+		"revoke --help": {"--wait", "124 ", "128+n", "nobody owned it"},
+		"demo --help":   {"--svg FILE", "125 ", "three processes"},
 	} {
 		stdout, stderr, code := ownerCommand(t, strings.Fields(args)...)
 		for _, want := range wants {
@@ -345,6 +358,12 @@ func TestVersionCompletionDiagram(t *testing.T) {
 	t.Parallel()
 	if out, _, code := ownerCommand(t, "--version"); code != 0 || !strings.HasPrefix(out, "owner version ") {
 		t.Errorf("exit %d, %q", code, out)
+	}
+	out, _, code := ownerCommand(t, "--generate-shell-completion")
+	for _, want := range []string{"run", "status", "watch", "revoke", "demo", "diagram"} {
+		if code != 0 || !strings.Contains(out, want+":") {
+			t.Errorf("exit %d; is %q there? %s", code, want, out)
+		}
 	}
 	for _, shell := range []string{"bash", "zsh", "fish", "pwsh"} {
 		if out, _, code := ownerCommand(t, "completion", shell); code != 0 || out == "" {

@@ -19,12 +19,15 @@ import (
 )
 
 // ExitCodes is for the program's help.
-const ExitCodes = "EXIT CODES of run\n" + runCodes + "\n\nEXIT CODES of status\n" + statusCodes
+const ExitCodes = "EXIT CODES of run\n" + runCodes + "\n\nEXIT CODES of status\n" + statusCodes +
+	"\n\nEXIT CODES of watch\n" + watchCodes + "\n\nEXIT CODES of revoke\n" + revokeCodes +
+	"\n\nEXIT CODES of demo\n" + demoCodes
 
 // The exit codes of the commands' own. Whatever else "run" exits with is
 // COMMAND's: its code, or 128+n if signal n has ended it.
 const (
-	codeNotOwned   = 3 // status
+	codeOverlap    = 1 // demo
+	codeNotOwned   = 3 // status, revoke
 	codeUnreadable = 4 // status
 	codeLost       = 122
 	codeConflict   = 123
@@ -115,10 +118,14 @@ func Diagram() *cli.Command {
 
 // complain says what there is to say, in one line.
 func complain(w io.Writer, program string, err error) {
+	fmt.Fprintf(w, "%s: %s\n", program, clean(plain(err)))
+}
+
+// plain is an error in one line, without the package's name: its errors say whose
+// they are, and here that goes without saying.
+func plain(err error) string {
 	text := strings.ReplaceAll(err.Error(), "\n", "; ")
-	// The package's errors say whose they are; once is enough.
-	text = strings.ReplaceAll(strings.TrimPrefix(text, "owner: "), ": owner: ", ": ")
-	fmt.Fprintf(w, "%s: %s\n", program, clean(text))
+	return strings.ReplaceAll(strings.TrimPrefix(text, "owner: "), ": owner: ", ": ")
 }
 
 // clean removes what is not to be seen: control characters, and those that

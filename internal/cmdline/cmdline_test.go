@@ -79,13 +79,13 @@ meta       b=2
 
 func TestConditions(t *testing.T) {
 	t.Parallel()
-	for _, c := range []owner.Condition{owner.Live, owner.Hung, owner.Dead, owner.Expired, owner.Released} {
+	for _, c := range []owner.Condition{owner.Live, owner.Hung, owner.Dead, owner.Expired, owner.Released, owner.Revoked} {
 		r := sample(c)
 		var b strings.Builder
 		if err := r.text(&b, time.Now()); err != nil {
 			t.Fatal(err)
 		}
-		text, owned := b.String(), c == owner.Live
+		text, owned := b.String(), c == owner.Live || c == owner.Revoked
 		if meanings[c] == "" || !strings.Contains(text, "\ncondition  "+string(c)+": "+meanings[c]+"\n") {
 			t.Errorf("%s: %s", c, text)
 		}

@@ -104,6 +104,7 @@ func runOptions(c *cli.Command, lease func(string) (owner.Config, error)) (o run
 	o.Config.Endpoint = c.String("endpoint")
 	o.Config.Meta = c.StringMap("meta")
 	o.Command = c.Args().Slice()
+	o.Warn = func(err error) { complain(c.Root().ErrWriter, c.Root().Name, err) }
 	o.Nonblock = c.Bool("nonblock")
 	o.Wait = c.Duration("wait")
 	o.Grace = run.DefaultGrace(o.Config.TTL)
@@ -159,15 +160,32 @@ func refusal(lease string, e *run.HeldError) string {
 	if e.Waited > 0 {
 		fmt.Fprintf(&b, "gave up after %v: ", e.Waited)
 	}
-	r := e.Holder
 	switch {
-	case r.InstanceID == "":
+	case e.Err != nil:
+		b.WriteString(plain(e.Err))
+	case e.Holder.InstanceID == "":
 		fmt.Fprintf(&b, "%s does not answer", lease)
-		return b.String()
-	case r.Host == "" || r.AcquiredAt.IsZero():
-		fmt.Fprintf(&b, "%s is owned by instance %s, whose record is missing", lease, r.InstanceID)
-		return b.String()
+	default:
+		fmt.Fprintf(&b, "%s is owned by %s", lease, identity(e.Holder, time.Now()))
 	}
-	fmt.Fprintf(&b, "%s is owned by pid %d on %s since %s", lease, r.PID, r.Host, since(r.AcquiredAt, time.Now()))
 	return b.String()
 }
+
+// identity says who an owner is, and since when.
+func identity(r owner.Record, now time.Time) string {
+	if nameless(r) {
+		return name(r)
+	}
+	return name(r) + " since " + since(r.AcquiredAt, now)
+}
+
+// name says who an owner is.
+func name(r owner.Record) string {
+	if nameless(r) {
+		return fmt.Sprintf("instance %s, whose record is missing", r.InstanceID)
+	}
+	return fmt.Sprintf("pid %d on %s", r.PID, r.Host)
+}
+
+// nameless reports whether somebody has removed a live owner's record.
+func nameless(r owner.Record) bool { return r.Host == "" || r.AcquiredAt.IsZero() }

@@ -22,12 +22,12 @@ import (
 )
 
 const statusDescription = `Says who owns the lease, since when, where to reach the owner, and whether it is
-live, hung, dead, or has released the lease. It only looks.
+live, hung, dead, has released the lease, or was deprived of it. It only looks.
 
 With --json, one JSON object, always with these keys: lease, owned, condition
-(live, hung, dead, expired, released, none: no record, or unreadable), remaining
-and ttl (in seconds), instance_id, pid, host, epoch, acquired_at, renewed_at,
-endpoint, meta, error. What is not known is null.
+(live, hung, dead, expired, released, revoked, none: no record, or unreadable),
+remaining and ttl (in seconds), instance_id, pid, host, epoch, acquired_at,
+renewed_at, endpoint, meta, error. What is not known is null.
 
 EXIT CODES
 ` + statusCodes
@@ -67,15 +67,9 @@ type report struct {
 }
 
 func statusAction(c *cli.Command, probe func(string) (owner.Status, error)) error {
-	lease := c.String("lease")
-	switch {
-	case lease == "":
-		return usage(c, "--lease is missing")
-	case c.Args().Present():
-		return usage(c, "%q is one argument too many", c.Args().First())
-	}
-	if abs, err := filepath.Abs(lease); err == nil {
-		lease = abs
+	lease, err := leaseAlone(c)
+	if err != nil {
+		return err
 	}
 	r, err := look(lease, probe)
 	if err != nil {
@@ -89,6 +83,21 @@ func statusAction(c *cli.Command, probe func(string) (owner.Status, error)) erro
 		return fail(err)
 	}
 	return r.exit()
+}
+
+// leaseAlone is the lease of a command that takes nothing else but flags.
+func leaseAlone(c *cli.Command) (string, error) {
+	lease := c.String("lease")
+	switch {
+	case lease == "":
+		return "", usage(c, "--lease is missing")
+	case c.Args().Present():
+		return "", usage(c, "%q is one argument too many", c.Args().First())
+	}
+	if abs, err := filepath.Abs(lease); err == nil {
+		lease = abs
+	}
+	return lease, nil
 }
 
 func look(lease string, probe func(string) (owner.Status, error)) (*report, error) {
@@ -125,6 +134,7 @@ var meanings = map[owner.Condition]string{
 	owner.Dead:     "nobody owns the lease; its owner's process has ended without releasing it",
 	owner.Expired:  "nobody owns the lease; whether its owner's process still exists cannot be told",
 	owner.Released: "nobody owns the lease; its owner has given it up",
+	owner.Revoked:  "the lease was taken away from its owner, which may not have stopped yet",
 	none:           "nobody owns the lease; there is no record",
 }
 
@@ -156,8 +166,12 @@ func (r *report) record(line func(key, format string, args ...any), now time.Tim
 	line(who, "pid %d on %s", rec.PID, rec.Host)
 	line("since", "%s", since(rec.AcquiredAt, now))
 	line("renewed", "%s", since(rec.RenewedAt, now))
-	if r.Owned() {
-		line("remaining", "%v of %v, unless it is renewed", r.Remaining.Round(time.Millisecond), rec.TTL)
+	left := fmt.Sprintf("%v of %v", r.Remaining.Round(time.Millisecond), rec.TTL)
+	switch {
+	case r.Condition == owner.Live:
+		line("remaining", "%s, unless it is renewed", left)
+	case r.Owned():
+		line("remaining", "%s, unless it stops before", left)
 	}
 	line("epoch", "%d", rec.Epoch)
 	line("instance", "%s", rec.InstanceID)
@@ -186,10 +200,16 @@ func since(t, now time.Time) string {
 
 // jsonReport is what is printed with --json.
 type jsonReport struct {
-	Lease      string            `json:"lease"`
-	Owned      bool              `json:"owned"`
-	Condition  owner.Condition   `json:"condition"`
-	Remaining  float64           `json:"remaining"`
+	Lease     string          `json:"lease"`
+	Owned     bool            `json:"owned"`
+	Condition owner.Condition `json:"condition"`
+	Remaining float64         `json:"remaining"`
+	jsonRecord
+	Error *string `json:"error"`
+}
+
+// jsonRecord is a record for programs: what is not known is null.
+type jsonRecord struct {
 	TTL        *float64          `json:"ttl"`
 	InstanceID *string           `json:"instance_id"`
 	PID        *int              `json:"pid"`
@@ -199,32 +219,44 @@ type jsonReport struct {
 	RenewedAt  *time.Time        `json:"renewed_at"`
 	Endpoint   *string           `json:"endpoint"`
 	Meta       map[string]string `json:"meta"`
-	Error      *string           `json:"error"`
+}
+
+func recordForPrograms(rec owner.Record) jsonRecord {
+	var out jsonRecord
+	if rec.InstanceID != "" {
+		out.InstanceID = &rec.InstanceID
+	}
+	if rec.AcquiredAt.IsZero() { // somebody has removed a live owner's record
+		return out
+	}
+	out.TTL = new(rec.TTL.Seconds())
+	out.PID, out.Host, out.Epoch = &rec.PID, &rec.Host, &rec.Epoch
+	out.AcquiredAt, out.RenewedAt = &rec.AcquiredAt, &rec.RenewedAt
+	if e, ok := rec.Meta[owner.EndpointMetaKey]; ok {
+		out.Endpoint = &e
+	}
+	out.Meta = rec.Meta
+	if out.Meta == nil {
+		out.Meta = map[string]string{}
+	}
+	return out
 }
 
 // json is for programs.
 func (r *report) json(w io.Writer, _ time.Time) error {
-	out := jsonReport{Lease: r.lease, Owned: r.Owned(), Condition: r.Condition, Remaining: r.Remaining.Seconds()}
-	rec := r.Record
-	if r.known() {
-		out.InstanceID = &rec.InstanceID
-	}
-	if r.known() && !rec.AcquiredAt.IsZero() {
-		out.TTL = new(rec.TTL.Seconds())
-		out.PID, out.Host, out.Epoch = &rec.PID, &rec.Host, &rec.Epoch
-		out.AcquiredAt, out.RenewedAt = &rec.AcquiredAt, &rec.RenewedAt
-		if e, ok := rec.Meta[owner.EndpointMetaKey]; ok {
-			out.Endpoint = &e
-		}
-		out.Meta = rec.Meta
-		if out.Meta == nil {
-			out.Meta = map[string]string{}
-		}
+	out := jsonReport{
+		Lease: r.lease, Owned: r.Owned(), Condition: r.Condition, Remaining: r.Remaining.Seconds(),
+		jsonRecord: recordForPrograms(r.Record),
 	}
 	if r.damage != "" {
 		out.Error = &r.damage
 	}
-	b, err := json.Marshal(out)
+	return writeJSON(w, out)
+}
+
+// writeJSON writes one line.
+func writeJSON(w io.Writer, v any) error {
+	b, err := json.Marshal(v)
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -19,7 +20,7 @@ import (
 
 // Options says what to run, and under which lease.
 type Options struct {
-	// Config is the lease. Its SafetyMargin and OnTransition are set by Run.
+	// Config is the lease. Its SafetyMargin, OnTransition and Logger are set by Run.
 	Config owner.Config
 	// Command is the command and its arguments.
 	Command []string
@@ -29,12 +30,15 @@ type Options struct {
 	Nonblock bool
 	// Wait bounds the wait for the lease; 0 does not.
 	Wait time.Duration
+	// Warn is told of what goes wrong during the wait, each only once in a row.
+	Warn func(error)
 }
 
 // A HeldError says that somebody else owns the lease.
 type HeldError struct {
 	Holder owner.Record  // the zero Record where nobody could be named
 	Waited time.Duration // 0: it was not to be waited for
+	Err    error         // what has kept this process from owning, if not the holder
 }
 
 func (e *HeldError) Error() string { return "somebody else owns the lease" }
@@ -147,11 +151,14 @@ func (o *Options) await(signals <-chan os.Signal) (*owner.Owner, error) {
 		case <-won:
 		}
 	}()
-	attempt := campaign
+	attempt := owner.Campaign
 	if o.Nonblock {
 		attempt = owner.Join
 	}
-	own, err := attempt(ctx, o.Config)
+	cfg, waiting := o.Config, &warner{warn: o.Warn}
+	cfg.Logger = slog.New(waiting)
+	own, err := attempt(ctx, cfg)
+	waiting.over.Store(true)
 	close(won)
 	<-watched
 
@@ -159,20 +166,21 @@ func (o *Options) await(signals <-chan os.Signal) (*owner.Owner, error) {
 	if cause == nil && err == nil && own.IsOwner() {
 		return own, nil
 	}
-	var holder owner.Record
+	held := &HeldError{Waited: o.Wait}
 	if own != nil {
-		holder = own.Holder()
+		held.Holder = own.Holder()
+		if why := own.Check(); why != owner.ErrNotOwner {
+			held.Err = why
+		}
 		_ = own.Release() // for a follower, nothing
 	}
 	switch {
-	case cause == errWaited:
-		return nil, &HeldError{Holder: holder, Waited: o.Wait}
+	case cause == errWaited || cause == nil && err == nil:
+		return nil, held
 	case cause != nil:
 		return nil, cause
-	case err != nil:
-		return nil, err
 	}
-	return nil, &HeldError{Holder: holder}
+	return nil, err
 }
 
 // supervise watches over the command, and says how it ended.

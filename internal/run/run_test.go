@@ -131,3 +131,29 @@ func TestAwait(t *testing.T) {
 		t.Errorf("what ended a wait has ended the ownership: %v", err)
 	}
 }
+
+// What goes wrong during the wait is told.
+func TestAwaitInTrouble(t *testing.T) {
+	t.Parallel()
+	cfg := owner.Config{LeasePath: filepath.Join(t.TempDir(), "lease"), TTL: 10 * time.Second}
+	holder, err := owner.Join(context.Background(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer holder.Release()
+	signals := make(chan os.Signal, 1)
+	var warnings []error // one at a time
+	warn := func(err error) {
+		warnings = append(warnings, err)
+		signals <- syscall.SIGTERM
+	}
+	// The owner's next renewal mends it, seconds later.
+	time.AfterFunc(20*time.Millisecond, func() { _ = os.WriteFile(cfg.LeasePath, []byte("a shopping list"), 0o600) })
+	var ended *SignalError
+	if _, err := (&Options{Config: cfg, Wait: time.Minute, Warn: warn}).await(signals); !errors.As(err, &ended) {
+		t.Errorf("await: %v", err)
+	}
+	if len(warnings) != 1 || !errors.Is(warnings[0], owner.ErrCorruptRecord) {
+		t.Errorf("told %v", warnings)
+	}
+}

@@ -1,0 +1,90 @@
+package cmdline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/urfave/cli/v3"
+
+	"github.com/ownerlease/owner"
+)
+
+const revokeDescription = `Takes the lease away from its owner, and waits until that has stopped, or until its
+lease has run out. The owner hears of it at once, and has what is left of its lease
+to stop. It may join again; whoever waits for the lease takes it as after any loss.
+
+EXIT CODES
+` + revokeCodes
+
+const revokeCodes = `  0           the lease was taken away, and its owner owns it no longer
+  3           nobody owned it
+  124         timeout: after the whole of -w, its owner may not have stopped yet
+  125         owner itself failed
+  128+n       signal n has ended the wait`
+
+// Revoke is the subcommand that takes a lease away from its owner.
+func Revoke(revoke func(ctx context.Context, lease string) (owner.Record, error)) *cli.Command {
+	return &cli.Command{
+		Name:            "revoke",
+		Usage:           "take a lease away from its owner",
+		ArgsUsage:       "--lease PATH",
+		Description:     revokeDescription,
+		HideHelpCommand: true,
+		Flags: []cli.Flag{
+			leaseFlag(),
+			&cli.DurationFlag{Name: "wait", Aliases: []string{"w"}, Usage: "wait for `DURATION` at most", HideDefault: true},
+		},
+		Action: func(ctx context.Context, c *cli.Command) error { return revokeAction(ctx, c, revoke) },
+	}
+}
+
+func revokeAction(ctx context.Context, c *cli.Command, revoke func(context.Context, string) (owner.Record, error)) error {
+	lease, err := leaseAlone(c)
+	if err != nil {
+		return err
+	}
+	ctx, stop := untilSignal(ctx)
+	defer stop()
+	if c.IsSet("wait") {
+		wait := c.Duration("wait")
+		if wait <= 0 {
+			return usage(c, "--wait %v is not positive", wait)
+		}
+		var end context.CancelFunc
+		ctx, end = context.WithTimeoutCause(ctx, wait, &exit{codeTimeout, fmt.Errorf("gave up after %v", wait)})
+		defer end()
+	}
+	was, err := revoke(ctx, lease)
+	if was.InstanceID != "" {
+		_, printed := fmt.Fprintln(c.Root().Writer, clean(fmt.Sprintf("revoked: %s, epoch %d", identity(was, time.Now()), was.Epoch)))
+		if printed != nil && err == nil {
+			err = printed
+		}
+	}
+	return revokeExit(lease, was, err)
+}
+
+// revokeExit says how revoke exits. was is who owned the lease, if it was taken
+// away; err is then what ended the wait.
+func revokeExit(lease string, was owner.Record, err error) error {
+	taken := was.InstanceID != ""
+	var ended *exit
+	switch {
+	case err == nil && taken:
+		return nil
+	case err == nil:
+		return &exit{codeNotOwned, fmt.Errorf("nobody owns %s", lease)}
+	case !errors.As(err, &ended):
+		return fail(err)
+	}
+	what := "the lease was not taken away"
+	if taken {
+		what = "its owner may not have stopped yet"
+	}
+	if ended.err == nil {
+		return &exit{ended.code, errors.New(what)}
+	}
+	return &exit{ended.code, fmt.Errorf("%w: %s", ended.err, what)}
+}

@@ -1,0 +1,172 @@
+package cmdline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"os"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/urfave/cli/v3"
+
+	"github.com/ownerlease/owner"
+)
+
+const watchDescription = `Prints a line for every change of owner, and a first one for how it is now. Between
+two owners there is one that nobody owns it, however quickly the second followed.
+What cannot be read is reported, and the watching goes on.
+
+With --json, one JSON object a line, always with these keys: at, lease, owned,
+owned_for (in seconds: how long the owner of the line before has owned it), ttl (in
+seconds), instance_id, pid, host, epoch, acquired_at, renewed_at, endpoint, meta,
+error. What is not known is null.
+
+EXIT CODES
+` + watchCodes
+
+const watchCodes = `  128+n       signal n has ended it: 130 after Ctrl-C, 141 when nobody reads its
+              output any more
+  125         owner itself failed`
+
+// A watcher yields every change of a lease's owner, as owner.Watch does.
+type watcher func(ctx context.Context, lease string) iter.Seq2[owner.Record, error]
+
+// Watch is the subcommand that tells of every change of owner.
+func Watch(watch func(ctx context.Context, lease string) iter.Seq2[owner.Record, error]) *cli.Command {
+	return &cli.Command{
+		Name:            "watch",
+		Usage:           "tell of every change of a lease's owner",
+		ArgsUsage:       "--lease PATH",
+		Description:     watchDescription,
+		HideHelpCommand: true,
+		Flags: []cli.Flag{
+			leaseFlag(),
+			&cli.BoolFlag{Name: "json", Usage: "for programs", HideDefault: true},
+		},
+		Action: func(ctx context.Context, c *cli.Command) error { return watchAction(ctx, c, watch) },
+	}
+}
+
+func watchAction(ctx context.Context, c *cli.Command, watch watcher) error {
+	lease, err := leaseAlone(c)
+	if err != nil {
+		return err
+	}
+	ctx, stop := untilSignal(ctx)
+	defer stop()
+	ctx, unread := context.WithCancelCause(ctx)
+	defer unread(nil)
+	if out, ok := c.Root().Writer.(*os.File); ok {
+		go whenUnread(out, func() { unread(errUnread) })
+	}
+	form := (*change).text
+	if c.Bool("json") {
+		form = (*change).json
+	}
+	return tellChanges(ctx, c.Root().Writer, lease, watch, form)
+}
+
+// errUnread is the end that SIGPIPE brings, if it comes first.
+var errUnread error = &exit{code: signaled(syscall.SIGPIPE)}
+
+// tellChanges returns how the command exits: only what ends it comes back.
+func tellChanges(ctx context.Context, w io.Writer, lease string, watch watcher, form func(*change, io.Writer) error) error {
+	var trouble error
+	before := change{}
+	for rec, err := range watch(ctx, lease) {
+		now := change{lease: lease, at: time.Now(), owner: rec, err: err, before: before.owner}
+		trouble = err
+		switch err := form(&now, w); {
+		case errors.Is(err, syscall.EPIPE):
+			return errUnread
+		case err != nil:
+			return fail(err)
+		}
+		if err == nil {
+			before = now
+		}
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return fail(trouble) // it could not even begin
+}
+
+// A change is one line of what is watched.
+type change struct {
+	lease  string
+	at     time.Time
+	owner  owner.Record // the zero Record if nobody owns the lease
+	err    error        // why that cannot be told
+	before owner.Record // who was the owner, as far as it is known
+}
+
+// ownedFor is how long the owner before has owned the lease, where it has lost it
+// and the clock makes sense of it.
+func (c *change) ownedFor() (time.Duration, bool) {
+	d := c.at.Sub(c.before.AcquiredAt)
+	return d, c.err == nil && c.owner.InstanceID != c.before.InstanceID && !c.before.AcquiredAt.IsZero() && d >= 0
+}
+
+// text is for people.
+func (c *change) text(w io.Writer) error {
+	_, err := fmt.Fprintf(w, "%s  %s\n", c.at.Local().Format("2006-01-02 15:04:05.000"), clean(c.what()))
+	return err
+}
+
+func (c *change) what() string {
+	switch {
+	case c.err != nil:
+		return "cannot be read: " + plain(c.err)
+	case c.owner.InstanceID != "":
+		return c.owns()
+	}
+	if d, ok := c.ownedFor(); ok {
+		return fmt.Sprintf("nobody owns it: %s owned it for %v", name(c.before), d.Round(time.Millisecond))
+	}
+	return "nobody owns it"
+}
+
+func (c *change) owns() string {
+	r := c.owner
+	if nameless(r) {
+		return fmt.Sprintf("instance %s owns it; its record is missing, or not there yet", r.InstanceID)
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s owns it, epoch %d", name(r), r.Epoch)
+	if c.at.Sub(r.AcquiredAt) >= time.Second { // otherwise it is news
+		fmt.Fprintf(&b, ", since %s", since(r.AcquiredAt, c.at))
+	}
+	if e := r.Meta[owner.EndpointMetaKey]; e != "" {
+		fmt.Fprintf(&b, ", endpoint %s", e)
+	}
+	return b.String()
+}
+
+// jsonChange is what is printed with --json.
+type jsonChange struct {
+	At       time.Time `json:"at"`
+	Lease    string    `json:"lease"`
+	Owned    *bool     `json:"owned"`
+	OwnedFor *float64  `json:"owned_for"`
+	jsonRecord
+	Error *string `json:"error"`
+}
+
+// json is for programs.
+func (c *change) json(w io.Writer) error {
+	out := jsonChange{At: c.at, Lease: c.lease, jsonRecord: recordForPrograms(c.owner)}
+	if c.err == nil {
+		out.Owned = new(c.owner.InstanceID != "")
+	} else {
+		out.Error = new(plain(c.err))
+	}
+	if d, ok := c.ownedFor(); ok {
+		out.OwnedFor = new(d.Seconds())
+	}
+	return writeJSON(w, out)
+}

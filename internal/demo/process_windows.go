@@ -1,0 +1,43 @@
+package demo
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+
+	"golang.org/x/sys/windows"
+)
+
+// What is done to the processes, in words.
+const (
+	killing  = "TerminateProcess"
+	stopping = "NtSuspendProcess"
+	resuming = "NtResumeProcess"
+)
+
+var (
+	ntdll            = windows.NewLazySystemDLL("ntdll.dll")
+	ntSuspendProcess = ntdll.NewProc(stopping)
+	ntResumeProcess  = ntdll.NewProc(resuming)
+)
+
+func isolate(*exec.Cmd) {}
+
+// suspend stops a child until resume, which nobody calls if the parent is killed
+// in between: then the child must be ended by hand.
+func suspend(p *os.Process) error { return call(ntSuspendProcess, p) }
+
+func resume(p *os.Process) error { return call(ntResumeProcess, p) }
+
+func call(proc *windows.LazyProc, p *os.Process) error {
+	err := proc.Find()
+	if err != nil {
+		return err
+	}
+	handled := p.WithHandle(func(h uintptr) {
+		if status, _, _ := proc.Call(h); status != 0 {
+			err = windows.NTStatus(status)
+		}
+	})
+	return errors.Join(handled, err)
+}

@@ -12,6 +12,9 @@
 //	}
 //	return serve(o.Context()) // ends when the ownership does
 //
+// With Config.Standby, a follower takes over when it can; Campaign waits for that,
+// and Run calls a function whenever this process owns, and never twice at once.
+//
 // # What it guarantees
 //
 // There are never two valid owners: from the moment at which IsOwner turns false
@@ -26,7 +29,8 @@
 //   - any number of processes and goroutines contend.
 //
 // A dead owner's lease is free at once, as the kernel frees its lock; a hung
-// owner's when it has expired. The Epoch grows with every change of owner.
+// owner's when it has expired. Those who stand by hear of it from the kernel, and
+// own within milliseconds; where it tells them nothing, within a second. The Epoch grows with every change of owner.
 //
 // # What it does not
 //
@@ -36,7 +40,8 @@
 // that ends with the process. The processes must trust each other: whoever may
 // write the lease's folder can break what it promises, most easily by removing a
 // live lease's record and its alive file at once: its owner learns of it at its
-// next renewal. It is for one machine: network file systems are refused. No fairness is promised among those who join.
+// next renewal. It is for one machine: network file systems are refused. No fairness
+// is promised among those who join or stand by.
 //
 // # The clock
 //

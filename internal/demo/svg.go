@@ -99,7 +99,8 @@ const headline = "Three processes, one lease, one owner at a time"
 func (t *timeline) story() string {
 	var b strings.Builder
 	t.measured(&b)
-	return strings.Join(strings.Fields(b.String()+t.conclusion()), " ")
+	measured := strings.ReplaceAll(b.String(), "\n", ". ")
+	return strings.Join(strings.Fields(measured+t.conclusion()), " ")
 }
 
 func (p *picture) add(format string, args ...any) {

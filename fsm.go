@@ -33,7 +33,7 @@ var transitions = []struct {
 	{evExpire, StateOwner, StateLost, "The fence deadline has passed without a renewal."},
 	{evExpire, StateRenewing, StateLost, "The fence deadline has passed while a renewal was under way. If its answer comes now, it comes too late to count."},
 	{evTakenOver, StateRenewing, StateLost, "The record is another instance's. Nothing can undo that."},
-	{evRevoked, StateRenewing, StateLost, "The record was removed, or replaced by something else. Nothing can undo that."},
+	{evRevoked, StateRenewing, StateLost, "Somebody has taken the lease away, or the record was removed or replaced by something else. Nothing can undo that."},
 	{evRelease, StateFollower, StateReleased, "The caller ends the standing by."},
 	{evRelease, StateAcquiring, StateReleased, "The caller ends the standing by. What the attempt under way still wins is given back."},
 	{evRelease, StateOwner, StateReleased, "The caller gives the lease up."},

@@ -420,7 +420,7 @@ func diagramPage() string {
 	}
 
 	p("\n## What is ignored, and why\n")
-	p("Inputs reach the machine from outside: a timer's tick, the result of an operation on the store, a call of Release, the end of the context. Those that are events for the state they meet are in the table above. The others move nothing:\n")
+	p("Inputs reach the machine from outside: a timer's tick, the result of an operation on the store, a hint that something has happened to the lease, a call of Release, the end of the context. Those that are events for the state they meet are in the table above. The others move nothing:\n")
 	p("| input | in | why it moves nothing |\n|---|---|---|")
 	for _, r := range ignored {
 		names := "every state"

@@ -39,8 +39,8 @@
 // the receiver refuse a lower one than it has seen; or act only through something
 // that ends with the process. The processes must trust each other: whoever may
 // write the lease's folder can break what it promises, most easily by removing a
-// live lease's record and its alive file at once: its owner learns of it at its
-// next renewal. It is for one machine: network file systems are refused. No fairness
+// live lease's record and its alive file at once: its owner hears of it in a moment,
+// but somebody else may be quicker. It is for one machine: network file systems are refused. No fairness
 // is promised among those who join or stand by.
 //
 // # The clock

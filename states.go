@@ -53,8 +53,8 @@ var stateDocs = []struct {
 		"The same as in owner: a caller need not tell the two apart."},
 	{StateLost,
 		"The ownership has ended against this instance's will: it expired, was taken over, or was revoked. Final.",
-		"Must have stopped using the resource. May read why (`LostErr`); may join again, as a new instance."},
+		"Must have stopped using the resource; `Release` says so, and lets a successor in before the lease has run out. May read why (`LostErr`); may join again, as a new instance."},
 	{StateReleased,
-		"The ownership was given up on purpose. Final.",
+		"The ownership, or the standing by, was given up on purpose. Final.",
 		"Must not touch the resource: a successor may own it already. May join again, as a new instance."},
 }

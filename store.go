@@ -8,8 +8,8 @@ import (
 // Store keeps one lease. The store that Join uses by default keeps it in a file;
 // Config.Store takes another.
 //
-// Acquire and the methods of Lease run in goroutines of their own, one at a time
-// for one Owner. They may block for as long as they like: the Owner fences
+// Acquire, Look and the methods of Lease run in goroutines of their own, one at a
+// time for one Owner. They may block for as long as they like: the Owner fences
 // itself meanwhile. They should return soon after ctx has ended, but need not.
 type Store interface {
 	// Now reads the clock that the lease is timed by. It must never be negative, step

@@ -229,3 +229,41 @@ func TestWatchNothing(t *testing.T) {
 		}
 	}
 }
+
+// Without hints, what has happened is told by the next poll, in full; and the end
+// of a hung owner's lease when it comes.
+func TestWatchWithoutHints(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeStore()
+		s.watchErr = errors.New("too many open files")
+		told := make(chan string, 10)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		a := join(t, t.Context(), s, endpoint("a"))
+		go func() {
+			for r, err := range changes(ctx, s) {
+				told <- seen(r, err)
+			}
+		}()
+		time.Sleep(time.Minute)
+		must(t, a.Release())
+		b := join(t, t.Context(), s, endpoint("b"))
+		time.Sleep(poll + 2*soon)
+		if len(told) != 3 || <-told != "a" || <-told != "nobody" || <-told != "b" {
+			t.Errorf("not told of b in time")
+		}
+		s.mu.Lock()
+		s.expires = s.Now() + 10*time.Second + poll/3
+		s.mu.Unlock()
+		time.Sleep(10*time.Second + poll/3 - time.Nanosecond)
+		if len(told) > 0 {
+			t.Errorf("told %s before the end of the lease", <-told)
+		}
+		time.Sleep(time.Nanosecond)
+		synctest.Wait()
+		if len(told) != 1 || <-told != "nobody" {
+			t.Error("not told when the lease has run out")
+		}
+		must(t, b.Release())
+	})
+}

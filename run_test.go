@@ -62,6 +62,24 @@ func TestCampaignFails(t *testing.T) {
 	}
 }
 
+// It wins at the moment at which its context ends: then nobody owns.
+func TestCampaignEndsAsItWins(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for range 50 {
+			ctx, cancel := context.WithCancel(t.Context())
+			s := newFakeStore()
+			o, err := Campaign(ctx, config(endsWhenWatched{s, cancel}))
+			if !errors.Is(err, context.Canceled) || o != nil && o.IsOwner() {
+				t.Errorf("%v, %v", o, err)
+			}
+			synctest.Wait()
+			if !s.free() {
+				t.Fatal("still owned")
+			}
+		}
+	})
+}
+
 // The follower of a campaign that has ended remembers who owned.
 func TestCampaignNamesTheOwner(t *testing.T) {
 	s := newFakeStore()
@@ -226,6 +244,13 @@ func TestRunAfterALoss(t *testing.T) {
 
 // The loss comes while work winds down after ctx's end: nothing begins anew.
 func TestRunLosesWhileItWindsDown(t *testing.T) {
+	boom := errors.New("boom")
+	for _, tc := range []struct{ returns, want error }{{nil, errShutdown}, {boom, boom}} {
+		t.Run(tc.want.Error(), func(t *testing.T) { runLosesWhileItWindsDown(t, tc.returns, tc.want) })
+	}
+}
+
+func runLosesWhileItWindsDown(t *testing.T, returns, want error) {
 	synctest.Test(t, func(t *testing.T) {
 		s, w := newFakeStore(), &world{t: t}
 		ctx, cancel := context.WithCancelCause(t.Context())
@@ -234,10 +259,10 @@ func TestRunLosesWhileItWindsDown(t *testing.T) {
 			<-ctx.Done()
 			s.set(&s.onRenew, func(context.Context) error { return ErrTakenOver })
 			<-o.Lost()
-			return nil
+			return returns
 		}))
-		if err != errShutdown || w.calls != 1 {
-			t.Errorf("%v, %d calls", err, w.calls)
+		if err != want || w.calls != 1 {
+			t.Errorf("%v, want %v; %d calls", err, want, w.calls)
 		}
 		time.Sleep(ttl)
 	})
@@ -250,8 +275,11 @@ func TestRunPauses(t *testing.T) {
 		var begun []time.Time
 		err := Run(t.Context(), config(s), w.work(func(_ context.Context, o *Owner) error {
 			begun = append(begun, time.Now())
-			if len(begun) == 12 {
+			switch len(begun) {
+			case 13:
 				return nil
+			case 12:
+				time.Sleep(ttl) // long enough to be forgiven
 			}
 			s.set(&s.onRenew, func(context.Context) error { return ErrRevoked })
 			<-o.Lost()
@@ -264,7 +292,8 @@ func TestRunPauses(t *testing.T) {
 		for i := 1; i < len(begun); i++ {
 			gaps = append(gaps, begun[i].Sub(begun[i-1])-interval)
 		}
-		if gaps[0] > soon || gaps[1] > 2*retryPause(ttl) || gaps[10] < ttl/2-soon || gaps[10] > 3*ttl/2+soon {
+		gaps[11] -= ttl
+		if gaps[0] > soon || gaps[1] > 2*retryPause(ttl) || gaps[10] < ttl/2-soon || gaps[10] > 3*ttl/2+soon || gaps[11] > soon {
 			t.Errorf("pauses: %v", gaps)
 		}
 		time.Sleep(ttl)

@@ -290,6 +290,32 @@ func TestRevocationKnowsWhatTheOwnerDidLast(t *testing.T) {
 			}
 		})
 	}
+	t.Run("cannot be told", func(t *testing.T) {
+		p := leasePath(t)
+		o := joinFile(t, p)
+		own, err := os.Open(p)
+		must(t, err)
+		rec, err := readOpen(own)
+		must(t, err, own.Close(), o.a.store.(unwatchedStore).publishRevocation(rec, own))
+		if got, err := readFile(p); err != nil || got.Heartbeat != maxNumber {
+			t.Errorf("others judge by a heartbeat that may not be the last: %v, %v", got, err)
+		}
+	})
+}
+
+// Those who watch hear of an owner that lets go after its record was replaced.
+func TestLettingGoGivesAHint(t *testing.T) {
+	notOnWindows(t)
+	p := leasePath(t)
+	o := joinFile(t, p)
+	plant(t, p+".new", nil)
+	must(t, os.Rename(p+".new", p))
+	given := make(chan struct{}, 1)
+	stop, err := (&fileStore{p, clock.Now}).Watch(Record{}, func() { given <- struct{}{} })
+	must(t, err)
+	defer stop()
+	must(t, o.Release())
+	<-given
 }
 
 // Whoever revokes is killed before it has copied the last heartbeat: then nobody
@@ -391,4 +417,37 @@ func TestRevokeEnds(t *testing.T) {
 	if r, err := Revoke(ctx, p); !errors.Is(err, errShutdown) || r.InstanceID != h.InstanceID {
 		t.Errorf("%+v, %v", r, err)
 	}
+}
+
+// A hung owner's lease is taken when it runs out, as its record says, and not at the
+// next poll.
+func TestStandbyTakesAFileAtItsExpiry(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		p := leasePath(t)
+		live(t, p, plant(t, p, nil).InstanceID)
+		start := time.Now()
+		time.Sleep(333 * time.Millisecond)
+		o := joinFile(t, p, standby)
+		<-o.Elected()
+		if took := time.Since(start); took != time.Minute {
+			t.Errorf("elected %v after the last heartbeat, with a TTL of a minute", took)
+		}
+	})
+}
+
+// An instance that is acquiring is seen with its record, or not at all.
+func TestLookWaitsForARecordInTheMaking(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		p := leasePath(t)
+		const id = "01234567-89ab-cdef-0123-456789abcdef"
+		live(t, p, id)
+		time.AfterFunc(time.Millisecond, func() {
+			plant(t, p, func(h *diskHead, _ *diskTail) { h.InstanceID = id })
+		})
+		s, err := newFileStore(p)
+		must(t, err)
+		if v, err := s.Look(t.Context()); err != nil || v.Holder.InstanceID != id || v.Holder.Epoch != 7 {
+			t.Errorf("%+v, %v", v, err)
+		}
+	})
 }

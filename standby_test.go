@@ -576,9 +576,9 @@ func TestTooLateIsNoOwner(t *testing.T) {
 
 // Hints that begin while their Owner ends, end with it.
 func TestHintsEndWhileTheyBegin(t *testing.T) {
-	s := &endsWhenWatched{fakeStore: newFakeStore()}
-	h := hints{store: s, given: make(chan struct{}, 1)}
-	s.end = h.end
+	s := newFakeStore()
+	h := hints{given: make(chan struct{}, 1)}
+	h.store = endsWhenWatched{s, h.end}
 	h.follow(&Record{InstanceID: "somebody"})
 	if n := s.watched(); n != 0 {
 		t.Errorf("%d subscriptions are left", n)
@@ -590,7 +590,7 @@ type endsWhenWatched struct {
 	end func()
 }
 
-func (s *endsWhenWatched) Watch(holder Record, hint func()) (func(), error) {
+func (s endsWhenWatched) Watch(holder Record, hint func()) (func(), error) {
 	s.end()
 	return s.fakeStore.Watch(holder, hint)
 }

@@ -74,8 +74,9 @@ type timing struct {
 	poll     time.Duration // standing by: the longest time from a look to the next
 }
 
-// never is a time that does not come.
-const never = time.Duration(math.MaxInt64)
+// never is a time that does not come. It leaves room for a clock that begins below
+// zero.
+const never = time.Duration(math.MaxInt64 / 2)
 
 // core is all that the decision knows, and all that it changes. It is a value:
 // no clock, no I/O and no goroutine is behind it.

@@ -12,8 +12,8 @@ import (
 // time for one Owner. They may block for as long as they like: the Owner fences
 // itself meanwhile. They should return soon after ctx has ended, but need not.
 type Store interface {
-	// Now reads the clock that the lease is timed by. It must never be negative, step
-	// or run backwards, run at the same rate for every instance, and be safe for use by
+	// Now reads the clock that the lease is timed by. It must never step or run
+	// backwards, run at the same rate for every instance, and be safe for use by
 	// several goroutines: IsOwner reads it on every call.
 	Now() time.Duration
 

@@ -155,6 +155,21 @@ func TestStandbySeesEveryOwner(t *testing.T) {
 	}
 }
 
+// Nobody listens for the end of a process that nobody follows any more.
+func TestNoLeakFollowingAProcess(t *testing.T) {
+	p := leasePath(t)
+	c := startChild(t, p)
+	c.mustSay("join 1h", "owner")
+	ignore := goleak.IgnoreCurrent()
+	o := joinFile(t, p, watched, standby)
+	for holder := o.Holder(); !o.a.hints.follows(&holder); { // the test's time limit ends this
+		time.Sleep(100 * time.Microsecond)
+	}
+	must(t, o.Release())
+	<-o.Done()
+	goleak.VerifyNone(t, ignore)
+}
+
 func (c *child) endpoint() string { return endpointOf(c.cmd.Process.Pid) }
 
 // Goleak: every way in which standing by can end.

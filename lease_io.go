@@ -58,7 +58,7 @@ func (s *fileStore) Acquire(ctx context.Context, claim Record) (acq Acquisition,
 // to. It waits for the guard: somebody else is acquiring, which takes less than a
 // millisecond, and then the record will say so.
 func (s *fileStore) guarded(ctx context.Context, enough func() bool, f func(*guard) error) error {
-	for pause := 50 * time.Microsecond; !enough(); pause = min(2*pause, 20*time.Millisecond) {
+	for pause := 200 * time.Microsecond; !enough(); pause = min(2*pause, 20*time.Millisecond) {
 		g, err := lockGuard(s.path)
 		if err != nil {
 			return explain(err)

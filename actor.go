@@ -230,10 +230,11 @@ func (a *actor) handle(in input) {
 		d = decide(&a.core, &in)
 	}
 	a.core = d.core
+	own := a.own()
 	a.learn(&in.res)
 	switch {
 	case d.event != "":
-		a.moved(before.state, &d, in.at)
+		a.moved(before.state, &d, own, in.at)
 	case a.core.standsBy() && in.kind == inputResult:
 		a.snap.Store(a.snapshot(&a.core, nil))
 	}
@@ -244,6 +245,14 @@ func (a *actor) handle(in input) {
 	if before.state == StateReleased && before.pending.kind != opNone && a.core.pending.kind == opNone && a.core.err != nil {
 		a.relErr = fmt.Errorf("owner: release: %w: a successor may have to wait until the lease has run out", a.core.err)
 	}
+}
+
+// own is this instance's id.
+func (a *actor) own() string {
+	if a.claim != nil {
+		return a.claim.InstanceID
+	}
+	return a.holder.InstanceID
 }
 
 // learn takes over what a result says of the lease.
@@ -279,7 +288,7 @@ func (a *actor) hintsMissing(err error) {
 }
 
 // moved publishes a move, and does what goes with reaching a final state.
-func (a *actor) moved(before State, d *decision, now time.Duration) {
+func (a *actor) moved(before State, d *decision, own string, now time.Duration) {
 	var lost *LostError
 	if a.core.state == StateLost {
 		lost = a.lostError(d, now)
@@ -307,10 +316,6 @@ func (a *actor) moved(before State, d *decision, now time.Duration) {
 	}
 	if lost != nil {
 		t.Err = lost
-	}
-	own := a.holder.InstanceID
-	if a.claim != nil {
-		own = a.claim.InstanceID
 	}
 	a.notices.moved(t, own, a.holder.InstanceID, now-a.core.from)
 }

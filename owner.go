@@ -388,7 +388,8 @@ func (o *Owner) Context() context.Context {
 //
 // Two things can still come, each from a timer. Where the context has ended an
 // ownership's renewals, its loss at the deadline, with its callback, unless
-// Release comes first. And once a lost lease has run out, its files are closed.
+// Release comes first. And once a lost lease has run out, or Release has been called
+// after the loss, its files are closed.
 func (o *Owner) Done() <-chan struct{} { return o.a.done }
 
 // Release gives the lease up. IsOwner turns false first; then a successor can own

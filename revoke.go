@@ -65,8 +65,11 @@ func (s *fileStore) revoke(ctx context.Context) (owner Record, err error) {
 			return err
 		}
 		defer own.Close()
-		rec, err := readOpen(own)
-		if err != nil || rec.InstanceID != owner.InstanceID || rec.Revoked {
+		rec, err := readSteady(own)
+		if err != nil {
+			return s.corrupt(err)
+		}
+		if rec.InstanceID != owner.InstanceID || rec.Revoked {
 			return nil // as above
 		}
 		if same, err := leadsTo(g.lock); err != nil || !same {
@@ -104,12 +107,19 @@ func (s *fileStore) publishRevocation(rec *diskRecord, own *os.File) error {
 	if err != nil {
 		return err
 	}
-	for try := range 4 { // the owner may be writing
+	if last, err := readSteady(own); err == nil {
+		_, _ = file.WriteAt(enc.encode(last.diskTail), 0) // or it is over a TTL after it was seen first
+	}
+	return nil
+}
+
+// readSteady reads the record in an owner's file, which the owner may be writing.
+func readSteady(f *os.File) (rec *diskRecord, err error) {
+	for try := range 4 {
 		time.Sleep(time.Duration(try*try) * 50 * time.Microsecond)
-		if last, err := readOpen(own); err == nil {
-			_, _ = file.WriteAt(enc.encode(last.diskTail), 0) // or it is over a TTL after it was seen first
+		if rec, err = readOpen(f); err == nil {
 			break
 		}
 	}
-	return nil
+	return rec, err
 }

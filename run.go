@@ -36,11 +36,11 @@ func Campaign(ctx context.Context, cfg Config) (*Owner, error) {
 func (cfg *Config) awaitElection(ctx context.Context, o *Owner) error {
 	select {
 	case <-o.Elected():
-		if ctx.Err() == nil {
-			return nil
-		}
 	case <-ctx.Done():
-	case <-o.Done(): // by a bug only
+	case <-o.Done(): // elected and lost already; otherwise by a bug
+	}
+	if o.hasOwned() && ctx.Err() == nil {
+		return nil
 	}
 	_ = o.Release() // it may have won in the same moment; otherwise it holds nothing
 	return cfg.campaignError(cmp.Or(context.Cause(ctx), o.Check()))

@@ -87,6 +87,25 @@ func TestCampaignEndsAsItWins(t *testing.T) {
 	t.Logf("%d contexts have ended at that moment", ended)
 }
 
+// An ownership that is over before the campaign has looked was one all the same: Run
+// campaigns again then.
+func TestCampaignWonAndLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeStore()
+		s.onRenew = func(context.Context) error { return ErrRevoked }
+		cfg := config(s)
+		o, err := Join(t.Context(), cfg)
+		must(t, err)
+		<-o.Done()
+		for range 50 {
+			if err := cfg.awaitElection(t.Context(), o); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(ttl)
+	})
+}
+
 // The follower of a campaign that has ended remembers who owned.
 func TestCampaignNamesTheOwner(t *testing.T) {
 	s := newFakeStore()

@@ -81,6 +81,9 @@ func (h *hints) follow(holder *Record) (fresh bool) {
 		return false
 	}
 	stop, err := h.store.Watch(*holder, h.give) // outside the lock: it may take its time
+	if stop == nil {                            // from a store that returns no more than the error
+		stop = func() {}
+	}
 	old := h.replace(holder, stop)
 	if old != nil { // after the new one has begun, so that what both share stays
 		old()
@@ -96,7 +99,7 @@ func (h *hints) follow(holder *Record) (fresh bool) {
 func (h *hints) follows(holder *Record) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	same := h.holder == holder.InstanceID && h.pid == holder.PID
+	same := h.holder == holder.InstanceID && (h.pid == holder.PID || holder.PID == 0) // 0: its record has gone
 	return h.ended || h.stop != nil && (same || holder.InstanceID == "")
 }
 

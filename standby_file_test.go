@@ -305,6 +305,25 @@ func TestRevocationKnowsWhatTheOwnerDidLast(t *testing.T) {
 			}
 		})
 	}
+	t.Run("is writing all the time", func(t *testing.T) {
+		for range 300 {
+			p := leasePath(t)
+			o := joinFile(t, p)
+			stop, stopped := make(chan struct{}), make(chan struct{})
+			go func() {
+				defer close(stopped)
+				for !closed(stop) {
+					_ = o.a.lease.Renew(context.Background(), o.a.store.Now())
+				}
+			}()
+			rec, err := o.a.store.(unwatchedStore).revoke(t.Context())
+			close(stop)
+			<-stopped
+			if err == nil && rec.InstanceID == o.InstanceID() && o.a.lease.Renew(t.Context(), o.a.store.Now()) == nil {
+				t.Fatal("nothing was revoked, and nobody was told")
+			}
+		}
+	})
 	t.Run("cannot be told", func(t *testing.T) {
 		p := leasePath(t)
 		o := joinFile(t, p)

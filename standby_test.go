@@ -594,3 +594,39 @@ func (s endsWhenWatched) Watch(holder Record, hint func()) (func(), error) {
 	s.end()
 	return s.fakeStore.Watch(holder, hint)
 }
+
+// A store may return no more than an error.
+func TestStandbyWithoutAStop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeStore()
+		first := join(t, t.Context(), s)
+		second := join(t, t.Context(), unwatchable{s}, standby)
+		time.Sleep(time.Minute)
+		must(t, first.Release())
+		<-second.Elected()
+		must(t, second.Release())
+		if n := s.looks; n > 75 {
+			t.Errorf("%d looks in a minute", n)
+		}
+	})
+}
+
+type unwatchable struct{ *fakeStore }
+
+func (unwatchable) Watch(Record, func()) (func(), error) { return nil, errors.ErrUnsupported }
+
+// Where an owner's record has gone, its process is listened for all the same.
+func TestHintsOutliveTheRecord(t *testing.T) {
+	s := newFakeStore()
+	h := hints{store: s, given: make(chan struct{}, 1)}
+	defer h.end()
+	h.follow(&Record{InstanceID: "a", PID: 123})
+	for _, r := range []Record{{InstanceID: "a", PID: 123}, {InstanceID: "a"}, {}} {
+		if h.follow(&r) {
+			t.Errorf("subscribed anew for %+v", r)
+		}
+	}
+	if !h.follow(&Record{InstanceID: "a", PID: 124}) || !h.follow(&Record{InstanceID: "b"}) || s.watched() != 1 {
+		t.Error("not subscribed to another")
+	}
+}

@@ -156,6 +156,7 @@ func (w *watch) add(dir string, info os.FileInfo) (*folder, error) {
 	}
 	if !os.SameFile(f.info, info) {
 		w.remove(f) // it goes on with what was moved away
+		w.goneAway(f)
 		w.source.other <- f
 		f.info = info
 	}
@@ -230,7 +231,7 @@ func (w *watch) deliver(s *source) {
 			}
 			w.missed(s)
 		case f := <-s.other:
-			w.lost(f)
+			w.tell(f)
 		}
 	}
 }
@@ -282,15 +283,25 @@ func (w *watch) missed(s *source) {
 	}
 }
 
-func (w *watch) lost(f *folder) {
+func (w *watch) goneAway(f *folder) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	f.lost()
+	f.gone = true
+}
+
+func (w *watch) tell(f *folder) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	f.tell()
 }
 
 // lost says that the folder is not watched any more.
 func (f *folder) lost() {
 	f.gone = true
+	f.tell()
+}
+
+func (f *folder) tell() {
 	for _, h := range f.files {
 		h.call()
 	}

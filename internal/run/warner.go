@@ -36,7 +36,9 @@ func (w *warner) Handle(_ context.Context, r slog.Record) error {
 	})
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.stood = w.stood || event == "refused"
+	if event == "refused" { // it stands by, and all is well so far
+		w.stood, w.last = true, ""
+	}
 	if r.Level >= slog.LevelWarn && (w.stood || event == "") && err.Error() != w.last {
 		w.last = err.Error()
 		w.warn(err)

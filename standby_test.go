@@ -153,8 +153,7 @@ func TestStandbyFollows(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeStore()
 		first := join(t, t.Context(), s)
-		// The one that follows is slower to acquire than anybody else.
-		f := join(t, t.Context(), slowToAcquire{s}, standby)
+		f := join(t, t.Context(), neverWins{s}, standby)
 		for i := range 5 {
 			must(t, first.Release())
 			first = join(t, t.Context(), s, func(c *Config) { c.Endpoint = fmt.Sprint("unix:/", i) })
@@ -168,11 +167,12 @@ func TestStandbyFollows(t *testing.T) {
 	})
 }
 
-type slowToAcquire struct{ *fakeStore }
+type neverWins struct{ *fakeStore }
 
-func (s slowToAcquire) Acquire(ctx context.Context, claim Record) (Acquisition, error) {
-	time.Sleep(10 * time.Millisecond)
-	return s.fakeStore.Acquire(ctx, claim)
+func (s neverWins) Acquire(context.Context, Record) (Acquisition, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return Acquisition{Holder: s.holder}, nil
 }
 
 func TestStandbyContext(t *testing.T) {
@@ -449,7 +449,7 @@ func TestHundredStandBy(t *testing.T) {
 func TestFollowsInOnePiece(t *testing.T) {
 	s := newFakeStore()
 	owner := join(t, context.Background(), s, endpoint("1"))
-	f := join(t, context.Background(), slowToAcquire{s}, standby)
+	f := join(t, context.Background(), neverWins{s}, standby)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

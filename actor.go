@@ -19,7 +19,7 @@ type actor struct {
 	parent context.Context // Join's
 
 	// mailbox has no buffer: a message meets the actor or, if that has ended,
-	// nobody (see work and release). The timer, armed anew for each wait, and the
+	// nobody (see deliver and release). The timer, armed anew for each wait, and the
 	// context's end are channels of their own.
 	mailbox chan input
 

@@ -40,27 +40,42 @@ type sighting struct {
 // read reads the record. What is there but is not ours is an error: it must not
 // be overwritten.
 func (s *fileStore) read() (sighting, error) {
+	var now time.Duration
+	rec, err := untilWhole(func() (*diskRecord, error) {
+		now = s.Now()
+		return readFile(s.path)
+	})
 	var corrupt *corruptError
-	// A reading can meet a renewal half way. The next one then sees it whole.
-	for try := range 4 {
-		time.Sleep(time.Duration(try*try) * 50 * time.Microsecond)
-		now := s.Now()
-		rec, err := readFile(s.path)
-		switch {
-		case err == nil:
-			return sighting{now: now, rec: rec}, nil
-		case errors.Is(err, fs.ErrNotExist):
-			return sighting{now: now}, nil
-		case !errors.As(err, &corrupt):
-			return sighting{}, err
-		case !corrupt.ours:
-			return sighting{}, s.corrupt(corrupt)
-		}
+	switch {
+	case err == nil:
+		return sighting{now: now, rec: rec}, nil
+	case errors.Is(err, fs.ErrNotExist):
+		return sighting{now: now}, nil
+	case errors.As(err, &corrupt) && corrupt.ours:
+		return sighting{damage: s.corrupt(err)}, nil
 	}
-	return sighting{damage: s.corrupt(corrupt)}, nil
+	return sighting{}, s.corrupt(err)
 }
 
+// untilWhole reads again where the record is damaged: a reading can meet a renewal
+// half way, and the next one then sees it whole.
+func untilWhole(read func() (*diskRecord, error)) (rec *diskRecord, err error) {
+	var corrupt *corruptError
+	for try := range 4 {
+		time.Sleep(time.Duration(try*try) * 50 * time.Microsecond)
+		if rec, err = read(); !errors.As(err, &corrupt) || !corrupt.ours {
+			break
+		}
+	}
+	return rec, err
+}
+
+// corrupt says which record it is that cannot be read, if that is the trouble.
 func (s *fileStore) corrupt(err error) error {
+	var corrupt *corruptError
+	if !errors.As(err, &corrupt) {
+		return err
+	}
 	return fmt.Errorf("%w: %s: %w", ErrCorruptRecord, s.path, err)
 }
 

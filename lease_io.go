@@ -427,7 +427,7 @@ func (l *fileLease) free(wall time.Time, now time.Duration) error {
 			err = errors.Join(err, l.file.Truncate(l.enc.size()))
 		}
 	}
-	read := l.file != nil && l.read()
+	inPlace := l.file != nil && l.inPlace()
 	if l.file != nil {
 		_ = l.file.Close() // all that was to be written has been
 	}
@@ -435,7 +435,7 @@ func (l *fileLease) free(wall time.Time, now time.Duration) error {
 	// this moment would hold the lock for longer.
 	err = errors.Join(err, l.alive.Unlock())
 	name := alivePath(l.path, l.instance)
-	if err == nil && read {
+	if err == nil && inPlace {
 		_ = os.Remove(name) // or the next one to acquire does
 	} else {
 		// Nobody reads that the lease is released. The file stays: that nobody locks
@@ -445,8 +445,8 @@ func (l *fileLease) free(wall time.Time, now time.Duration) error {
 	return err
 }
 
-// read reports whether the own record is the one that others read.
-func (l *fileLease) read() bool {
+// inPlace reports whether the own record is the one that others read.
+func (l *fileLease) inPlace() bool {
 	ours, _, err := disk.LeadsTo(l.path, l.id)
 	return err == nil && ours
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io/fs"
 	"os"
-	"time"
 
 	"github.com/ownerlease/owner/internal/disk"
 )
@@ -53,10 +52,10 @@ func (s *fileStore) revoke(ctx context.Context) (owner Record, err error) {
 			return err
 		}
 		holder, _, err := s.judge(last)
+		owner = deref(holder)
 		if err != nil || holder == nil {
 			return err
 		}
-		owner = *holder
 		own, _, err := disk.Open(s.path, os.O_RDONLY, 0)
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil // without its record, an owner is about to lose the lease anyway
@@ -65,7 +64,7 @@ func (s *fileStore) revoke(ctx context.Context) (owner Record, err error) {
 			return err
 		}
 		defer own.Close()
-		rec, err := readSteady(own)
+		rec, err := untilWhole(func() (*diskRecord, error) { return readOpen(own) })
 		if err != nil {
 			return s.corrupt(err)
 		}
@@ -107,19 +106,9 @@ func (s *fileStore) publishRevocation(rec *diskRecord, own *os.File) error {
 	if err != nil {
 		return err
 	}
-	if last, err := readSteady(own); err == nil {
+	last, err := untilWhole(func() (*diskRecord, error) { return readOpen(own) })
+	if err == nil {
 		_, _ = file.WriteAt(enc.encode(last.diskTail), 0) // or it is over a TTL after it was seen first
 	}
 	return nil
-}
-
-// readSteady reads the record in an owner's file, which the owner may be writing.
-func readSteady(f *os.File) (rec *diskRecord, err error) {
-	for try := range 4 {
-		time.Sleep(time.Duration(try*try) * 50 * time.Microsecond)
-		if rec, err = readOpen(f); err == nil {
-			break
-		}
-	}
-	return rec, err
 }

@@ -140,7 +140,7 @@ func runOnce(ctx context.Context, cfg *Config, work func(context.Context, *Owner
 
 func (cfg *Config) warn(what string, err error) {
 	if cfg.Logger != nil {
-		cfg.Logger.LogAttrs(context.Background(), slog.LevelWarn, what, slog.String("lease", cfg.LeasePath), slog.Any("err", err))
+		cfg.Logger.LogAttrs(context.Background(), slog.LevelWarn, what, slog.String("lease", cfg.lease()), slog.Any("err", err))
 	}
 }
 

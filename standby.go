@@ -80,12 +80,13 @@ func (h *hints) follow(holder *Record) (fresh bool) {
 	if h.follows(holder) {
 		return false
 	}
-	stop, err := h.store.Watch(*holder, h.give) // outside the lock: it may take its time
-	if stop == nil {                            // from a store that returns no more than the error
+	// Outside the lock: it may take its time.
+	stop, err := h.store.Watch(*holder, h.give)
+	if stop == nil { // a store may return no more than the error
 		stop = func() {}
 	}
-	old := h.replace(holder, stop)
-	if old != nil { // after the new one has begun, so that what both share stays
+	// The old one ends after the new one has begun, so that what both share stays.
+	if old := h.replace(holder, stop); old != nil {
 		old()
 	}
 	if err != nil && h.trouble != nil {
@@ -99,7 +100,8 @@ func (h *hints) follow(holder *Record) (fresh bool) {
 func (h *hints) follows(holder *Record) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	same := h.holder == holder.InstanceID && (h.pid == holder.PID || holder.PID == 0) // 0: its record has gone
+	// Without a PID, its record has gone; its process may be there.
+	same := h.holder == holder.InstanceID && (h.pid == holder.PID || holder.PID == 0)
 	return h.ended || h.stop != nil && (same || holder.InstanceID == "")
 }
 

@@ -138,8 +138,8 @@ func TestStandbyAfterKill(t *testing.T) {
 	}
 }
 
-// Successive owners in processes of their own, each killed: a follower sees each.
-func TestStandbySeesEveryOwner(t *testing.T) {
+// A process that stands by knows the owner, and then itself.
+func TestStandbyInAnotherProcess(t *testing.T) {
 	p := leasePath(t)
 	first := startChild(t, p)
 	first.mustSay("join 1h", "owner")

@@ -147,8 +147,11 @@ func TestAwaitInTrouble(t *testing.T) {
 		warnings = append(warnings, err)
 		signals <- syscall.SIGTERM
 	}
-	// The owner's next renewal mends it, seconds later.
-	time.AfterFunc(20*time.Millisecond, func() { _ = os.WriteFile(cfg.LeasePath, []byte("a shopping list"), 0o600) })
+	cfg.OnTransition = func(t owner.Transition) {
+		if t.Event == "refused" { // the owner's next renewal mends it, seconds later
+			_ = os.WriteFile(cfg.LeasePath, []byte("a shopping list"), 0o600)
+		}
+	}
 	var ended *SignalError
 	if _, err := (&Options{Config: cfg, Wait: time.Minute, Warn: warn}).await(signals); !errors.As(err, &ended) {
 		t.Errorf("await: %v", err)

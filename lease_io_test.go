@@ -582,3 +582,32 @@ func TestUntrustedFileSystemIsRefused(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A damaged record is read again, as a renewal may be half way; what is not ours,
+// and what the disk says, is not.
+func TestUntilWhole(t *testing.T) {
+	disk := errors.New("input/output error")
+	for _, tc := range []struct {
+		errs []error // of one reading after the other
+		want error
+	}{
+		{[]error{nil}, nil},
+		{[]error{&corruptError{ours: true}, &corruptError{ours: true}, nil}, nil},
+		{[]error{&corruptError{ours: true}, disk}, disk},
+		{[]error{disk}, disk},
+		{[]error{fs.ErrNotExist}, fs.ErrNotExist},
+	} {
+		n := 0
+		_, err := untilWhole(func() (*diskRecord, error) { n++; return nil, tc.errs[n-1] })
+		if err != tc.want || n != len(tc.errs) {
+			t.Errorf("%v: %d readings, %v", tc.errs, n, err)
+		}
+	}
+	for _, ours := range []bool{false, true} {
+		n := 0
+		_, err := untilWhole(func() (*diskRecord, error) { n++; return nil, &corruptError{ours: ours} })
+		if err == nil || ours != (n > 1) {
+			t.Errorf("ours %v: %d readings, %v", ours, n, err)
+		}
+	}
+}

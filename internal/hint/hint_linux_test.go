@@ -93,15 +93,7 @@ func TestBindMount(t *testing.T) {
 		t.Skip(err)
 	}
 	t.Cleanup(func() { _ = unix.Unmount(mount, unix.MNT_DETACH) })
-	a, b := listenFile(t, filepath.Join(dir, "lease")), listenFile(t, filepath.Join(mount, "lease"))
-	write(t, filepath.Join(dir, "lease"))
-	a.wait(t)
-	b.wait(t)
-	a.stop()
-	b.drain()
-	must(t, os.Remove(filepath.Join(dir, "lease")))
-	b.wait(t)
-	b.stop()
+	bothHear(t, dir, mount)
 }
 
 // The watch of a folder that is no longer at its path would never end.

@@ -95,18 +95,25 @@ func TestUntilKill(t *testing.T) {
 	}
 }
 
-func TestAwait(t *testing.T) {
-	t.Parallel()
+// owned returns the owner of a lease, and how to join it.
+func owned(t *testing.T) (*owner.Owner, owner.Config) {
+	t.Helper()
 	cfg := owner.Config{LeasePath: filepath.Join(t.TempDir(), "lease"), TTL: 10 * time.Second}
 	holder, err := owner.Join(context.Background(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer holder.Release()
+	t.Cleanup(func() { _ = holder.Release() })
+	return holder, cfg
+}
+
+func TestAwait(t *testing.T) {
+	t.Parallel()
+	holder, cfg := owned(t)
 	signals := make(chan os.Signal, 1)
 
 	var held *HeldError
-	_, err = (&Options{Config: cfg, Nonblock: true}).await(signals)
+	_, err := (&Options{Config: cfg, Nonblock: true}).await(signals)
 	if !errors.As(err, &held) || held.Waited != 0 || held.Holder.InstanceID != holder.InstanceID() {
 		t.Errorf("nonblock: %v, %+v", err, held)
 	}
@@ -135,12 +142,7 @@ func TestAwait(t *testing.T) {
 // What goes wrong during the wait is told.
 func TestAwaitInTrouble(t *testing.T) {
 	t.Parallel()
-	cfg := owner.Config{LeasePath: filepath.Join(t.TempDir(), "lease"), TTL: 10 * time.Second}
-	holder, err := owner.Join(context.Background(), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer holder.Release()
+	_, cfg := owned(t)
 	signals := make(chan os.Signal, 1)
 	var warnings []error // one at a time
 	warn := func(err error) {

@@ -50,7 +50,7 @@ func TestNoLeakLostByTakeover(t *testing.T) {
 	p := leasePath(t)
 	o := joinFile(t, p, short, watched)
 	plant(t, p+".new", nil)
-	must(t, disk.Replace(p+".new", p))
+	must(t, disk.OS.Replace(p+".new", p))
 	<-o.Lost()
 	<-o.Done()
 	if !errors.Is(o.LostErr(), ErrTakenOver) {

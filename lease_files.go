@@ -1,6 +1,7 @@
 package owner
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,9 +14,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/gofrs/flock"
-
-	"github.com/ownerlease/owner/internal/clock"
 	"github.com/ownerlease/owner/internal/disk"
 )
 
@@ -41,9 +39,9 @@ type sighting struct {
 // be overwritten.
 func (s *fileStore) read() (sighting, error) {
 	var now time.Duration
-	rec, err := untilWhole(func() (*diskRecord, error) {
+	rec, err := s.untilWhole(func() (*diskRecord, error) {
 		now = s.Now()
-		return readFile(s.path)
+		return s.readFile()
 	})
 	var corrupt *corruptError
 	switch {
@@ -59,10 +57,12 @@ func (s *fileStore) read() (sighting, error) {
 
 // untilWhole reads again where the record is damaged: a reading can meet a renewal
 // half way, and the next one then sees it whole.
-func untilWhole(read func() (*diskRecord, error)) (rec *diskRecord, err error) {
+func (p *process) untilWhole(read func() (*diskRecord, error)) (rec *diskRecord, err error) {
 	var corrupt *corruptError
 	for try := range 4 {
-		time.Sleep(time.Duration(try*try) * 50 * time.Microsecond)
+		if try > 0 {
+			_ = p.Sleep(context.Background(), time.Duration(try*try)*50*time.Microsecond)
+		}
 		if rec, err = read(); !errors.As(err, &corrupt) || !corrupt.ours {
 			break
 		}
@@ -82,8 +82,8 @@ func (s *fileStore) corrupt(err error) error {
 // buffers spare each reading a page.
 var buffers = sync.Pool{New: func() any { return new([maxRecord + 1]byte) }}
 
-func readFile(path string) (*diskRecord, error) {
-	f, info, err := disk.Open(path, os.O_RDONLY, 0)
+func (s *fileStore) readFile() (*diskRecord, error) {
+	f, err := s.Open(s.path, os.O_RDONLY)
 	if err != nil {
 		return nil, err
 	}
@@ -92,7 +92,7 @@ func readFile(path string) (*diskRecord, error) {
 	if err != nil {
 		return nil, err
 	}
-	if number := disk.Number(f, info); rec.File != number {
+	if rec.File != f.Number() {
 		// A copy, say from a backup: its heartbeat is not the owner's.
 		return nil, &corruptError{why: "not the file that its owner wrote, but a copy", ours: true}
 	}
@@ -100,7 +100,7 @@ func readFile(path string) (*diskRecord, error) {
 }
 
 // readOpen reads the record in a file, whatever its path leads to by now.
-func readOpen(f *os.File) (*diskRecord, error) {
+func readOpen(f disk.File) (*diskRecord, error) {
 	buf := buffers.Get().(*[maxRecord + 1]byte)
 	defer buffers.Put(buf)
 	n, err := f.ReadAt(buf[:], 0)
@@ -114,7 +114,7 @@ func readOpen(f *os.File) (*diskRecord, error) {
 func (s *fileStore) remaining(seen sighting) time.Duration {
 	rec, now := seen.rec, seen.now
 	ttl := rec.public().TTL
-	if rec.Clock != "" && rec.Clock == clock.Domain() && rec.Heartbeat <= now {
+	if rec.Clock != "" && rec.Clock == s.Clock() && rec.Heartbeat <= now {
 		return rec.Heartbeat + ttl - now
 	}
 	return s.watched(heartbeat{rec.InstanceID, rec.Heartbeat}, now) + ttl - now
@@ -126,11 +126,9 @@ type heartbeat struct {
 	at       time.Duration
 }
 
-// sightings remembers which heartbeat this process has seen last at a path, and
-// when first. It belongs to the process and not to a store, as Join may be called
-// again and again.
-var sightings sync.Map // of path to firstSight
-
+// A firstSight says which heartbeat a process has seen last at a path, and when
+// first. The process remembers it, and not the store, as Join may be called again
+// and again.
 type firstSight struct {
 	heartbeat
 	at time.Duration // by our clock, after the reading that showed it
@@ -139,11 +137,11 @@ type firstSight struct {
 // watched returns since when, by our clock, the heartbeat has been the last. The
 // owner wrote it before we first saw it: a full TTL later it has expired.
 func (s *fileStore) watched(h heartbeat, now time.Duration) time.Duration {
-	if v, ok := sightings.Load(s.path); ok && v.(firstSight).heartbeat == h {
+	if v, ok := s.sightings.Load(s.path); ok && v.(firstSight).heartbeat == h {
 		return v.(firstSight).at
 	}
 	first := firstSight{h, max(s.Now(), now)}
-	sightings.Store(s.path, first)
+	s.sightings.Store(s.path, first)
 	return first.at
 }
 
@@ -164,53 +162,44 @@ const (
 // number is that of the file, as far as it is known: a file that was put in its
 // place has another, and says nothing.
 func (s *fileStore) alive(id string, number uint64) liveness {
-	l := flock.New(alivePath(s.path, id), flock.SetFlag(os.O_RDONLY|disk.OpenFlags))
-	free, err := l.TryRLock()
+	path := alivePath(s.path, id)
+	l, err := s.RLock(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return gone
 	case err != nil:
 		return unknown
-	case !free:
+	case l == nil:
 		return lives
 	}
 	defer l.Unlock()
 	// An owner that has put another file in its place lets go of this one.
-	if same, err := leadsTo(l); err != nil || !same {
+	if same, err := l.At(path); err != nil || !same {
 		return unknown
 	}
-	if info, err := l.Stat(); number != 0 && (err != nil || disk.Number(nil, info) != number) {
+	if number != 0 && l.Number() != number {
 		return unknown
 	}
 	return dead
 }
 
 // lockAlive makes and locks an instance's own alive file.
-func lockAlive(path string) (*flock.Flock, error) {
-	l := flock.New(path, flock.SetFlag(os.O_RDWR|os.O_CREATE|disk.OpenFlags), flock.SetPermissions(0o600))
+func (p *process) lockAlive(path string) (disk.Lock, error) {
 	// Whoever tries the lock holds it for a moment: the name is found by those who
 	// search the folder.
 	for try := range 100 {
-		locked, err := l.TryLock()
-		if locked {
-			return l, nil
+		l, err := p.Lock(path, os.O_RDWR|os.O_CREATE)
+		if l != nil || err != nil {
+			return l, err
 		}
-		if err != nil {
-			return nil, err
-		}
-		time.Sleep(time.Duration(try) * 10 * time.Microsecond)
+		_ = p.Sleep(context.Background(), time.Duration(try)*10*time.Microsecond)
 	}
 	return nil, fmt.Errorf("%s: somebody else holds the lock of a file that was made just now", path)
 }
 
 // instances returns the ids of all instances that have files beside the record.
 func (s *fileStore) instances() ([]string, error) {
-	dir, err := os.Open(filepath.Dir(s.path))
-	if err != nil {
-		return nil, err
-	}
-	defer dir.Close()
-	names, err := dir.Readdirnames(-1)
+	names, err := s.Names(filepath.Dir(s.path))
 	if err != nil {
 		return nil, err
 	}
@@ -233,89 +222,68 @@ func (s *fileStore) instances() ([]string, error) {
 func (s *fileStore) remove(ids []string) {
 	for _, id := range ids {
 		// Without an error to report: what stays harms nobody.
-		_ = os.Remove(tempPath(s.path, id))
-		_ = os.Remove(alivePath(s.path, id))
+		_ = s.Remove(tempPath(s.path, id))
+		_ = s.Remove(alivePath(s.path, id))
 	}
 }
 
 // A guard excludes all others who want to acquire the lease. Its file is never
 // removed: whoever holds a removed one would exclude nobody.
 type guard struct {
-	lock *flock.Flock
+	*process
+	path string
+	lock disk.Lock
 }
 
 // lockGuard locks the guard. It returns nil if somebody else has it.
-func lockGuard(path string) (*guard, error) {
+func (s *fileStore) lockGuard() (*guard, error) {
+	g := &guard{process: s.process, path: guardPath(s.path)}
 	for range 10 {
-		l, err := tryGuard(guardPath(path))
-		if l == nil || err != nil {
+		err := g.try()
+		if g.lock == nil || err != nil {
 			return nil, err
 		}
-		same, err := leadsTo(l)
+		same, err := g.inPlace()
 		if err == nil && same {
-			if err = excludes(l); err == nil {
-				return &guard{lock: l}, nil
+			if err = g.excludes(); err == nil {
+				return g, nil
 			}
 			// The second handle may have been of another guard.
-			if same, lerr := leadsTo(l); lerr == nil && !same {
+			if same, serr := g.inPlace(); serr == nil && !same {
 				err = nil
 			}
 		}
-		_ = l.Unlock()
+		g.unlock()
 		if err != nil {
 			return nil, err
 		}
 		// Removed or exchanged between opening and locking: the next one locks
 		// another file.
 	}
-	return nil, fmt.Errorf("%s is being replaced all the time", guardPath(path))
+	return nil, fmt.Errorf("%s is being replaced all the time", g.path)
 }
 
-// tryGuard opens and locks the file, which is made only if it is not there: in a
+// try opens and locks the file, which is made only if it is not there: in a
 // folder with the sticky bit, Linux refuses O_CREAT for a file of another user
 // even to root.
-func tryGuard(path string) (*flock.Flock, error) {
-	for _, create := range []int{0, os.O_CREATE} {
-		l := flock.New(path, flock.SetFlag(os.O_RDWR|create|disk.OpenFlags), flock.SetPermissions(0o600))
-		locked, err := l.TryLock()
-		if create == 0 && errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return nil, disk.Explain(path, err)
-		}
-		if locked {
-			return l, nil
-		}
-		return nil, nil
+func (g *guard) try() (err error) {
+	g.lock, err = g.Lock(g.path, os.O_RDWR)
+	if errors.Is(err, fs.ErrNotExist) {
+		g.lock, err = g.Lock(g.path, os.O_RDWR|os.O_CREATE)
 	}
-	return nil, nil
+	return err
 }
 
-// leadsTo reports whether the path still leads to the locked file.
-func leadsTo(l *flock.Flock) (bool, error) {
-	locked, err := l.Stat()
-	if err != nil {
-		return false, err
-	}
-	if !locked.Mode().IsRegular() {
-		return false, &disk.NotRegularError{Path: l.Path(), Mode: locked.Mode()}
-	}
-	there, err := os.Lstat(l.Path())
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	return err == nil && os.SameFile(locked, there), err
-}
+// inPlace reports whether the path still leads to the locked file.
+func (g *guard) inPlace() (bool, error) { return g.lock.At(g.path) }
 
 // excludes tries out that a second handle is kept out: there are file systems
 // on which a lock succeeds and means nothing.
-func excludes(l *flock.Flock) error {
-	second := flock.New(l.Path(), flock.SetFlag(os.O_RDWR|disk.OpenFlags))
-	locked, err := second.TryLock()
-	if locked {
+func (g *guard) excludes() error {
+	second, err := g.Lock(g.path, os.O_RDWR)
+	if second != nil {
 		_ = second.Unlock()
-		return &disk.UntrustedError{Dir: filepath.Dir(l.Path()), FS: "a file system whose locks let two holders in"}
+		return &disk.UntrustedError{Dir: filepath.Dir(g.path), FS: "a file system whose locks let two holders in"}
 	}
 	return err
 }
@@ -338,21 +306,17 @@ const (
 // open opens the locked file a second time, to read and write: flock keeps its
 // own handle to itself. The path can have come to lead to another guard, whose
 // memory belongs to whoever holds that.
-func (g *guard) open() (*os.File, error) {
-	f, info, err := disk.Open(g.lock.Path(), os.O_RDWR, 0)
+func (g *guard) open() (disk.File, error) {
+	f, err := g.Open(g.path, os.O_RDWR)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, errGuardGone
 	}
 	if err != nil {
 		return nil, err
 	}
-	locked, err := g.lock.Stat()
-	if err == nil && !os.SameFile(locked, info) {
-		err = errGuardGone
-	}
-	if err != nil {
+	if !g.lock.Is(f) {
 		_ = f.Close()
-		return nil, err
+		return nil, errGuardGone
 	}
 	return f, nil
 }
@@ -367,7 +331,7 @@ func (g *guard) recall() (memory, error) {
 }
 
 // readMemory returns the zero memory where there is none that can be read.
-func readMemory(f *os.File) (m memory) {
+func readMemory(f disk.File) (m memory) {
 	var buf [memorySize]byte
 	n, _ := f.ReadAt(buf[:], memoryOffset)
 	if json.Unmarshal(buf[:n], &m) != nil || !isInstanceID(m.InstanceID) || m.Epoch > maxNumber {
@@ -390,8 +354,8 @@ func (g *guard) remember(m memory) error {
 }
 
 // whoGuards tells who was acquiring last, for the message of whoever waits.
-func whoGuards(path string) string {
-	f, _, err := disk.Open(guardPath(path), os.O_RDONLY, 0)
+func (s *fileStore) whoGuards() string {
+	f, err := s.Open(guardPath(s.path), os.O_RDONLY)
 	if err != nil {
 		return ""
 	}

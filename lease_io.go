@@ -10,9 +10,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/gofrs/flock"
-
-	"github.com/ownerlease/owner/internal/clock"
 	"github.com/ownerlease/owner/internal/disk"
 	"github.com/ownerlease/owner/internal/hint"
 )
@@ -21,8 +18,8 @@ import (
 // an alive file for each instance. docs/design.md has the protocol, and why there
 // are never two owners; the comments here name its clauses.
 type fileStore struct {
-	path  string
-	clock func() time.Duration
+	*process
+	path string
 }
 
 // newFileStore resolves a relative path now: the process may change its folder
@@ -33,15 +30,13 @@ func newFileStore(path string) (*fileStore, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &fileStore{abs, clock.Now}, nil
+	return &fileStore{thisProcess, abs}, nil
 }
-
-func (s *fileStore) Now() time.Duration { return s.clock() }
 
 // Acquire looks without the guard first, so that the many who find a live holder
 // disturb nobody, and takes the guard only when the lease looks free.
 func (s *fileStore) Acquire(ctx context.Context, claim Record) (acq Acquisition, err error) {
-	if err := disk.CheckTrusted(filepath.Dir(s.path)); err != nil {
+	if err := s.CheckTrusted(filepath.Dir(s.path)); err != nil {
 		return Acquisition{}, explain(err)
 	}
 	err = s.guarded(ctx, func() (held bool) {
@@ -59,7 +54,7 @@ func (s *fileStore) Acquire(ctx context.Context, claim Record) (acq Acquisition,
 // millisecond, and then the record will say so.
 func (s *fileStore) guarded(ctx context.Context, enough func() bool, f func(*guard) error) error {
 	for pause := 200 * time.Microsecond; !enough(); pause = min(2*pause, 20*time.Millisecond) {
-		g, err := lockGuard(s.path)
+		g, err := s.lockGuard()
 		if err != nil {
 			return explain(err)
 		}
@@ -70,8 +65,8 @@ func (s *fileStore) guarded(ctx context.Context, enough func() bool, f func(*gua
 				return explain(err)
 			}
 		}
-		if err := sleep(ctx, jitter(pause)); err != nil {
-			return fmt.Errorf("waiting for the guard %s%s: %w", guardPath(s.path), whoGuards(s.path), err)
+		if err := s.Sleep(ctx, jitter(pause)); err != nil {
+			return fmt.Errorf("waiting for the guard %s%s: %w", guardPath(s.path), s.whoGuards(), err)
 		}
 	}
 	return nil
@@ -79,10 +74,10 @@ func (s *fileStore) guarded(ctx context.Context, enough func() bool, f func(*gua
 
 // Look reads the record, and tries whether its owner lives. Where an instance lives
 // without a record, it may be acquiring at this moment: Look gives it the time.
-func (s *fileStore) Look(context.Context) (View, error) {
+func (s *fileStore) Look(ctx context.Context) (View, error) {
 	view, err := s.look()
 	if err == nil && !view.Free() && view.Holder.Epoch == 0 {
-		time.Sleep(2 * time.Millisecond)
+		_ = s.Sleep(ctx, 2*time.Millisecond)
 		view, err = s.look()
 	}
 	return view, err
@@ -131,7 +126,7 @@ func (s *fileStore) acquireGuarded(claim Record, g *guard) (Acquisition, error) 
 	if err != nil || holder != nil {
 		return Acquisition{Holder: deref(holder)}, err
 	}
-	claim.AcquiredAt = time.Now()
+	claim.AcquiredAt = s.Wall()
 	claim.RenewedAt = claim.AcquiredAt
 	claim.Epoch = nextEpoch(max(last.Epoch, leftovers.epoch), claim.AcquiredAt)
 
@@ -148,7 +143,7 @@ func (s *fileStore) acquireGuarded(claim Record, g *guard) (Acquisition, error) 
 	// A guard that was removed meanwhile has let a second challenger in, who may
 	// not have seen this record. If it is still there, whoever takes it after this
 	// has to see it.
-	if same, err := leadsTo(g.lock); err != nil || !same {
+	if same, err := g.inPlace(); err != nil || !same {
 		_ = lease.Release(context.Background())
 		return Acquisition{}, errors.Join(errGuardGone, err)
 	}
@@ -266,32 +261,25 @@ func (s *fileStore) free(seen sighting) bool {
 // replaces the old one. A resumed old owner thus writes into a file that nobody
 // reads.
 func (s *fileStore) publish(claim Record) (_ *fileLease, from time.Duration, err error) {
-	alive, err := lockAlive(alivePath(s.path, claim.InstanceID))
+	alive, err := s.lockAlive(alivePath(s.path, claim.InstanceID))
 	if err != nil {
 		return nil, 0, err
 	}
-	l := &fileLease{path: s.path, instance: claim.InstanceID, alive: alive}
+	l := &fileLease{store: s, instance: claim.InstanceID, alive: alive}
 	temp := tempPath(s.path, claim.InstanceID)
 	defer func() {
 		if err != nil {
 			_ = l.free(claim.RenewedAt, from)
-			_ = os.Remove(temp)
+			_ = s.Remove(temp)
 		}
 	}()
-	file, info, err := disk.Open(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
+	if l.file, err = s.Open(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL); err != nil {
 		return nil, 0, err
 	}
-	l.file, l.id = file, disk.Identify(file, info)
-	aliveInfo, err := alive.Stat()
-	if err != nil {
-		return nil, 0, err
-	}
-	l.aliveID = disk.Identify(nil, aliveInfo)
 	l.enc, err = newEncoder(diskHead{
 		InstanceID: claim.InstanceID, PID: claim.PID, Host: claim.Host, Epoch: claim.Epoch,
 		AcquiredAt: claim.AcquiredAt.UTC(), TTL: claim.TTL.String(), Meta: claim.Meta,
-		Clock: clock.Domain(), File: disk.Number(file, info), Alive: disk.Number(nil, aliveInfo),
+		Clock: s.Clock(), File: l.file.Number(), Alive: alive.Number(),
 	})
 	if err != nil {
 		return nil, 0, err
@@ -300,18 +288,16 @@ func (s *fileStore) publish(claim Record) (_ *fileLease, from time.Duration, err
 	if err := l.write(diskTail{RenewedAt: claim.RenewedAt, Heartbeat: from}); err != nil {
 		return nil, 0, err
 	}
-	return l, from, disk.Replace(temp, s.path)
+	return l, from, s.Replace(temp, s.path)
 }
 
 // fileLease is one ownership of a lease file.
 type fileLease struct {
-	path     string
+	store    *fileStore
 	instance string
-	file     *os.File // the record that this ownership made, still linked or not
-	id       disk.ID  // of that file
+	file     disk.File // the record that this ownership made, still linked or not
 	enc      *encoder
-	alive    *flock.Flock
-	aliveID  disk.ID
+	alive    disk.Lock
 }
 
 // Renew rewrites the own record in place, and then looks whether it is still the
@@ -320,10 +306,10 @@ type fileLease struct {
 // the old validity has not ended meanwhile is checked by decide, for every store
 // alike.
 func (l *fileLease) Renew(_ context.Context, at time.Duration) error {
-	if err := l.write(diskTail{RenewedAt: time.Now(), Heartbeat: at}); err != nil {
+	if err := l.write(diskTail{RenewedAt: l.store.Wall(), Heartbeat: at}); err != nil {
 		return err
 	}
-	ours, size, err := disk.LeadsTo(l.path, l.id)
+	ours, size, err := l.file.At(l.store.path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("%w: the record was removed: %w", ErrRevoked, err)
@@ -342,63 +328,55 @@ func (l *fileLease) Renew(_ context.Context, at time.Duration) error {
 
 // aliveGone reports whether somebody has removed or exchanged the alive file, as a
 // cleaner of temporary files does with what is old. Should the record go, too,
-// nothing else would tell of this owner. Windows lets nobody, and gives no ID.
+// nothing else would tell of this owner.
 func (l *fileLease) aliveGone() bool {
-	if l.aliveID == (disk.ID{}) {
-		return false
-	}
-	same, _, err := disk.LeadsTo(alivePath(l.path, l.instance), l.aliveID)
-	return err == nil && !same || errors.Is(err, fs.ErrNotExist)
+	same, err := l.alive.At(alivePath(l.store.path, l.instance))
+	return err == nil && !same
 }
 
 // restoreAlive puts another alive file in place, and has the record name it. It
 // is locked before it gets its name: were this process stopped in between, an
 // alive file that nobody locks would tell of its death.
 func (l *fileLease) restoreAlive(at time.Duration) error {
-	temp := tempPath(l.path, l.instance)
-	alive, err := lockAlive(temp)
+	s := l.store
+	temp := tempPath(s.path, l.instance)
+	alive, err := s.lockAlive(temp)
 	if err != nil {
 		return err
 	}
-	enc, id, err := l.naming(alive)
+	enc, err := l.naming(alive)
 	if err == nil {
-		err = disk.Replace(temp, alivePath(l.path, l.instance))
+		err = s.Replace(temp, alivePath(s.path, l.instance))
 	}
 	if err != nil {
-		return errors.Join(err, alive.Unlock(), os.Remove(temp))
+		return errors.Join(err, alive.Unlock(), s.Remove(temp))
 	}
 	// In place: from here on nothing may let go of it.
 	old := l.alive
-	l.enc, l.alive, l.aliveID = enc, alive, id
-	err = l.write(diskTail{RenewedAt: time.Now(), Heartbeat: at})
+	l.enc, l.alive = enc, alive
+	err = l.write(diskTail{RenewedAt: l.store.Wall(), Heartbeat: at})
 	// The number may have fewer digits than before.
 	return errors.Join(err, l.file.Truncate(l.enc.size()), old.Unlock())
 }
 
 // naming returns the encoder of a record that names another alive file.
-func (l *fileLease) naming(alive *flock.Flock) (*encoder, disk.ID, error) {
-	info, err := alive.Stat()
+func (l *fileLease) naming(alive disk.Lock) (*encoder, error) {
+	rec, err := l.store.readFile()
 	if err != nil {
-		return nil, disk.ID{}, err
+		return nil, err
 	}
-	rec, err := readFile(l.path)
-	if err != nil {
-		return nil, disk.ID{}, err
-	}
-	rec.Alive = disk.Number(nil, info)
-	enc, err := newEncoder(rec.diskHead)
-	return enc, disk.Identify(nil, info), err
+	rec.Alive = alive.Number()
+	return newEncoder(rec.diskHead)
 }
 
 // replaced says who has put another file in the record's place.
 func (l *fileLease) replaced() error {
-	s := fileStore{l.path, clock.Now}
-	seen, err := s.read()
+	seen, err := l.store.read()
 	if err == nil && seen.rec != nil && seen.rec.Revoked {
 		return fmt.Errorf("%w: somebody has taken it away", ErrRevoked)
 	}
 	if err == nil && seen.rec != nil && seen.rec.InstanceID == l.instance {
-		return fmt.Errorf("%s: it could not be told whether this is still the own record", l.path)
+		return fmt.Errorf("%s: it could not be told whether this is still the own record", l.store.path)
 	}
 	if err == nil && seen.rec != nil {
 		return fmt.Errorf("%w: instance %s, pid %d, epoch %d", ErrTakenOver, seen.rec.InstanceID, seen.rec.PID, seen.rec.Epoch)
@@ -416,14 +394,14 @@ func (l *fileLease) replaced() error {
 // alive lock. Each of the two is enough for a successor; if the record has been
 // replaced, the first is written where nobody reads.
 func (l *fileLease) Release(context.Context) error {
-	return l.free(time.Now(), clock.Now())
+	return l.free(l.store.Wall(), l.store.Now())
 }
 
 func (l *fileLease) free(wall time.Time, now time.Duration) error {
 	var err error
 	if l.enc != nil {
 		err = l.write(diskTail{RenewedAt: wall, Heartbeat: now, Released: true})
-		if info, serr := l.file.Stat(); serr == nil && info.Size() != l.enc.size() {
+		if size, serr := l.file.Size(); serr == nil && size != l.enc.size() {
 			err = errors.Join(err, l.file.Truncate(l.enc.size()))
 		}
 	}
@@ -431,23 +409,21 @@ func (l *fileLease) free(wall time.Time, now time.Duration) error {
 	if l.file != nil {
 		_ = l.file.Close() // all that was to be written has been
 	}
-	// Unlock, and not only close: a descriptor that is being copied by a fork at
-	// this moment would hold the lock for longer.
 	err = errors.Join(err, l.alive.Unlock())
-	name := alivePath(l.path, l.instance)
+	name := alivePath(l.store.path, l.instance)
 	if err == nil && inPlace {
-		_ = os.Remove(name) // or the next one to acquire does
+		_ = l.store.Remove(name) // or the next one to acquire does
 	} else {
 		// Nobody reads that the lease is released. The file stays: that nobody locks
 		// it says as much. Touching it tells those who watch the folder.
-		_ = os.Chtimes(name, wall, wall)
+		_ = l.store.Touch(name, wall)
 	}
 	return err
 }
 
 // inPlace reports whether the own record is the one that others read.
 func (l *fileLease) inPlace() bool {
-	ours, _, err := disk.LeadsTo(l.path, l.id)
+	ours, _, err := l.file.At(l.store.path)
 	return err == nil && ours
 }
 
@@ -469,16 +445,4 @@ func explain(err error) error {
 		return fmt.Errorf("%w (the lease's folder must exist)", err)
 	}
 	return err
-}
-
-// sleep waits, but not beyond ctx's end.
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-t.C:
-		return nil
-	}
 }

@@ -71,14 +71,12 @@ func release(o *Owner) {
 // plant puts a record in a lease's place, as an instance would have written it.
 func plant(t testing.TB, path string, change func(*diskHead, *diskTail)) diskHead {
 	t.Helper()
-	f, err := os.Create(path)
+	f, err := disk.OS.Open(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC)
 	must(t, err)
 	defer f.Close()
-	info, err := f.Stat()
-	must(t, err)
 	h := diskHead{
 		InstanceID: uuid.NewString(), PID: 4711, Host: "elsewhere", Epoch: 7, AcquiredAt: time.Now(),
-		TTL: "1m0s", Clock: clock.Domain(), File: disk.Number(f, info),
+		TTL: "1m0s", Clock: clock.Domain(), File: f.Number(),
 	}
 	tail := diskTail{RenewedAt: time.Now(), Heartbeat: clock.Now()}
 	if change != nil {
@@ -86,7 +84,7 @@ func plant(t testing.TB, path string, change func(*diskHead, *diskTail)) diskHea
 	}
 	enc, err := newEncoder(h)
 	must(t, err)
-	_, err = f.Write(enc.encode(tail))
+	_, err = f.WriteAt(enc.encode(tail), 0)
 	must(t, err)
 	return h
 }
@@ -106,6 +104,25 @@ func die(t testing.TB, path, id string) {
 	t.Helper()
 	must(t, os.WriteFile(alivePath(path, id), nil, 0o600))
 }
+
+// storeAt is the lease at path, as this process sees it.
+func storeAt(path string) *fileStore { return &fileStore{thisProcess, path} }
+
+func lockGuard(path string) (*guard, error) { return storeAt(path).lockGuard() }
+
+func readFile(path string) (*diskRecord, error) { return storeAt(path).readFile() }
+
+// withClock is the lease at path, for a process whose clock is the function.
+func withClock(path string, now func() time.Duration) *fileStore {
+	return &fileStore{&process{machine: otherClock{thisMachine{disk.OS}, now}}, path}
+}
+
+type otherClock struct {
+	thisMachine
+	now func() time.Duration
+}
+
+func (c otherClock) Now() time.Duration { return c.now() }
 
 func must(tb testing.TB, errs ...error) {
 	if err := errors.Join(errs...); err != nil {
@@ -195,7 +212,7 @@ func TestJoinFindsTheLease(t *testing.T) {
 		{"a copy of a live owner's record", func(t *testing.T, p string) {
 			live(t, p, plant(t, p, nil).InstanceID)
 			b, err := os.ReadFile(p)
-			must(t, err, os.WriteFile(p+".copy", b, 0o600), disk.Replace(p+".copy", p))
+			must(t, err, os.WriteFile(p+".copy", b, 0o600), disk.OS.Replace(p+".copy", p))
 		}, ErrCorruptRecord},
 		{"an id that is a path", func(t *testing.T, p string) {
 			live(t, p, uuid.NewString())
@@ -446,11 +463,11 @@ func TestClockIsReadBeforeTheRecord(t *testing.T) {
 	o := joinFile(t, p)
 	now := clock.Now()
 	must(t, o.a.lease.Renew(t.Context(), now))
-	s := &fileStore{p, func() time.Duration {
+	s := withClock(p, func() time.Duration {
 		now += time.Minute // the lease, as it was until now, has just expired
 		must(t, o.a.lease.Renew(t.Context(), now))
 		return now
-	}}
+	})
 	if acq, err := s.Acquire(t.Context(), Record{InstanceID: uuid.NewString(), TTL: time.Minute}); err != nil || acq.Lease != nil {
 		t.Errorf("took over from an owner that had renewed: %+v, %v", acq, err)
 	}
@@ -462,7 +479,7 @@ func TestValidityCountsFromBeforeTheWrite(t *testing.T) {
 	p := leasePath(t)
 	written := map[time.Duration]bool{} // at that reading, something was
 	now := clock.Now()
-	s := &fileStore{p, func() time.Duration {
+	s := withClock(p, func() time.Duration {
 		now++
 		files, err := filepath.Glob(p + ".*.tmp")
 		must(t, err)
@@ -472,7 +489,7 @@ func TestValidityCountsFromBeforeTheWrite(t *testing.T) {
 			}
 		}
 		return now
-	}}
+	})
 	acq, err := s.Acquire(t.Context(), Record{InstanceID: uuid.NewString(), TTL: time.Minute})
 	must(t, err, acq.Lease.Release(t.Context()))
 	if acq.From == 0 || written[acq.From] {
@@ -485,7 +502,7 @@ func TestWatchingBeginsAfterTheReading(t *testing.T) {
 	p := leasePath(t)
 	live(t, p, plant(t, p, func(h *diskHead, _ *diskTail) { h.Clock = "another" }).InstanceID)
 	var now time.Duration
-	s := &fileStore{p, func() time.Duration { now += time.Second; return now }}
+	s := withClock(p, func() time.Duration { now += time.Second; return now })
 	seen, err := s.read()
 	must(t, err)
 	if left := s.remaining(seen); left <= time.Minute {
@@ -598,14 +615,14 @@ func TestUntilWhole(t *testing.T) {
 		{[]error{fs.ErrNotExist}, fs.ErrNotExist},
 	} {
 		n := 0
-		_, err := untilWhole(func() (*diskRecord, error) { n++; return nil, tc.errs[n-1] })
+		_, err := thisProcess.untilWhole(func() (*diskRecord, error) { n++; return nil, tc.errs[n-1] })
 		if err != tc.want || n != len(tc.errs) {
 			t.Errorf("%v: %d readings, %v", tc.errs, n, err)
 		}
 	}
 	for _, ours := range []bool{false, true} {
 		n := 0
-		_, err := untilWhole(func() (*diskRecord, error) { n++; return nil, &corruptError{ours: ours} })
+		_, err := thisProcess.untilWhole(func() (*diskRecord, error) { n++; return nil, &corruptError{ours: ours} })
 		if err == nil || ours != (n > 1) {
 			t.Errorf("ours %v: %d readings, %v", ours, n, err)
 		}

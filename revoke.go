@@ -56,7 +56,7 @@ func (s *fileStore) revoke(ctx context.Context) (owner Record, err error) {
 		if err != nil || holder == nil {
 			return err
 		}
-		own, _, err := disk.Open(s.path, os.O_RDONLY, 0)
+		own, err := s.Open(s.path, os.O_RDONLY)
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil // without its record, an owner is about to lose the lease anyway
 		}
@@ -64,14 +64,14 @@ func (s *fileStore) revoke(ctx context.Context) (owner Record, err error) {
 			return err
 		}
 		defer own.Close()
-		rec, err := untilWhole(func() (*diskRecord, error) { return readOpen(own) })
+		rec, err := s.untilWhole(func() (*diskRecord, error) { return readOpen(own) })
 		if err != nil {
 			return s.corrupt(err)
 		}
 		if rec.InstanceID != owner.InstanceID || rec.Revoked {
 			return nil // as above
 		}
-		if same, err := leadsTo(g.lock); err != nil || !same {
+		if same, err := g.inPlace(); err != nil || !same {
 			return errors.Join(errGuardGone, err)
 		}
 		return s.publishRevocation(rec, own)
@@ -84,29 +84,29 @@ func (s *fileStore) revoke(ctx context.Context) (owner Record, err error) {
 // looked at the path before the replacement, so it is in the owner's file by then.
 // Until it is copied from there, the heartbeat is one of the future, by which nobody
 // can judge.
-func (s *fileStore) publishRevocation(rec *diskRecord, own *os.File) error {
+func (s *fileStore) publishRevocation(rec *diskRecord, own disk.File) error {
 	temp := tempPath(s.path, "revoked")
-	_ = os.Remove(temp) // of somebody who has died at this point
-	file, info, err := disk.Open(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	_ = s.Remove(temp) // of somebody who has died at this point
+	file, err := s.Open(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL)
 	if err != nil {
 		return err
 	}
-	defer os.Remove(temp) // if it has not become the record
+	defer s.Remove(temp) // if it has not become the record
 	defer file.Close()
 	h := rec.diskHead
-	h.Revoked, h.File = true, disk.Number(file, info)
+	h.Revoked, h.File = true, file.Number()
 	enc, err := newEncoder(h)
 	if err != nil {
 		return err
 	}
-	_, err = file.Write(enc.encode(diskTail{RenewedAt: rec.RenewedAt, Heartbeat: maxNumber}))
+	_, err = file.WriteAt(enc.encode(diskTail{RenewedAt: rec.RenewedAt, Heartbeat: maxNumber}), 0)
 	if err == nil {
-		err = disk.Replace(temp, s.path)
+		err = s.Replace(temp, s.path)
 	}
 	if err != nil {
 		return err
 	}
-	last, err := untilWhole(func() (*diskRecord, error) { return readOpen(own) })
+	last, err := s.untilWhole(func() (*diskRecord, error) { return readOpen(own) })
 	if err == nil {
 		_, _ = file.WriteAt(enc.encode(last.diskTail), 0) // or it is over a TTL after it was seen first
 	}

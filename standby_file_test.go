@@ -28,7 +28,7 @@ func TestOwnerNoticesTamperingAtOnce(t *testing.T) {
 	}{
 		"removed":  {func(t *testing.T, p string) { must(t, os.Remove(p)) }, ErrRevoked},
 		"moved":    {func(t *testing.T, p string) { must(t, os.Rename(p, p+".away")) }, ErrRevoked},
-		"replaced": {func(t *testing.T, p string) { plant(t, p+".new", nil); must(t, disk.Replace(p+".new", p)) }, ErrTakenOver},
+		"replaced": {func(t *testing.T, p string) { plant(t, p+".new", nil); must(t, disk.OS.Replace(p+".new", p)) }, ErrTakenOver},
 	} {
 		t.Run(name, func(t *testing.T) {
 			defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
@@ -191,7 +191,7 @@ func TestNoLeakStandby(t *testing.T) {
 			must(t, first.Release())
 			<-o.Elected()
 			plant(t, o.a.store.(*fileStore).path+".new", nil)
-			must(t, disk.Replace(o.a.store.(*fileStore).path+".new", o.a.store.(*fileStore).path))
+			must(t, disk.OS.Replace(o.a.store.(*fileStore).path+".new", o.a.store.(*fileStore).path))
 			<-o.Lost()
 		},
 	} {
@@ -286,7 +286,7 @@ func TestRevocationKnowsWhatTheOwnerDidLast(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			p := leasePath(t)
 			o := joinFile(t, p)
-			own, err := os.Open(p)
+			own, err := disk.OS.Open(p, os.O_RDONLY)
 			must(t, err)
 			defer own.Close()
 			rec, err := readOpen(own)
@@ -327,7 +327,7 @@ func TestRevocationKnowsWhatTheOwnerDidLast(t *testing.T) {
 	t.Run("cannot be told", func(t *testing.T) {
 		p := leasePath(t)
 		o := joinFile(t, p)
-		own, err := os.Open(p)
+		own, err := disk.OS.Open(p, os.O_RDONLY)
 		must(t, err)
 		rec, err := readOpen(own)
 		must(t, err, own.Close(), o.a.store.(unwatchedStore).publishRevocation(rec, own))
@@ -345,7 +345,7 @@ func TestLettingGoGivesAHint(t *testing.T) {
 	plant(t, p+".new", nil)
 	must(t, os.Rename(p+".new", p))
 	given := make(chan struct{}, 1)
-	stop, err := (&fileStore{p, clock.Now}).Watch(Record{}, func() { given <- struct{}{} })
+	stop, err := storeAt(p).Watch(Record{}, func() { given <- struct{}{} })
 	must(t, err)
 	defer stop()
 	must(t, o.Release())

@@ -31,10 +31,10 @@ func TestRenewNoticesTheLoss(t *testing.T) {
 		{"removed", func(t *testing.T, p string) { must(t, os.Remove(p)) }, ErrRevoked},
 		{"replaced by another's", func(t *testing.T, p string) {
 			plant(t, p+".new", nil)
-			must(t, disk.Replace(p+".new", p))
+			must(t, disk.OS.Replace(p+".new", p))
 		}, ErrTakenOver},
 		{"replaced by rubbish", func(t *testing.T, p string) {
-			must(t, os.WriteFile(p+".new", []byte("rubbish"), 0o600), disk.Replace(p+".new", p))
+			must(t, os.WriteFile(p+".new", []byte("rubbish"), 0o600), disk.OS.Replace(p+".new", p))
 		}, ErrRevoked},
 		{"replaced by a folder", func(t *testing.T, p string) { must(t, os.Remove(p), os.Mkdir(p, 0o700)) }, ErrRevoked},
 		{"its folder was moved", func(t *testing.T, p string) {
@@ -132,7 +132,7 @@ func TestOldRecordPutBack(t *testing.T) {
 	must(t, os.Link(p, p+".kept"))
 	must(t, first.Release())
 	second := joinFile(t, p)
-	must(t, disk.Replace(p+".kept", p))
+	must(t, disk.OS.Replace(p+".kept", p))
 	third := joinFile(t, p)
 	if third.IsOwner() || third.InstanceID() != second.InstanceID() {
 		t.Errorf("two owners: %+v", third.Holder())
@@ -357,7 +357,7 @@ func TestHungOwnerWithoutItsRecord(t *testing.T) {
 		"removed": func(t *testing.T, p string) { must(t, os.Remove(p)) },
 		"exchanged": func(t *testing.T, p string) {
 			plant(t, p+".new", func(_ *diskHead, tail *diskTail) { tail.Released = true })
-			must(t, disk.Replace(p+".new", p))
+			must(t, disk.OS.Replace(p+".new", p))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -36,27 +36,9 @@ func kind(m fs.FileMode) string {
 	return "a special file"
 }
 
-// Open opens a regular file. It does not follow a link in the file's place, and
-// does not wait for the other end of a FIFO: a *NotRegularError names both.
-func Open(path string, flag int, perm fs.FileMode) (*os.File, fs.FileInfo, error) {
-	f, err := open(path, flag, perm)
-	if err != nil {
-		return nil, nil, Explain(path, err)
-	}
-	info, err := f.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		err = &NotRegularError{Path: path, Mode: info.Mode()}
-	}
-	if err != nil {
-		_ = f.Close()
-		return nil, nil, err
-	}
-	return f, info, nil
-}
-
-// Explain replaces the kernel's error for opening a link or a folder by one that
+// explain replaces the kernel's error for opening a link or a folder by one that
 // says so.
-func Explain(path string, err error) error {
+func explain(path string, err error) error {
 	if info, serr := os.Lstat(path); serr == nil && !info.Mode().IsRegular() {
 		return &NotRegularError{Path: path, Mode: info.Mode()}
 	}

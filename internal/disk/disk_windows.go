@@ -8,10 +8,10 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// OpenFlags is to be added to the flags of every opening of a file that others
+// openFlags is to be added to the flags of every opening of a file that others
 // may have put there. Windows has no FIFOs among files, and needs a privilege to
 // make a link.
-const OpenFlags = 0
+const openFlags = 0
 
 // open opens through a Root, which shares deletion with other handles: without
 // it, nobody could replace the file while this handle is open.
@@ -27,9 +27,9 @@ func open(path string, flag int, perm fs.FileMode) (*os.File, error) {
 	return root.OpenFile(filepath.Base(path), flag, perm)
 }
 
-// Replace renames a file over another, which others may hold open: a Root's
-// Rename has POSIX semantics where Windows has them (10 and later, on NTFS).
-func Replace(from, to string) error {
+// replace renames through a Root, too: that has POSIX semantics where Windows has
+// them (10 and later, on NTFS).
+func replace(from, to string) error {
 	root, err := os.OpenRoot(filepath.Dir(to))
 	if err != nil {
 		return err
@@ -38,33 +38,31 @@ func Replace(from, to string) error {
 	return root.Rename(filepath.Base(from), filepath.Base(to))
 }
 
-// ID tells the files of this machine apart.
-type ID struct {
+// A fileID tells the files of this machine apart.
+type fileID struct {
 	volume uint32
 	index  uint64
 }
 
-// Identify returns the ID of an open file.
-func Identify(f *os.File, _ fs.FileInfo) ID {
+// identify returns no ID of a file of which there is only the info.
+func identify(f *os.File, _ fs.FileInfo) fileID {
 	if f == nil {
-		return ID{}
+		return fileID{}
 	}
-	id, _, _ := identify(windows.Handle(f.Fd()))
+	id, _, _ := idOf(windows.Handle(f.Fd()))
 	return id
 }
 
-func identify(h windows.Handle) (id ID, size int64, err error) {
+func idOf(h windows.Handle) (id fileID, size int64, err error) {
 	var info windows.ByHandleFileInformation
 	if err := windows.GetFileInformationByHandle(h, &info); err != nil {
-		return ID{}, 0, err
+		return fileID{}, 0, err
 	}
-	id = ID{info.VolumeSerialNumber, uint64(info.FileIndexHigh)<<32 | uint64(info.FileIndexLow)}
+	id = fileID{info.VolumeSerialNumber, uint64(info.FileIndexHigh)<<32 | uint64(info.FileIndexLow)}
 	return id, int64(info.FileSizeHigh)<<32 | int64(info.FileSizeLow), nil
 }
 
-// LeadsTo reports whether the path leads to the file, not following a link in
-// its place, and the size of what is there.
-func LeadsTo(path string, id ID) (same bool, size int64, err error) {
+func leadsTo(path string, id fileID) (same bool, size int64, err error) {
 	name, err := windows.UTF16PtrFromString(path)
 	if err != nil {
 		return false, 0, &fs.PathError{Op: "open", Path: path, Err: err}
@@ -76,13 +74,11 @@ func LeadsTo(path string, id ID) (same bool, size int64, err error) {
 		return false, 0, &fs.PathError{Op: "open", Path: path, Err: err}
 	}
 	defer windows.CloseHandle(h)
-	there, size, err := identify(h)
+	there, size, err := idOf(h)
 	if err != nil {
 		return false, 0, &fs.PathError{Op: "stat", Path: path, Err: err}
 	}
 	return there == id, size, nil
 }
 
-// Number tells the files of a file system apart, for a record to carry: a copy
-// of a file has another. 0 says nothing.
-func Number(f *os.File, info fs.FileInfo) uint64 { return Identify(f, info).index }
+func (id fileID) number() uint64 { return id.index }

@@ -1,0 +1,53 @@
+package owner
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/ownerlease/owner/internal/clock"
+	"github.com/ownerlease/owner/internal/disk"
+)
+
+// A machine is all that the file store asks of the one that it runs on: files,
+// locks, and clocks. The exploration puts a simulated one in its place, in which
+// other processes take their steps between any two of these calls.
+type machine interface {
+	disk.System
+	// Now reads the clock that all processes share, in the domain that Clock names.
+	Now() time.Duration
+	Clock() string
+	// Wall reads the clock on the wall: for people, and for the epoch.
+	Wall() time.Time
+	// Sleep waits, but not beyond ctx's end: then it returns the cause.
+	Sleep(ctx context.Context, d time.Duration) error
+}
+
+// A process is a machine as one process sees it, together with what this process
+// remembers of leases, whose owners' clocks it cannot read.
+type process struct {
+	machine
+	sightings sync.Map // of path to firstSight
+}
+
+var thisProcess = &process{machine: thisMachine{disk.OS}}
+
+type thisMachine struct{ disk.System }
+
+func (thisMachine) Now() time.Duration { return clock.Now() }
+func (thisMachine) Clock() string      { return clock.Domain() }
+func (thisMachine) Wall() time.Time    { return time.Now() }
+
+func (thisMachine) Sleep(ctx context.Context, d time.Duration) error { return sleep(ctx, d) }
+
+// sleep waits, but not beyond ctx's end: then it returns the cause.
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-t.C:
+		return nil
+	}
+}

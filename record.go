@@ -169,13 +169,19 @@ func decodeRecord(b []byte) (*diskRecord, error) {
 	if len(bytes.Trim(b, "\x00")) == 0 {
 		return nil, &corruptError{why: "empty", ours: true}
 	}
-	if strings.HasPrefix(formatPrefix, string(b[:min(len(b), len(formatPrefix)+1)])) {
+	// A file that was cut, and then brought to its size again, ends in zeros.
+	begun := string(bytes.TrimRight(b[:min(len(b), len(formatPrefix)+20)], "\x00"))
+	if begun != "" && strings.HasPrefix(formatPrefix, begun) {
 		return nil, &corruptError{why: "cut off", ours: true}
 	}
-	if !bytes.HasPrefix(b, []byte(formatPrefix)) {
+	rest, isRecord := strings.CutPrefix(begun, formatPrefix)
+	if !isRecord {
 		return nil, &corruptError{why: "not a lease record: in another format"}
 	}
-	version, _, _ := strings.Cut(string(b[len(formatPrefix):min(len(b), len(formatPrefix)+20)]), `"`)
+	version, _, whole := strings.Cut(rest, `"`)
+	if !whole && strings.HasPrefix(format, formatName+version) {
+		return nil, &corruptError{why: "cut off", ours: true}
+	}
 	if formatName+version != format {
 		return nil, &corruptError{why: fmt.Sprintf("a lease record of version %q; this program knows version 1", version)}
 	}

@@ -100,16 +100,28 @@ func TestOursOrNot(t *testing.T) {
 		"x":                                     false,
 		"{}":                                    false,
 		formatPrefix + "2\"":                    false,
+		formatPrefix + "12":                     false,
 		formatPrefix:                            true,
 		formatPrefix[:1]:                        true,
 		formatPrefix[:9] + "x":                  false,
 		strings.Repeat(whole, 10):               false,
 	} {
-		_, err := decodeRecord([]byte(in))
-		var corrupt *corruptError
-		if !errors.As(err, &corrupt) || corrupt.ours != ours {
-			t.Errorf("%.40q: %v", in, err)
-		}
+		checkOurs(t, in, ours)
+	}
+	// Cut anywhere, by whatever cuts files, and then brought to its size again, as an
+	// owner does that writes its record for the last time at that moment.
+	for n := range len(whole) {
+		checkOurs(t, whole[:n], true)
+		checkOurs(t, whole[:n]+strings.Repeat("\x00", len(whole)-n), true)
+	}
+}
+
+func checkOurs(t *testing.T, in string, ours bool) {
+	t.Helper()
+	_, err := decodeRecord([]byte(in))
+	var corrupt *corruptError
+	if !errors.As(err, &corrupt) || corrupt.ours != ours {
+		t.Errorf("%.60q: %v, want ours: %v", in, err, ours)
 	}
 }
 

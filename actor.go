@@ -348,10 +348,13 @@ func (a *actor) lostError(d *decision, now time.Duration) *LostError {
 // own at once, while the caller is still within the safety margin that it was
 // given to stop.
 func (a *actor) letRunOut(now time.Duration) {
-	if a.lease == nil {
-		return
+	switch left := a.core.expiry() - now; {
+	case a.lease == nil:
+	case left <= 0:
+		a.letGo()
+	default:
+		a.holding = time.AfterFunc(left, a.letGo)
 	}
-	a.holding = time.AfterFunc(max(0, a.core.expiry()-now), a.letGo)
 }
 
 func (a *actor) letGo() {

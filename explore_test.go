@@ -1,0 +1,489 @@
+package owner
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/ownerlease/owner/internal/explore"
+)
+
+// The world that is explored: instances, each in a process of its own, whose real
+// actors and real file stores run on a simulated kernel. What can happen next is a
+// system call of one of them, an answer or a timer that its actor takes up, a tick of
+// the clock, or one of the faults that the scenario allows. Pauses are in it of
+// themselves: whoever is not chosen is paused.
+//
+// Time goes by the hour, as no timer of the real runtime may come in between.
+
+const (
+	tick      = time.Hour
+	simMargin = tick
+	simLease  = "/d/L"
+)
+
+// A scenario says who takes part, and what may go wrong.
+type scenario struct {
+	name        string
+	owned       bool // one owns at the start
+	renewing    bool // its renewal is under way, and has been for a tick
+	challengers int
+	standing    bool          // the challengers stand by
+	revokes     bool          // somebody takes the lease away
+	until       time.Duration // the clock goes on so far
+	wall        bool          // and that on the wall does, too
+	ttl         time.Duration // 3 ticks if it does not say
+	swift       bool          // the owner's renewals take one step
+	turns       int           // how often another goes on while one is between two calls
+
+	// How often each may happen in one run.
+	crashes, failures, releases, tampers int
+	tampering                            []tampering // with what: the next one comes when the owner has renewed
+}
+
+// A tampering is what somebody does to a file who is none of the processes.
+type tampering struct {
+	what, path string
+	do         func(k *explore.Kernel, path string)
+}
+
+func removed(path string) tampering {
+	return tampering{"removes", path, (*explore.Kernel).Unlink}
+}
+
+func cut(path string) tampering { return tampering{"cuts", path, (*explore.Kernel).Truncate} }
+
+// exchanged puts a copy of the file, as it is now, in its place.
+func exchanged(path string) tampering {
+	return tampering{"puts a copy in the place of", path, (*explore.Kernel).Copy}
+}
+
+type simWorld struct {
+	scenario
+	k        *explore.Kernel
+	all      []*simProcess
+	last     *simProcess // the one that has moved last
+	ticked   bool        // the clock was the last that has moved
+	unmended bool        // since somebody has tampered, no owner has renewed
+	choices  []choice
+	epoch    uint64 // of the last one who was elected
+	wrong    error  // what is wrong with the last move
+	closed   chan struct{}
+}
+
+type choice struct {
+	who *simProcess // nil: nobody of the instances
+	do  func()
+}
+
+// An instance is a process that has joined, or that takes the lease away.
+type simProcess struct {
+	w     *simWorld
+	name  string
+	p     *explore.Process
+	files *fileStore
+	a     *actor // nil for who takes the lease away
+
+	begun    bool
+	crashed  bool
+	busy     int // operations that have not answered
+	finished chan struct{}
+	ids      int      // that it has had before
+	gone     bool     // the actor's loop has ended
+	results  []answer // that the actor has not taken up
+
+	valid bool          // IsOwner is true
+	owned bool          // ever
+	end   time.Duration // of its validity, when it was lost
+	freed bool          // released, or said to have stopped, or dead
+	held  bool          // a lost lease is still to be let go
+
+	mending bool // its renewal has begun after somebody has tampered
+}
+
+type answer struct {
+	input
+	seen uint64 // what the store has learned until then
+}
+
+// simStore is the file store, but for hints and for the actor's own clock, which
+// no process needs a system call for.
+type simStore struct {
+	*fileStore
+	k *explore.Kernel
+}
+
+func (s simStore) Now() time.Duration { return s.k.Now() }
+
+func (s simStore) Watch(Record, func()) (func(), error) { return func() {}, nil }
+
+func newSimWorld(s scenario, told bool) *simWorld {
+	w := &simWorld{scenario: s, k: explore.NewKernel(), closed: make(chan struct{})}
+	if w.ttl == 0 {
+		w.ttl = 3 * tick
+	}
+	w.k.Record, w.k.Show, w.k.WallGoes = told, showContent, s.wall
+	if s.owned {
+		o := w.add("A", false)
+		o.p.Free(true)
+		o.begin()
+		o.settle()
+		o.p.Free(false)
+		if s.renewing {
+			w.k.Advance(tick)
+			o.handle(input{kind: inputTick})
+			w.k.Advance(tick)
+		}
+	}
+	for i := range s.challengers {
+		w.add(string(rune('B'+i)), s.standing)
+	}
+	if s.revokes {
+		w.add("R", false).a = nil
+	}
+	w.k.Trace = nil
+	w.offer()
+	return w
+}
+
+// simID is the id of an instance: a UUID in which a person finds its name, and the
+// how many-th it is of its process.
+func simID(name string, nth int) string {
+	if name == "N" {
+		name = "E"
+	}
+	return strings.ReplaceAll("xxxxxxxx-xxxx-4xxx-8xxx-", "x", strings.ToLower(name)) + fmt.Sprintf("%012d", nth)
+}
+
+func (w *simWorld) add(name string, standing bool) *simProcess {
+	p := w.k.NewProcess(name)
+	files := &fileStore{&process{machine: p}, simLease}
+	i := &simProcess{w: w, name: name, p: p, files: files, finished: make(chan struct{})}
+	t := timing{ttl: w.ttl, margin: simMargin, interval: tick, pause: tick, poll: tick}
+	i.a = newActor(context.Background(), simStore{files, w.k}, &Record{InstanceID: simID(name, 0), PID: len(w.all) + 1, TTL: w.ttl}, t, nil)
+	i.a.core.standing = standing
+	i.a.elected = make(chan struct{})
+	i.a.gone = make(chan struct{})
+	w.all = append(w.all, i)
+	return i
+}
+
+// offer lists what can happen next. First what goes on with what was under way, so
+// that a run has few turns and its story is short. After a tick of the clock, only
+// what reads the clock: anything else could as well have come before the tick.
+func (w *simWorld) offer() {
+	w.choices = w.choices[:0]
+	if w.last != nil {
+		w.last.offer()
+	}
+	matters := false
+	for _, i := range w.all {
+		if i == w.last || w.turns > 0 || !w.last.inside() {
+			matters = matters || i.awaitsClock()
+			if i != w.last {
+				i.offer()
+			}
+		} else if i.swift() {
+			w.may(nil, i.renewAtOnce)
+		}
+	}
+	if w.k.Now() < w.until && matters && !w.inWrite() {
+		w.may(nil, func() {
+			w.k.Advance(tick)
+			w.ticked = true
+			w.k.Note("--- the clock shows %d", w.k.Now()/tick)
+		})
+	}
+	if w.tampers > 0 && !w.ticked && !w.unmended && !w.inWrite() {
+		for _, t := range w.tampering {
+			if w.k.Exists(t.path) {
+				w.may(nil, func() {
+					w.tampers--
+					w.unmended = true
+					t.do(w.k, t.path)
+					w.k.Note("! somebody %s %s", t.what, t.path)
+				})
+			}
+		}
+	}
+}
+
+// inside reports whether the process is between two calls of the system: another's
+// step is a turn then.
+func (i *simProcess) inside() bool {
+	if i == nil {
+		return false
+	}
+	waits, _ := i.p.Pending()
+	return waits && !i.p.Blocked()
+}
+
+func (w *simWorld) inWrite() bool {
+	return slices.ContainsFunc(w.all, func(i *simProcess) bool { return i.p.InWrite() })
+}
+
+func (w *simWorld) may(who *simProcess, do func()) { w.choices = append(w.choices, choice{who, do}) }
+
+func (i *simProcess) offer() {
+	w := i.w
+	if i.crashed {
+		return
+	}
+	if waits, mayFail := i.p.Pending(); waits && !i.p.Blocked() && (!w.ticked || i.p.ReadsClock()) {
+		w.may(i, func() { i.step(explore.Done) })
+		if mayFail && w.failures > 0 {
+			w.may(i, func() { w.failures--; i.step(explore.Fails) })
+			w.may(i, func() { w.failures--; i.step(explore.FailsDone) })
+		}
+	}
+	if !i.begun && i.mayBegin() {
+		w.may(i, i.begin)
+	}
+	if i.a != nil {
+		i.offerActor()
+	}
+	if w.crashes > 0 && !w.ticked && i.begun && (i.busy > 0 || len(i.results) > 0 || i.a != nil && i.a.lease != nil && !i.freed) {
+		w.may(i, func() { w.crashes--; i.crash() })
+	}
+}
+
+func (i *simProcess) offerActor() {
+	w, c := i.w, &i.a.core
+	if len(i.results) > 0 {
+		w.may(i, i.takeUp)
+	}
+	if i.begun && !i.gone && c.wake() <= w.k.Now() {
+		if i.swift() {
+			w.may(nil, i.renewAtOnce)
+		} else {
+			w.may(i, func() { i.handle(input{kind: inputTick}) })
+		}
+	}
+	if w.releases > 0 && c.owns() {
+		w.may(i, func() { w.releases--; i.handle(input{kind: inputRelease}) })
+	}
+	if i.held && (w.releases > 0 || w.k.Now() >= c.expiry()) {
+		w.may(i, i.letGo)
+	}
+}
+
+// awaitsClock reports whether the process will read the clock before anything else
+// that it does.
+func (i *simProcess) awaitsClock() bool {
+	if i.crashed {
+		return false
+	}
+	if i.p.ReadsClock() || len(i.results) > 0 || i.held || !i.begun && i.mayBegin() {
+		return true
+	}
+	return i.a != nil && i.begun && !i.gone && (i.a.core.wake() <= i.w.until || i.w.releases > 0 && i.a.core.owns())
+}
+
+// mayBegin: challengers are alike, so they begin in the order of their names.
+func (i *simProcess) mayBegin() bool {
+	for _, other := range i.w.all {
+		if other == i {
+			return true
+		}
+		if !other.begun && (other.a == nil) == (i.a == nil) {
+			return false
+		}
+	}
+	return true
+}
+
+func (i *simProcess) begin() {
+	i.begun = true
+	if i.a == nil {
+		i.w.k.Note("%s takes the lease away", i.name)
+		i.busy++
+		go func() {
+			ctx, cancel := context.WithCancel(context.Background())
+			defer cancel()
+			_, _ = i.files.revoke(ctx)
+			i.finish()
+		}()
+		i.wait()
+		return
+	}
+	i.handle(input{kind: inputJoin})
+}
+
+func (i *simProcess) step(o explore.Outcome) {
+	i.p.Step(o)
+	i.wait()
+}
+
+// wait returns when the process waits for a system call, or has nothing to do.
+func (i *simProcess) wait() {
+	for i.busy > 0 {
+		var mailbox chan input
+		if i.a != nil && !i.gone {
+			mailbox = i.a.mailbox
+		}
+		select {
+		case c := <-i.p.Calls():
+			i.p.Waits(c)
+			return
+		case in := <-mailbox:
+			i.results = append(i.results, answer{in, i.p.Seen()})
+			i.p.Forget()
+			i.busy--
+		case <-i.finished:
+			i.p.Forget()
+			i.busy--
+		}
+	}
+}
+
+// run gives the process's one thread something more to do.
+func (i *simProcess) run(f func()) {
+	i.busy++
+	i.a.work.put(func() { f(); i.finish() })
+	if waits, _ := i.p.Pending(); !waits {
+		i.wait()
+	}
+}
+
+// finish tells that the thread has done what it was given.
+func (i *simProcess) finish() {
+	select {
+	case i.finished <- struct{}{}:
+	case <-i.w.closed:
+	}
+}
+
+func (i *simProcess) takeUp() {
+	in := i.results[0].input
+	i.results = i.results[1:]
+	i.handle(in)
+}
+
+// handle has the actor take an input, and judges what comes of it.
+func (i *simProcess) handle(in input) {
+	w, c := i.w, &i.a.core
+	before := *c
+	asked, id := c.lastID, i.a.own()
+	i.a.handle(in)
+	if i.a.claim != nil && i.a.own() != id { // a new one: it must be the same in each run
+		i.ids++
+		i.a.claim.InstanceID = simID(i.name, i.ids)
+	}
+	i.busy += int(c.lastID - asked)
+	w.k.Note("%s: %v -> %s%s", i.name, in.kind, c.state, i.validity())
+	if before.state == StateAcquiring && c.state == StateOwner {
+		w.elected(i)
+	}
+	switch {
+	case c.state == StateRenewing:
+		i.mending = w.unmended
+	case before.state == StateRenewing && c.state == StateOwner && !c.failed && i.mending:
+		w.unmended = false
+	case before.owns() && c.state == StateLost:
+		i.end = min(w.k.Now(), before.fence())
+		if i.held = w.k.Now() < c.expiry(); !i.held { // the actor has let go already
+			i.freed = true
+			i.run(func() {})
+		}
+	case c.state == StateReleased:
+		i.freed = true
+	}
+	if waits, _ := i.p.Pending(); !waits {
+		i.wait()
+	}
+	i.leave()
+}
+
+// swift reports whether the owner can renew in one step, which is no turn.
+func (i *simProcess) swift() bool {
+	return i.w.swift && !i.crashed && i.a != nil && i.a.core.state == StateOwner && i.a.core.wake() <= i.w.k.Now()
+}
+
+func (i *simProcess) renewAtOnce() {
+	i.p.Free(true)
+	i.handle(input{kind: inputTick})
+	i.settle()
+	i.p.Free(false)
+}
+
+func (i *simProcess) validity() string {
+	if !i.a.core.owns() {
+		return ""
+	}
+	return fmt.Sprintf(", valid until %d", i.a.core.fence()/tick)
+}
+
+// leave ends the actor's loop where the actor would. What has answered and was not
+// taken up is dealt with as by deliver: a win is given back.
+func (i *simProcess) leave() {
+	c := &i.a.core
+	if i.gone || c.owns() || c.state == StateAcquiring || !i.a.resting() {
+		return
+	}
+	i.gone = true
+	close(i.a.gone)
+	if i.busy > 0 { // what is under way gives back by itself what it still wins
+		i.busy = 0
+		i.run(func() {})
+	}
+	for _, r := range i.results {
+		if r.res.won() {
+			i.run(func() { _ = i.a.giveUp(r.res.acq.Lease) })
+		}
+	}
+	i.results = nil
+}
+
+// letGo: the lost lease has run out, or its caller says that it has stopped.
+func (i *simProcess) letGo() {
+	if i.w.k.Now() < i.a.core.expiry() {
+		i.w.releases--
+	}
+	i.w.k.Note("%s lets go of what it has lost", i.name)
+	i.held, i.freed = false, true
+	i.run(func() { _ = i.a.giveUp(i.a.lease) })
+}
+
+func (i *simProcess) crash() {
+	i.w.k.Note("! %s is killed", i.name)
+	i.crashed, i.freed, i.busy, i.results = true, true, 0, nil
+	i.p.Kill()
+}
+
+func (w *simWorld) Choices() int { return len(w.choices) }
+
+func (w *simWorld) Do(n int) {
+	c := w.choices[n]
+	w.ticked = false
+	if c.who != nil {
+		if c.who != w.last && w.last.inside() {
+			w.turns--
+		}
+		w.last = c.who
+	}
+	c.do()
+	for _, i := range w.all { // everybody asks all the time
+		i.valid = i.a != nil && !i.crashed && i.a.owns()
+	}
+	w.offer()
+}
+
+func (w *simWorld) Close() {
+	close(w.closed)
+	for _, i := range w.all {
+		i.crashed, i.busy = true, 0
+		i.p.Kill()
+		if i.a == nil {
+			continue
+		}
+		if !i.gone {
+			close(i.a.gone)
+			i.gone = true
+		}
+		if i.a.holding != nil {
+			i.a.holding.Stop()
+		}
+	}
+}

@@ -1,0 +1,112 @@
+package mutant
+
+// All are the mutants. A line that is not to be found once in its file fails the
+// tests: whoever changes it says here what becomes of its mutant.
+var All = []Mutant{
+	// Times.
+	{
+		Name: "renewal counts from its completion", Scenario: "a renewal that takes long",
+		File: "fsm.go", Old: "d.from = in.res.op.at", New: "d.from = in.at",
+	},
+	{
+		Name: "acquisition counts from its completion", Scenario: "time passes in a race",
+		File: "fsm.go", Old: "d.from, d.err = in.res.acq.From, nil", New: "d.from, d.err = in.at, nil",
+	},
+	{
+		Name: "acquisition counts from after its write", Scenario: "time passes in a race",
+		File: "lease_io.go", Old: "return l, from, s.Replace(temp, s.path)", New: "return l, s.Now(), s.Replace(temp, s.path)",
+	},
+	{
+		Name: "late renewal counts", Scenario: "a renewal that takes long",
+		File: "fsm.go", Old: "case in.at >= c.fence():\n", New: "case false:\n",
+	},
+	{
+		Name: "late win counts", Scenario: "time passes in a race",
+		File: "fsm.go", Old: "case in.at >= res.acq.From+c.ttl-c.margin:", New: "case false:",
+		Harmless: "IsOwner asks the clock, and the fence's tick ends such an ownership at once. The clause keeps Join from returning an owner that is none.",
+	},
+	{
+		Name: "clock is read after the record", Scenario: "a slow challenger",
+		File: "lease_files.go", Old: "\t\tnow = s.Now()\n", New: "\t\tdefer func() { now = s.Now() }()\n",
+	},
+	{
+		Name: "expiry is judged early", Scenario: "a slow owner",
+		File: "lease_io.go", Old: "s.remaining(seen) <= 0", New: "s.remaining(seen) <= seen.rec.public().TTL/3",
+	},
+	{
+		Name: "IsOwner does not ask the clock", Scenario: "a slow owner",
+		File: "actor.go", Old: "case a.store.Now() < s.fence:", New: "case true:",
+	},
+	{
+		Name: "lost lease is let go at once", Scenario: "the record is removed",
+		File: "actor.go", Old: "case left <= 0:", New: "case left <= a.ttl:",
+	},
+
+	// The guard.
+	{
+		Name: "guard excludes nobody", Scenario: "a race",
+		File: "lease_files.go", Old: "g.lock, err = g.Lock(g.path, os.O_RDWR)\n", New: "g.lock, err = g.RLock(g.path)\n",
+	},
+	{
+		Name: "guard is not looked at when it is taken", Scenario: "the guard is removed",
+		File: "lease_files.go", Old: "if err == nil && same {", New: "if err == nil && (same || true) {",
+		Harmless: "The look after the publication finds the same. The clause spares the record of whoever holds the guard that is there.",
+	},
+	{
+		Name: "guard is not looked at after the publication", Scenario: "the guard is removed",
+		File: "lease_io.go", Old: "if same, err := g.inPlace(); err != nil || !same {", New: "if same, err := g.inPlace(); err != nil && !same {",
+	},
+	{
+		Name: "memory of another guard is used", Scenario: "the guard is removed",
+		File: "lease_files.go", Old: "if !g.lock.Is(f) {", New: "if false {",
+	},
+	{
+		Name: "guard's memory is not heeded", Scenario: "the guard is removed",
+		File: "lease_io.go", Old: "if s.mayLive(last.InstanceID) {", New: "if false {",
+	},
+
+	{
+		Name: "guard's epoch is forgotten", Scenario: "the record of a dead owner is removed",
+		File: "lease_io.go", Old: "nextEpoch(max(last.Epoch, leftovers.epoch)", New: "nextEpoch(leftovers.epoch",
+	},
+
+	// The files.
+	{
+		Name: "missing record means free", Scenario: "the record is removed",
+		File: "lease_io.go", Old: "case !s.mayLive(id):", New: "case true:",
+	},
+
+	{
+		Name: "renewal writes through the path", Scenario: "a slow owner",
+		File: "lease_io.go",
+		Old:  "\tif err := l.write(diskTail{RenewedAt: l.store.Wall(), Heartbeat: at}); err != nil {\n",
+		New:  "\tif f, err := l.store.Open(l.store.path, os.O_RDWR); err != nil {\n\t\treturn err\n\t} else if _, err := f.WriteAt(l.enc.encode(diskTail{RenewedAt: l.store.Wall(), Heartbeat: at}), 0); err != nil {\n",
+	},
+	{
+		Name: "renewal does not look at the path", Scenario: "the lease is revoked",
+		File: "lease_io.go", Old: "case !ours:", New: "case !ours && false:",
+	},
+	{
+		Name: "alive file is not restored", Scenario: "one file is removed after another",
+		File: "lease_io.go", Old: "if l.aliveGone() {", New: "if false {",
+	},
+	{
+		Name: "old alive file tells of death", Scenario: "the alive file is removed",
+		File: "lease_files.go", Old: "if same, err := l.At(path); err != nil || !same {\n\t\treturn unknown", New: "if same, err := l.At(path); err != nil && !same {\n\t\treturn unknown",
+	},
+
+	// Revocation.
+	{
+		Name: "revocation copies an old heartbeat", Scenario: "the lease is revoked",
+		File: "revoke.go", Old: "enc.encode(last.diskTail)", New: "enc.encode(func(*diskRecord) diskTail { return rec.diskTail }(last))",
+	},
+	{
+		Name: "revocation shows the heartbeat too soon", Scenario: "a revocation that dies",
+		File: "revoke.go", Old: "Heartbeat: maxNumber}", New: "Heartbeat: rec.Heartbeat}",
+	},
+	{
+		Name: "revocation does not look at the guard again", Scenario: "a revocation without its guard",
+		File: "revoke.go", Old: "if same, err := g.inPlace(); err != nil || !same {", New: "if same, err := g.inPlace(); err != nil && !same {",
+		Harmless: "The guard's memory keeps the lease for the owner whose record was replaced. The clause spares that owner its loss.",
+	},
+}

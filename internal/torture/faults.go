@@ -1,0 +1,280 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/ownerlease/owner"
+)
+
+// A fault is something that happens to a lease, its files, or its processes.
+type fault struct {
+	name  string
+	often int // in each round of all faults
+	kind  kind
+	do    func(*lane, *rand.Rand) error
+}
+
+type kind int
+
+const (
+	ofProcess kind = iota
+	ofStop         // nobody need take the lease meanwhile; others can come beside it
+	ofFile         // one at a time: see lane.settled
+	ofDisk         // of a disk of its own; nobody need take the lease meanwhile
+)
+
+var faults []fault
+
+// A function, as faults do faults.
+func init() {
+	faults = []fault{
+		{"kill", 3, ofProcess, (*lane).kill},
+		{"stop", 4, ofStop, (*lane).stop},
+		{"fork", 1, ofProcess, (*lane).fork},
+		{"revoke", 1, ofProcess, (*lane).revoke},
+		{"remove-record", 1, ofFile, (*lane).removeRecord},
+		{"remove-guard", 1, ofFile, (*lane).removeGuard},
+		{"remove-alive", 1, ofFile, (*lane).removeAlive},
+		{"cut", 1, ofFile, (*lane).cut},
+		{"damage", 1, ofFile, (*lane).damage},
+		{"copy", 1, ofFile, (*lane).putCopy},
+		{"exchange", 1, ofFile, (*lane).putOld},
+		{"freeze", 1, ofDisk, (*lane).freeze},
+		{"full", 1, ofDisk, (*lane).full},
+		{"readonly", 1, ofDisk, (*lane).readOnly},
+	}
+}
+
+func names() []string {
+	var all []string
+	for _, f := range faults {
+		all = append(all, f.name)
+	}
+	return all
+}
+
+// choose returns the faults that are wanted. What this machine does not allow is left
+// out and said, unless it was asked for by name: then it is an error.
+func (o *options) choose(out io.Writer) ([]fault, error) {
+	asked := strings.FieldsFunc(o.faults, func(r rune) bool { return r == ',' })
+	for _, name := range asked {
+		if !slices.Contains(names(), name) {
+			return nil, fmt.Errorf("there is no fault %q; there are %s", name, strings.Join(names(), ", "))
+		}
+	}
+	can := map[kind]error{ofStop: canStop(), ofDisk: canDisk()}
+	var chosen []fault
+	for _, f := range faults {
+		named := slices.Contains(asked, f.name)
+		switch why := can[f.kind]; {
+		case len(asked) > 0 && !named:
+		case why != nil && named:
+			return nil, fmt.Errorf("%s: %w", f.name, why)
+		case why != nil:
+			fmt.Fprintf(out, "without %s: %v\n", f.name, why)
+		default:
+			chosen = append(chosen, f)
+		}
+	}
+	return chosen, nil
+}
+
+// errNotNow: what the fault is to be done to is not there at this moment.
+var errNotNow = errors.New("not at this moment")
+
+func notNow(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return errNotNow
+	}
+	return err
+}
+
+// kill kills the owner, or somebody, and starts another.
+func (l *lane) kill(rng *rand.Rand) error {
+	i := l.target(rng)
+	if err := l.workers[i].kill(); err != nil {
+		return err
+	}
+	return l.hire(i)
+}
+
+// stop stops the owner, somebody, or all, for anything from a moment to several
+// lives of the lease.
+func (l *lane) stop(rng *rand.Rand) error {
+	victims := []*process{l.workers[l.target(rng)]}
+	if rng.IntN(6) == 0 {
+		victims, l.whom = slices.Clone(l.workers), nil
+		for _, p := range victims {
+			l.whom = append(l.whom, p.pid())
+		}
+	}
+	for _, p := range victims {
+		defer p.resume() // which may be dead by then
+		if err := p.stop(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+			return err
+		}
+	}
+	long := exponential(rng, time.Microsecond, 3*longestTTL)
+	if long > 10*time.Millisecond && rng.IntN(2) == 0 {
+		l.rest(long / 2)
+		if err := l.beside(rng); err != nil {
+			return err
+		}
+		long /= 2
+	}
+	l.rest(long)
+	return nil
+}
+
+// fork has the owner start processes, and often kills it meanwhile: what they have
+// inherited for a moment must not keep its lock.
+func (l *lane) fork(rng *rand.Rand) error {
+	i := l.target(rng)
+	if err := l.workers[i].tell(fmt.Sprint("fork ", 1+rng.IntN(8))); err != nil {
+		return errNotNow // it is dying
+	}
+	if rng.IntN(2) == 0 {
+		return nil
+	}
+	l.rest(exponential(rng, 10*time.Microsecond, 10*time.Millisecond))
+	if err := l.workers[i].kill(); err != nil {
+		return err
+	}
+	return l.hire(i)
+}
+
+// revoke has somebody take the lease away.
+func (l *lane) revoke(rng *rand.Rand) error {
+	if l.workers[rng.IntN(len(l.workers))].tell("revoke") != nil {
+		return errNotNow
+	}
+	return nil
+}
+
+func (l *lane) removeRecord(*rand.Rand) error { return notNow(os.Remove(l.path)) }
+func (l *lane) removeGuard(*rand.Rand) error  { return notNow(os.Remove(l.path + ".lock")) }
+
+func (l *lane) removeAlive(*rand.Rand) error {
+	rec, err := owner.Inspect(l.path)
+	if err != nil {
+		return errNotNow
+	}
+	return notNow(os.Remove(alivePath(l.path, rec.InstanceID)))
+}
+
+func alivePath(path, instance string) string { return path + "." + instance + ".alive" }
+
+// cut cuts the record short, to any length.
+func (l *lane) cut(rng *rand.Rand) error {
+	info, err := os.Stat(l.path)
+	if err != nil {
+		return notNow(err)
+	}
+	return notNow(os.Truncate(l.path, rng.Int64N(max(1, info.Size()))))
+}
+
+// damage changes one byte of the record. Not in the first line, without which it
+// would be nobody's that the library knows, and would be left alone.
+func (l *lane) damage(rng *rand.Rand) error {
+	f, err := os.OpenFile(l.path, os.O_RDWR, 0)
+	if err != nil {
+		return notNow(err)
+	}
+	defer f.Close()
+	var b [4096]byte
+	n, _ := f.ReadAt(b[:], 0)
+	if n < 100 {
+		return errNotNow
+	}
+	at := 50 + rng.IntN(n-50)
+	_, err = f.WriteAt([]byte{b[at] ^ byte(1+rng.IntN(255))}, int64(at))
+	return err
+}
+
+// putCopy puts a copy of the record of a former owner in the place of the present
+// one's; putOld that record itself.
+func (l *lane) putCopy(*rand.Rand) error {
+	old, err := os.ReadFile(l.path)
+	if err != nil {
+		return notNow(err)
+	}
+	if err := l.awaitAnother(); err != nil {
+		return err
+	}
+	if err := os.WriteFile(l.attic, old, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(l.attic, l.path)
+}
+
+func (l *lane) putOld(*rand.Rand) error {
+	_ = os.Remove(l.attic) // from an attempt before
+	if err := os.Link(l.path, l.attic); err != nil {
+		return notNow(err)
+	}
+	if err := l.awaitAnother(); err != nil {
+		return err
+	}
+	return os.Rename(l.attic, l.path)
+}
+
+// The disk's faults. A frozen one lets every write hang, and nothing that hangs in
+// one dies before it is thawed. A renewal that has hung and still came in time counts
+// from its beginning: an owner that is stopped soon after lives by it.
+func (l *lane) freeze(rng *rand.Rand) error {
+	if err := l.disk.ask("freeze"); err != nil {
+		return err
+	}
+	long := exponential(rng, time.Millisecond, 2*longestTTL)
+	l.rest(long / 2)
+	var killing error
+	if rng.IntN(3) == 0 {
+		killing = l.kill(rng)
+	}
+	l.rest(long / 2)
+	if err := errors.Join(killing, l.disk.ask("thaw")); err != nil || !l.d.chose("stop") || rng.IntN(2) == 0 {
+		return err
+	}
+	l.rest(exponential(rng, 100*time.Microsecond, 10*time.Millisecond))
+	return l.stop(rng)
+}
+
+func (l *lane) full(rng *rand.Rand) error {
+	err := l.disk.ask("fill")
+	l.rest(exponential(rng, time.Millisecond, 2*longestTTL))
+	return errors.Join(err, l.disk.ask("drain"))
+}
+
+// readOnly has the kernel find an error on the disk and make it read-only, for good.
+// It takes a repair to have it back, for which nobody may use it.
+func (l *lane) readOnly(rng *rand.Rand) error {
+	if err := l.disk.ask("fail"); err != nil {
+		return err
+	}
+	l.rest(exponential(rng, time.Millisecond, 2*longestTTL))
+	for _, p := range l.workers {
+		if err := p.kill(); err != nil {
+			return err
+		}
+	}
+	for _, p := range l.workers {
+		<-p.done
+	}
+	if err := l.disk.ask("repair"); err != nil {
+		return err
+	}
+	for i := range l.workers {
+		if err := l.hire(i); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,271 @@
+package main
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"sort"
+	"strings"
+	"time"
+
+	"github.com/ownerlease/owner/internal/history"
+)
+
+// A report is what has come of a run. Its times count from the beginning.
+type report struct {
+	history.History
+	verdict history.Verdict
+	order   error // of the orders' checker
+	deeds   map[string][]deed
+	faults  []fault
+	length  time.Duration
+}
+
+// report reads what the workers have written, and judges it.
+func (d *director) report() (*report, error) {
+	r := &report{deeds: map[string][]deed{}, faults: d.chosen, length: d.length}
+	r.Disturbed = map[string][]history.Span{}
+	for _, p := range d.processes {
+		tenures, err := p.tenures()
+		if err != nil {
+			return nil, err
+		}
+		r.Tenures = append(r.Tenures, tenures...)
+	}
+	for i := range r.Tenures {
+		t := &r.Tenures[i]
+		for _, at := range []*time.Duration{&t.Joined, &t.Sought, &t.Owned, &t.Valid, &t.Over, &t.Freed, &t.Expiry} {
+			if *at > 0 {
+				*at -= d.began
+			}
+		}
+	}
+	for _, l := range d.lanes {
+		for _, x := range l.deeds {
+			x.From, x.To = x.From-d.began, x.To-d.began
+			r.deeds[l.name] = append(r.deeds[l.name], x)
+			if x.kind == ofStop || x.kind == ofDisk {
+				r.Disturbed[l.name] = append(r.Disturbed[l.name], x.Span)
+			}
+		}
+	}
+	if err := r.writeDeeds(filepath.Join(d.dir, "faults"), d.began); err != nil {
+		return nil, err
+	}
+	var err error
+	if r.verdict, err = r.Check(d.patience); err == nil {
+		r.order = r.Linearizable(d.decide)
+	}
+	return r, err
+}
+
+// writeDeeds puts what was done beside what the workers have written.
+func (r *report) writeDeeds(path string, began time.Duration) error {
+	var w strings.Builder
+	fmt.Fprintf(&w, "The times count from the reading %d of the workers' clock.\n", began)
+	for _, lease := range slices.Sorted(maps.Keys(r.deeds)) {
+		for _, x := range r.deeds[lease] {
+			fmt.Fprintln(&w, lease, x)
+		}
+	}
+	return os.WriteFile(path, []byte(w.String()), 0o600)
+}
+
+func (x deed) String() string {
+	s := fmt.Sprintf("%v  %s %v until %v", x.From, x.name, x.whom, x.To)
+	if x.err != nil {
+		s += ": left out"
+	}
+	return s
+}
+
+// tenures are what a worker has written. Of one that was killed, the last ends with
+// its process: between the reading of the clock before the kill and that after its
+// end. The same goes for what it had lost and not let go.
+func (p *process) tenures() ([]history.Tenure, error) {
+	if !p.over() {
+		return nil, fmt.Errorf("%s: its worker could not be ended", p.journal)
+	}
+	f, err := os.Open(p.journal)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil // killed before it could begin
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	all, err := history.Read(f)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", p.journal, err)
+	}
+	parted := time.Duration(p.parted.Load())
+	for i := range all {
+		t := &all[i]
+		switch {
+		case t.Over > 0:
+		case t.Epoch == 0:
+			t.Over = parted
+		default:
+			t.Over, t.End = p.ended, cmp.Or(t.End, history.Killed)
+		}
+		t.Freed = cmp.Or(t.Freed, parted)
+	}
+	return all, nil
+}
+
+// takeovers are how long they took, by what came before: those by one who stood by
+// when the lease became free, and during which nothing disturbed.
+func (r *report) takeovers() map[string][]time.Duration {
+	took := map[string][]time.Duration{}
+	for lease, owned := range r.owned() {
+		quiet := history.Without([]history.Span{{To: r.length + time.Hour}}, r.Disturbed[lease])
+		for i, t := range owned[1:] {
+			after, from := ended(owned[i])
+			if t.Joined > 0 && t.Joined < from && from < t.Owned && within(quiet, history.Span{From: from, To: t.Owned}) {
+				took[after] = append(took[after], t.Owned-from)
+			}
+		}
+	}
+	return took
+}
+
+// within reports whether s lies in one of the spans, which are in order.
+func within(spans []history.Span, s history.Span) bool {
+	i := sort.Search(len(spans), func(i int) bool { return spans[i].To >= s.To })
+	return i < len(spans) && spans[i].From <= s.From
+}
+
+// ended says what has ended a tenure, and since when another could own.
+func ended(t *history.Tenure) (string, time.Duration) {
+	from := min(t.Freed, t.Expiry)
+	switch t.End {
+	case history.Killed:
+		return "kill", t.Freed
+	case history.Released:
+		return "release", t.Freed
+	case history.Expired:
+		return "expiry", from
+	}
+	return "loss of the record", from
+}
+
+// owned are the tenures that were proven valid, for each lease in the order in which
+// that was seen.
+func (r *report) owned() map[string][]*history.Tenure {
+	owned := map[string][]*history.Tenure{}
+	for i := range r.Tenures {
+		if t := &r.Tenures[i]; t.Owned > 0 {
+			owned[t.Lease] = append(owned[t.Lease], t)
+		}
+	}
+	for _, all := range owned {
+		slices.SortFunc(all, func(a, b *history.Tenure) int { return cmp.Compare(a.Owned, b.Owned) })
+	}
+	return owned
+}
+
+// count returns how often a fault was done, and how often it had to be left out.
+func (r *report) count(name string) (done, left int) {
+	for _, all := range r.deeds {
+		for _, x := range all {
+			switch {
+			case x.name != name:
+			case x.err != nil:
+				left++
+			default:
+				done++
+			}
+		}
+	}
+	return done, left
+}
+
+// print prints it. The error names the violations.
+func (r *report) print(out io.Writer) error {
+	var w strings.Builder
+	for _, f := range r.faults {
+		n, left := r.count(f.name)
+		fmt.Fprintf(&w, " %s %d", f.name, n)
+		if left > 0 {
+			fmt.Fprintf(&w, " (%d left out)", left)
+		}
+	}
+	fmt.Fprintf(&w, "\n%d owners in %v, and %d who had lost again before they could ask\n", r.verdict.Owned, r.length.Round(100*time.Millisecond), r.verdict.Unproven)
+	owned := r.owned()
+	for _, lease := range slices.Sorted(maps.Keys(owned)) {
+		all := owned[lease]
+		fmt.Fprintf(&w, "%s: %d owners, epochs from %d to %d\n", lease, len(all), all[0].Epoch, all[len(all)-1].Epoch)
+	}
+	fmt.Fprintf(&w, "%-28s %7s %10s %10s %10s\n", "takeover by who stood by", "number", "median", "p99", "worst")
+	took := r.takeovers()
+	for _, after := range slices.Sorted(maps.Keys(took)) {
+		all := slices.Sorted(slices.Values(took[after]))
+		at := func(p int) time.Duration { return all[(len(all)-1)*p/100].Round(10 * time.Microsecond) }
+		fmt.Fprintf(&w, "  after %-20s %9d %10v %10v %10v\n", after, len(all), at(50), at(99), at(100))
+	}
+	fmt.Fprintf(&w, "longest without an owner, though free and wanted: %v\n", r.verdict.Vacancy.Length().Round(10*time.Microsecond))
+	if r.verdict.Closest < time.Hour {
+		fmt.Fprintf(&w, "closest to a safety margin's end: %v after it\n", r.verdict.Closest.Round(time.Microsecond))
+	}
+	fmt.Fprintf(&w, "intervals: %s\norder: %s\n", verdict(len(r.verdict.Violations) == 0), verdict(r.order == nil))
+	if _, err := io.WriteString(out, "faults:"+w.String()); err != nil {
+		return err
+	}
+	return r.violations()
+}
+
+func verdict(good bool) string {
+	if good {
+		return "ok"
+	}
+	return "VIOLATED"
+}
+
+// most is how many violations are told in full: a broken library brings forth
+// thousands.
+const most = 3
+
+// violations tells of them, and of what happened around them.
+func (r *report) violations() error {
+	var errs []error
+	for i, v := range r.verdict.Violations {
+		if i == most {
+			errs = append(errs, fmt.Errorf("and %d more", len(r.verdict.Violations)-most))
+			break
+		}
+		errs = append(errs, errors.New(v.String()+r.around(v)))
+	}
+	return errors.Join(append(errs, r.order)...)
+}
+
+// around tells what was done, and who owned, shortly before and after a violation.
+func (r *report) around(v history.Violation) string {
+	near := func(s history.Span) bool { return s.To > v.When.From-longestTTL && s.From < v.When.To+longestTTL/4 }
+	type line struct {
+		at   time.Duration
+		text string
+	}
+	var lines []line
+	for _, x := range r.deeds[v.Lease] {
+		if near(x.Span) && x.err == nil {
+			lines = append(lines, line{x.From, x.String()})
+		}
+	}
+	for _, t := range r.owned()[v.Lease] {
+		if near(history.Span{From: t.Owned, To: t.Over}) {
+			lines = append(lines, line{t.Owned, fmt.Sprintf("%v  %v", t.Owned, t)})
+		}
+	}
+	slices.SortStableFunc(lines, func(a, b line) int { return cmp.Compare(a.at, b.at) })
+	s := "\n\taround it:"
+	for _, l := range lines {
+		s += "\n\t" + l.text
+	}
+	return s
+}

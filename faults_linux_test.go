@@ -2,10 +2,12 @@ package owner
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -16,7 +18,7 @@ import (
 // Faults of a real file system, on a loop device.
 
 // loopFS mounts a small ext4, and returns its folder.
-func loopFS(t *testing.T) string {
+func loopFS(t *testing.T, options ...string) string {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("mounts a file system: run it as root, with go test -exec sudo -run TestDisk .")
@@ -28,7 +30,7 @@ func loopFS(t *testing.T) string {
 	}
 	image, dir := filepath.Join(t.TempDir(), "image"), t.TempDir()
 	must(t, os.WriteFile(image, nil, 0o600), os.Truncate(image, 16<<20))
-	run(t, "mkfs.ext4", "-q", image)
+	run(t, "mkfs.ext4", append(options, "-q", image)...)
 	if out, err := exec.Command("mount", "-o", "loop,errors=remount-ro", image, dir).CombinedOutput(); err != nil {
 		t.Skipf("needs loop devices, which this machine does not give: %v: %s", err, out)
 	}
@@ -75,6 +77,62 @@ func TestDiskFull(t *testing.T) {
 	awaitOwner(t, p, time.Minute)
 }
 
+// No inode is left: renewals need none, nor does a release; who joins is told.
+func TestDiskWithoutInodes(t *testing.T) {
+	p := filepath.Join(loopFS(t, "-N", "64"), "x.lease")
+	o := joinFile(t, p)
+	var fillers []string
+	for {
+		name := fmt.Sprintf("%s.filler%d", p, len(fillers))
+		if err := os.WriteFile(name, nil, 0o600); errors.Is(err, syscall.ENOSPC) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		fillers = append(fillers, name)
+	}
+	must(t, o.a.lease.Renew(t.Context(), clock.Now()), o.Release())
+	must(t, os.WriteFile(fillers[0]+"x", nil, 0o600)) // the alive file's inode
+	if _, err := tryJoin(t, p); !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("joined without an inode: %v", err)
+	}
+	for _, name := range fillers {
+		must(t, os.Remove(name))
+	}
+	if next := joinFile(t, p); !next.IsOwner() || next.Epoch() <= o.Epoch() {
+		t.Errorf("with inodes again: %+v after epoch %d", next.Holder(), o.Epoch())
+	}
+}
+
+// On a frozen disk, nobody who stands by in another process comes to own; when it is
+// back, one does, and the lost owner does not.
+func TestDiskFrozenBeforeFollowers(t *testing.T) {
+	dir := loopFS(t)
+	p := filepath.Join(dir, "x.lease")
+	const ttl = 400 * time.Millisecond
+	o := joinFile(t, p, func(c *Config) { c.TTL = ttl })
+	c := startChild(t, p)
+	c.mustSay("stand 400ms", "follower")
+	thaw := freeze(t, dir)
+	<-o.Lost()
+	c.mustSay("check", "false")
+	thaw()
+	c.mustSay("elected", "elected")
+	if o.IsOwner() {
+		t.Error("two own")
+	}
+}
+
+// freeze freezes the file system of a folder, until the function is called or the
+// test ends.
+func freeze(t *testing.T, dir string) (thaw func()) {
+	t.Helper()
+	run(t, "fsfreeze", "--freeze", dir)
+	thaw = sync.OnceFunc(func() { run(t, "fsfreeze", "--unfreeze", dir) })
+	t.Cleanup(thaw)
+	return thaw
+}
+
 // Every write hangs, and cannot be interrupted. The loss comes on time all the
 // same, a release returns, and when the disk is back nothing has been damaged.
 func TestDiskFrozen(t *testing.T) {
@@ -82,15 +140,7 @@ func TestDiskFrozen(t *testing.T) {
 	const ttl = 400 * time.Millisecond
 	lost := joinFile(t, filepath.Join(dir, "lost.lease"), func(c *Config) { c.TTL = ttl })
 	released := joinFile(t, filepath.Join(dir, "released.lease"), func(c *Config) { c.TTL = ttl })
-	run(t, "fsfreeze", "--freeze", dir)
-	frozen := true
-	thaw := func() {
-		if frozen {
-			frozen = false
-			run(t, "fsfreeze", "--unfreeze", dir)
-		}
-	}
-	t.Cleanup(thaw)
+	thaw := freeze(t, dir)
 
 	if err := released.Release(); err == nil {
 		t.Error("gave a lease up on a frozen disk")

@@ -21,6 +21,7 @@ const childEnv = "OWNER_TEST_CHILD"
 
 func runChild(path string) int {
 	var o *Owner
+	var g *guard
 	in := bufio.NewScanner(os.Stdin)
 	for in.Scan() {
 		switch command, arg, _ := strings.Cut(in.Text(), " "); command {
@@ -52,6 +53,19 @@ func runChild(path string) int {
 			fmt.Println("lost", o.LostErr())
 		case "release":
 			fmt.Println("released", o.Release())
+		case "guard":
+			var err error
+			if g, err = lockGuard(path); err != nil || g == nil {
+				fmt.Println("error", err)
+				continue
+			}
+			fmt.Println("locked")
+		case "unguard":
+			g.unlock()
+			fmt.Println("unlocked")
+		case "forks":
+			go fork()
+			fmt.Println("forking")
 		case "spawn": // a child that outlives its parent
 			cmd := exec.Command(os.Args[0])
 			cmd.Env = append(os.Environ(), childEnv+"="+path)
@@ -63,6 +77,17 @@ func runChild(path string) int {
 		}
 	}
 	return 0
+}
+
+// fork starts processes until the child ends.
+func fork() {
+	for {
+		cmd := exec.Command(os.Args[0])
+		cmd.Env = append(os.Environ(), childEnv+"=-") // its input is empty: it ends at once
+		if cmd.Run() != nil {
+			return
+		}
+	}
 }
 
 func endpointOf(pid int) string { return fmt.Sprintf("pid:%d", pid) }
@@ -141,9 +166,10 @@ func TestTwoProcesses(t *testing.T) {
 	a.mustSay("join 1m", "follower")
 }
 
-func TestFiftyProcesses(t *testing.T) {
+// Five hundred are measured by internal/scale.
+func TestHundredProcesses(t *testing.T) {
 	p := leasePath(t)
-	children := make([]*child, 50)
+	children := make([]*child, 100)
 	for i := range children {
 		children[i] = startChild(t, p)
 	}

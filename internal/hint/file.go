@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 
@@ -28,7 +29,7 @@ func File(path string, hint func()) (stop func(), err error) {
 }
 
 // watched is one for all: a user has only 128 inotify instances on Linux.
-var watched = &watch{folders: map[string]*folder{}}
+var watched = &watch{folders: map[string]*folder{}, alike: map[identity][]*folder{}}
 
 // A watch holds fsnotify's Watcher while there are subscribers.
 type watch struct {
@@ -36,6 +37,7 @@ type watch struct {
 	// for using: the Watcher can send an error with the lock held that Add, Remove
 	// and Close wait for.
 	using sync.Mutex
+	alike map[identity][]*folder // the folders by what was last watched; for using
 
 	// mu is held while hints are called, and never over calls of the Watcher.
 	// Changing what follows takes using, too.
@@ -81,7 +83,10 @@ func (w *watch) subscribe(dir, base string, hint *func()) (stop func(), err erro
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	f.gone = false
-	w.folders[f.dir] = f
+	if w.folders[f.dir] == nil {
+		w.folders[f.dir] = f
+		w.index(f)
+	}
 	f.files[base] = append(f.files[base], hint)
 	return func() { w.unsubscribe(f, base, hint) }, nil
 }
@@ -145,6 +150,7 @@ func (w *watch) forget(f *folder, base string, hint *func()) bool {
 		return false
 	}
 	delete(w.folders, f.dir)
+	w.unindex(f)
 	return true
 }
 
@@ -158,7 +164,9 @@ func (w *watch) add(dir string, info os.FileInfo) (*folder, error) {
 		w.remove(f) // it goes on with what was moved away
 		w.goneAway(f)
 		w.source.other <- f
+		w.unindex(f)
 		f.info = info
+		w.index(f)
 	}
 	if !w.needed(f) {
 		return f, nil
@@ -177,7 +185,7 @@ func (w *watch) find(dir string, info os.FileInfo) *folder {
 	if f := w.folders[dir]; f != nil {
 		return f
 	}
-	for _, f := range w.folders { // a bind mount is no link, but has the same inode
+	for _, f := range w.alike[identify(info)] { // a bind mount is no link, but has the same inode
 		if !os.SameFile(f.info, info) {
 			continue
 		}
@@ -186,6 +194,23 @@ func (w *watch) find(dir string, info os.FileInfo) *folder {
 		}
 	}
 	return &folder{dir: dir, info: info, gone: true, files: map[string]hints{}}
+}
+
+// index and unindex let find ask only those folders that may be the same: with
+// thousands, asking all for each new one takes seconds.
+func (w *watch) index(f *folder) {
+	id := identify(f.info)
+	w.alike[id] = append(w.alike[id], f)
+}
+
+func (w *watch) unindex(f *folder) {
+	id := identify(f.info)
+	rest := slices.DeleteFunc(w.alike[id], func(g *folder) bool { return g == f })
+	if len(rest) == 0 {
+		delete(w.alike, id)
+		return
+	}
+	w.alike[id] = rest
 }
 
 // needed reports whether the folder is to be added. inotify is asked each time,

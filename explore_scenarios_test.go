@@ -19,6 +19,7 @@ const anyTurns = 99
 var (
 	aliveOfA = alivePath(simLease, simID("A", 0))
 	guardOf  = guardPath(simLease)
+	lastOf   = lastPath(simLease)
 )
 
 // The scenarios. A owns in those that say so, B and so on challenge it.
@@ -41,7 +42,9 @@ var scenarios = []scenario{
 	{name: "the guard is removed", challengers: 3, tampers: 1, tampering: []tampering{removed(guardOf)}, turns: 2},
 	{name: "the guard is removed beside an owner", owned: true, challengers: 2, crashes: 1, tampers: 1, tampering: []tampering{removed(guardOf)}, turns: 2},
 	{name: "the alive file is removed", owned: true, challengers: 1, swift: true, tampers: 2, tampering: []tampering{removed(aliveOfA)}, turns: 1, until: 3 * tick},
-	{name: "one file is removed after another", owned: true, challengers: 1, tampers: 2, tampering: []tampering{removed(simLease), removed(aliveOfA), removed(guardOf)}, turns: 1, until: 2 * tick, wall: true},
+	{name: "one file is removed after another", owned: true, challengers: 1, tampers: 2, tampering: []tampering{removed(simLease), removed(aliveOfA), removed(guardOf), removed(lastOf)}, turns: 1, until: 2 * tick, wall: true},
+	{name: "two files are removed at once", owned: true, swift: true, challengers: 1, tampers: 1, tampering: pairs(simLease, aliveOfA, guardOf, lastOf), turns: 1, until: 3 * tick, wall: true},
+	{name: "a file and then two are removed", owned: true, swift: true, challengers: 1, tampers: 2, tampering: append(pairs(simLease, aliveOfA, lastOf), removed(lastOf), removed(aliveOfA)), turns: 1, until: 3 * tick},
 	{name: "the lease is revoked", owned: true, swift: true, revokes: true, challengers: 1, turns: 1, until: 3 * tick},
 	{name: "a revocation that dies", owned: true, swift: true, revokes: true, challengers: 1, crashes: 1, until: 3 * tick},
 	{name: "a revocation without its guard", owned: true, revokes: true, challengers: 1, releases: 1, tampers: 1, tampering: []tampering{removed(guardOf)}, turns: 2},

@@ -53,6 +53,19 @@ func removed(path string) tampering {
 	return tampering{"removes", path, (*explore.Kernel).Unlink}
 }
 
+// pairs removes any two of the files at once.
+func pairs(paths ...string) (all []tampering) {
+	for i, one := range paths {
+		for _, other := range paths[i+1:] {
+			all = append(all, tampering{"removes " + other + " and", one, func(k *explore.Kernel, _ string) {
+				k.Unlink(one)
+				k.Unlink(other)
+			}})
+		}
+	}
+	return all
+}
+
 func cut(path string) tampering { return tampering{"cuts", path, (*explore.Kernel).Truncate} }
 
 // exchanged puts a copy of the file, as it is now, in its place.

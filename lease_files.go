@@ -22,6 +22,10 @@ func guardPath(path string) string     { return path + ".lock" }
 func alivePath(path, id string) string { return path + "." + id + aliveSuffix }
 func tempPath(path, id string) string  { return path + "." + id + ".tmp" }
 
+// lastPath is a second name of the alive file of whoever has acquired last, which
+// can be found without knowing whose it is.
+func lastPath(path string) string { return path + ".last" }
+
 const aliveSuffix = ".alive"
 
 // A sighting is what one reading of the record has shown: a record, or none
@@ -155,6 +159,9 @@ const (
 	dead
 )
 
+// maybe reports whether the instance is not known to have ended.
+func (l liveness) maybe() bool { return l != dead && l != gone }
+
 // alive tries the lock that an instance holds for its whole life, and that the
 // kernel frees when its process ends. The lock is tried shared: two who look at
 // the same time must not take each other for the owner.
@@ -162,7 +169,10 @@ const (
 // number is that of the file, as far as it is known: a file that was put in its
 // place has another, and says nothing.
 func (s *fileStore) alive(id string, number uint64) liveness {
-	path := alivePath(s.path, id)
+	return s.aliveAt(alivePath(s.path, id), number)
+}
+
+func (s *fileStore) aliveAt(path string, number uint64) liveness {
 	l, err := s.RLock(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -197,9 +207,19 @@ func (p *process) lockAlive(path string) (disk.Lock, error) {
 	return nil, fmt.Errorf("%s: somebody else holds the lock of a file that was made just now", path)
 }
 
-// instances returns the ids of all instances that have files beside the record.
-func (s *fileStore) instances() ([]string, error) {
-	names, err := s.Names(filepath.Dir(s.path))
+// markLast gives the alive file of an instance its second name. Where the file
+// system has no links, its first one has to do: no reason to fail.
+func (s *fileStore) markLast(id string) {
+	if err := s.Link(alivePath(s.path, id), lastPath(s.path)); errors.Is(err, fs.ErrExist) {
+		_ = s.Remove(lastPath(s.path)) // of the one before
+		_ = s.Link(alivePath(s.path, id), lastPath(s.path))
+	}
+}
+
+// instances returns the ids of all instances that have files beside the record, as
+// far as the first most files of the folder show them: all if that is negative.
+func (s *fileStore) instances(most int) ([]string, error) {
+	names, err := s.Names(filepath.Dir(s.path), most)
 	if err != nil {
 		return nil, err
 	}
@@ -330,6 +350,16 @@ func (g *guard) recall() (memory, error) {
 	return readMemory(f), nil
 }
 
+// recall is for those who do not hold the guard: it may be about to change.
+func (s *fileStore) recall() memory {
+	f, err := s.Open(guardPath(s.path), os.O_RDONLY)
+	if err != nil {
+		return memory{}
+	}
+	defer f.Close()
+	return readMemory(f)
+}
+
 // readMemory returns the zero memory where there is none that can be read.
 func readMemory(f disk.File) (m memory) {
 	var buf [memorySize]byte
@@ -355,12 +385,7 @@ func (g *guard) remember(m memory) error {
 
 // whoGuards tells who was acquiring last, for the message of whoever waits.
 func (s *fileStore) whoGuards() string {
-	f, err := s.Open(guardPath(s.path), os.O_RDONLY)
-	if err != nil {
-		return ""
-	}
-	defer f.Close()
-	if m := readMemory(f); m.PID != 0 {
+	if m := s.recall(); m.PID != 0 {
 		return fmt.Sprintf(" (last taken by pid %d)", m.PID)
 	}
 	return ""

@@ -1,6 +1,7 @@
 package owner
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -89,7 +90,7 @@ func (s *fileStore) look() (View, error) {
 	case err != nil:
 		return View{}, explain(err)
 	case seen.damage != nil || seen.rec == nil:
-		holder, _, err := s.judgeWithout(seen)
+		holder, _, err := s.judgeWithout(seen, s.recall())
 		return View{Holder: deref(holder)}, explain(err)
 	case s.free(seen):
 		return View{}, nil
@@ -186,7 +187,7 @@ func (s *fileStore) judge(last memory) (*Record, leftovers, error) {
 		return nil, leftovers{}, err
 	}
 	if seen.damage != nil || seen.rec == nil {
-		return s.judgeWithout(seen)
+		return s.judgeWithout(seen, last)
 	}
 	rec := seen.rec
 	left := leftovers{epoch: rec.Epoch, holder: []string{rec.InstanceID}}
@@ -212,28 +213,49 @@ func (s *fileStore) judge(last memory) (*Record, leftovers, error) {
 }
 
 // judgeWithout decides where there is no record, or only a damaged one. An owner
-// may be living all the same: its alive file tells.
-func (s *fileStore) judgeWithout(seen sighting) (*Record, leftovers, error) {
-	ids, err := s.instances()
+// may be living all the same. Three things tell: its alive file, that file's second
+// name, and the guard's memory, which says whose alive file to look for.
+func (s *fileStore) judgeWithout(seen sighting, last memory) (*Record, leftovers, error) {
+	trace := s.aliveAt(lastPath(s.path), 0)
+	most := -1
+	if seen.damage == nil && last.InstanceID == "" && trace == gone {
+		most = firstSearch
+	}
+	ids, err := s.instances(most)
 	if err != nil {
 		return nil, leftovers{}, err
 	}
 	for _, id := range ids {
-		switch {
-		case !s.mayLive(id):
-		case seen.damage != nil:
-			return nil, leftovers{}, fmt.Errorf("instance %s lives: %w", id, seen.damage)
-		default:
-			return &Record{InstanceID: id}, leftovers{}, nil
+		if s.mayLive(id) {
+			return s.heldWithout(seen, id)
 		}
 	}
+	if trace.maybe() { // its other name was taken away with the record
+		return s.heldWithout(seen, last.InstanceID)
+	}
 	return nil, leftovers{crashed: ids}, nil
+}
+
+// firstSearch is how many files are looked through for an owner of whom nothing else
+// tells: of a lease, most likely, that nobody has ever owned. A bound, as thousands
+// of new leases in one folder would otherwise take a time that grows with their square.
+const firstSearch = 500
+
+// heldWithout says who owns the lease without a record that can be read.
+func (s *fileStore) heldWithout(seen sighting, id string) (*Record, leftovers, error) {
+	switch {
+	case seen.damage != nil:
+		return nil, leftovers{}, fmt.Errorf("instance %s lives: %w", cmp.Or(id, "(unknown)"), seen.damage)
+	case id == "":
+		return nil, leftovers{}, fmt.Errorf("%s may be held by an instance whose other files were removed", lastPath(s.path))
+	}
+	return &Record{InstanceID: id}, leftovers{}, nil
 }
 
 // liveBeside returns the id of an instance that lives, other than the one that
 // the record names, "" if there is none.
 func (s *fileStore) liveBeside(holder string) (string, error) {
-	ids, err := s.instances()
+	ids, err := s.instances(-1)
 	for _, id := range ids {
 		if id != holder && s.mayLive(id) {
 			return id, nil
@@ -243,10 +265,7 @@ func (s *fileStore) liveBeside(holder string) (string, error) {
 }
 
 // mayLive reports whether an instance is not known to have ended.
-func (s *fileStore) mayLive(id string) bool {
-	alive := s.alive(id, 0)
-	return alive != dead && alive != gone
-}
+func (s *fileStore) mayLive(id string) bool { return s.alive(id, 0).maybe() }
 
 // free reports whether the lease of a record that is not damaged, or of none, is
 // free.
@@ -265,6 +284,7 @@ func (s *fileStore) publish(claim Record) (_ *fileLease, from time.Duration, err
 	if err != nil {
 		return nil, 0, err
 	}
+	s.markLast(claim.InstanceID)
 	l := &fileLease{store: s, instance: claim.InstanceID, alive: alive}
 	temp := tempPath(s.path, claim.InstanceID)
 	defer func() {
@@ -320,17 +340,21 @@ func (l *fileLease) Renew(_ context.Context, at time.Duration) error {
 	case size != l.enc.size():
 		return l.file.Truncate(l.enc.size()) // somebody has appended to it
 	}
-	if l.aliveGone() {
-		_ = l.restoreAlive(at) // or the next renewal does; this one counts all the same
+	// What fails here the next renewal does; this one counts all the same.
+	if l.aliveGone(alivePath(l.store.path, l.instance)) {
+		_ = l.restoreAlive(at)
+	}
+	if l.aliveGone(lastPath(l.store.path)) {
+		l.store.markLast(l.instance)
 	}
 	return nil
 }
 
-// aliveGone reports whether somebody has removed or exchanged the alive file, as a
-// cleaner of temporary files does with what is old. Should the record go, too,
-// nothing else would tell of this owner.
-func (l *fileLease) aliveGone() bool {
-	same, err := l.alive.At(alivePath(l.store.path, l.instance))
+// aliveGone reports whether somebody has removed or exchanged the alive file, or its
+// second name, as a cleaner of temporary files does with what is old. Should the
+// record go, too, little else would tell of this owner.
+func (l *fileLease) aliveGone(name string) bool {
+	same, err := l.alive.At(name)
 	return err == nil && !same
 }
 
@@ -409,7 +433,11 @@ func (l *fileLease) free(wall time.Time, now time.Duration) error {
 	if l.file != nil {
 		_ = l.file.Close() // all that was to be written has been
 	}
+	trace := !l.aliveGone(lastPath(l.store.path)) // and not a successor's
 	err = errors.Join(err, l.alive.Unlock())
+	if trace {
+		_ = l.store.Remove(lastPath(l.store.path))
+	}
 	name := alivePath(l.store.path, l.instance)
 	if err == nil && inPlace {
 		_ = l.store.Remove(name) // or the next one to acquire does

@@ -414,7 +414,7 @@ func TestLeftovers(t *testing.T) {
 		t.Fatal("not the owner")
 	}
 	names := fileNames(t, p)
-	want := fmt.Sprintf("[x.lease x.lease.%s.alive x.lease.lock]", o.InstanceID())
+	want := fmt.Sprintf("[x.lease x.lease.%s.alive x.lease.last x.lease.lock]", o.InstanceID())
 	if fmt.Sprint(names) != want {
 		t.Errorf("%v\nwant %s", names, want)
 	}

@@ -25,7 +25,7 @@
 //   - the disk hangs, is full, read-only, or fails;
 //   - processes are killed, stopped and resumed, or starved, at any point;
 //   - the wall clock is set, and the machine is suspended and resumed;
-//   - lease files are removed one after another, truncated, or exchanged for older ones;
+//   - lease files are removed, any two at once, truncated, or exchanged for older ones;
 //   - any number of processes and goroutines contend.
 //
 // A dead owner's lease is free at once, as the kernel frees its lock; a hung
@@ -38,9 +38,9 @@
 // late: no lease can prevent that. Pass Epoch along with every effect, and have
 // the receiver refuse a lower one than it has seen; or act only through something
 // that ends with the process. The processes must trust each other: whoever may
-// write the lease's folder can break what it promises, most easily by removing a
-// live lease's record and its alive file at once: its owner hears of it in a moment,
-// but somebody else may be quicker. It is for one machine: network file systems are refused. No fairness
+// write the lease's folder can break what it promises, most easily by removing all
+// files of a live lease at once: its owner hears of it in a moment, but somebody else
+// may be quicker. It is for one machine: network file systems are refused. No fairness
 // is promised among those who join or stand by.
 //
 // # The clock
@@ -76,8 +76,8 @@ const EndpointMetaKey = "endpoint"
 // Config says which lease to join, and how. LeasePath and TTL are required.
 type Config struct {
 	// LeasePath is the lease file, one owner per path. Its folder must exist, on a
-	// local disk, and be writable; files named LeasePath.lock and LeasePath.*.alive
-	// appear beside it. A relative path is resolved when Join is called.
+	// local disk, and be writable; files named LeasePath.lock, LeasePath.last and
+	// LeasePath.*.alive appear beside it. A relative path is resolved when Join is called.
 	LeasePath string
 
 	// TTL is how long a lease outlives its last renewal: how long a hung owner

@@ -118,7 +118,7 @@ func TestForkStorm(t *testing.T) {
 // A cleaner of temporary files takes each file in turn from a live owner, before whom
 // others stand. Whatever the order, there are never two, and in the end there is one.
 func TestCleaner(t *testing.T) {
-	for _, order := range [][]int{{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}} {
+	for _, order := range [][]int{{0, 1, 2, 3}, {0, 2, 3, 1}, {1, 0, 3, 2}, {1, 3, 2, 0}, {2, 0, 1, 3}, {3, 2, 1, 0}} {
 		t.Run(fmt.Sprint(order), func(t *testing.T) {
 			p := leasePath(t)
 			children := []*child{startChild(t, p), startChild(t, p)}
@@ -129,7 +129,7 @@ func TestCleaner(t *testing.T) {
 				ownerAmong(t, p, children)
 				rec, err := Inspect(p)
 				must(t, err)
-				must(t, os.Remove([]string{p, guardPath(p), alivePath(p, rec.InstanceID)}[n]))
+				must(t, os.Remove([]string{p, guardPath(p), alivePath(p, rec.InstanceID), lastPath(p)}[n]))
 				awaitMended(t, p, rec)
 			}
 			ownerAmong(t, p, children)

@@ -50,7 +50,7 @@ func Probe(path string) (Status, error) {
 	case seen.damage != nil:
 		return Status{}, seen.damage
 	case seen.rec == nil:
-		holder, _, err := s.judgeWithout(seen)
+		holder, _, err := s.judgeWithout(seen, s.recall())
 		if holder != nil {
 			return Status{Record: *holder, Condition: Live}, nil
 		}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -106,7 +107,7 @@ func TestResumedOwnerDamagesNothing(t *testing.T) {
 	notOnWindows(t)
 	p := leasePath(t)
 	old := joinFile(t, p)
-	must(t, os.Remove(p), os.Remove(alivePath(p, old.InstanceID()))) // so that the next can own at once
+	must(t, os.Remove(p), os.Remove(alivePath(p, old.InstanceID())), os.Remove(lastPath(p))) // so that the next can own at once
 	successor := joinFile(t, p)
 	if !successor.IsOwner() {
 		t.Fatal("no successor")
@@ -209,7 +210,14 @@ func TestFaultsOneAfterAnother(t *testing.T) {
 		return func(t *testing.T, p, id, _ string) { must(t, os.Remove(path(p, id))) }
 	}
 	alive, guard := remove(alivePath), remove(func(p, _ string) string { return guardPath(p) })
-	record := remove(func(p, _ string) string { return p })
+	record, last := remove(func(p, _ string) string { return p }), remove(func(p, _ string) string { return lastPath(p) })
+	atOnce := func(faults ...func(*testing.T, string, string, string)) func(*testing.T, string, string, string) {
+		return func(t *testing.T, p, id, old string) {
+			for _, f := range faults {
+				f(t, p, id, old)
+			}
+		}
+	}
 	truncate := func(t *testing.T, p, _, _ string) { must(t, os.Truncate(p, 100)) }
 	oldRecord := func(t *testing.T, p, _, old string) { must(t, os.Rename(old, p)) }
 	copied := func(t *testing.T, p, _, _ string) {
@@ -226,6 +234,13 @@ func TestFaultsOneAfterAnother(t *testing.T) {
 		"guard, alive, record":             {guard, alive, record},
 		"alive, guard, old record":         {alive, guard, oldRecord},
 		"alive, alive, alive, and nothing": {alive, alive, alive},
+		"last, alive, record":              {last, alive, record},
+		"record and alive":                 {atOnce(record, alive)},
+		"record and guard":                 {atOnce(record, guard)},
+		"record and last":                  {atOnce(record, last)},
+		"alive and last, record":           {atOnce(alive, last), record},
+		"last, record and alive":           {last, atOnce(record, alive)},
+		"alive, record and guard":          {alive, atOnce(record, guard)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
@@ -254,6 +269,35 @@ func TestFaultsOneAfterAnother(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// In a folder with more files than a first acquisition looks through, an owner of
+// whom the record and the guard were removed is found by its alive file's second name.
+func TestOwnerInAFullFolder(t *testing.T) {
+	p := leasePath(t)
+	for i := range 3 * firstSearch {
+		must(t, os.WriteFile(fmt.Sprint(p, i), nil, 0o600))
+	}
+	o := joinFile(t, p)
+	must(t, os.Remove(p), os.Remove(guardPath(p)))
+	if f := joinFile(t, p); f.IsOwner() || f.InstanceID() != o.InstanceID() {
+		t.Errorf("owns beside a live owner: %+v", f.Holder())
+	}
+}
+
+// What a dead instance has left makes no difference, whatever of it is there.
+func TestLeftoversInPart(t *testing.T) {
+	for _, left := range [][]func(p, id string) string{
+		{alivePath}, {func(p, _ string) string { return lastPath(p) }}, {alivePath, func(p, _ string) string { return lastPath(p) }},
+	} {
+		p, id := leasePath(t), uuid.NewString()
+		for _, name := range left {
+			must(t, os.WriteFile(name(p, id), nil, 0o600))
+		}
+		if !joinFile(t, p).IsOwner() {
+			t.Error("not the owner")
+		}
 	}
 }
 

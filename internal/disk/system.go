@@ -23,10 +23,13 @@ type System interface {
 	// Replace renames a file over another, which others may hold open.
 	Replace(from, to string) error
 	Remove(path string) error
+	// Link gives a file a second name; fs.ErrExist if there is a file of that name.
+	Link(path, second string) error
 	// Touch sets a file's times, which those who watch its folder hear of.
 	Touch(path string, at time.Time) error
-	// Names returns the names of all files in a folder.
-	Names(dir string) ([]string, error)
+	// Names returns the names of the files in a folder, no more than most: of all if
+	// that is negative.
+	Names(dir string, most int) ([]string, error)
 	// CheckTrusted returns an *UntrustedError for a folder whose locks may not
 	// exclude everybody.
 	CheckTrusted(dir string) error
@@ -110,15 +113,20 @@ func lock(path string, flag int, try func(*flock.Flock) (bool, error)) (Lock, er
 
 func (osSystem) Replace(from, to string) error         { return replace(from, to) }
 func (osSystem) Remove(path string) error              { return os.Remove(path) }
+func (osSystem) Link(path, second string) error        { return os.Link(path, second) }
 func (osSystem) Touch(path string, at time.Time) error { return os.Chtimes(path, at, at) }
 
-func (osSystem) Names(dir string) ([]string, error) {
+func (osSystem) Names(dir string, most int) ([]string, error) {
 	f, err := os.Open(dir)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	return f.Readdirnames(-1)
+	names, err := f.Readdirnames(most)
+	if err == io.EOF { // an empty folder
+		err = nil
+	}
+	return names, err
 }
 
 func (osSystem) CheckTrusted(dir string) error {

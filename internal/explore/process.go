@@ -313,10 +313,23 @@ func (p *Process) Remove(path string) error {
 	})
 }
 
+func (p *Process) Link(path, second string) error {
+	return p.step("links "+path+" as", second, true, func() (any, error) {
+		switch {
+		case !p.Exists(path):
+			return nil, &os.LinkError{Op: "link", Old: path, New: second, Err: fs.ErrNotExist}
+		case p.Exists(second):
+			return nil, &os.LinkError{Op: "link", Old: path, New: second, Err: fs.ErrExist}
+		}
+		p.names[second] = p.names[path]
+		return nil, nil
+	})
+}
+
 // Touch changes nothing that is simulated.
 func (p *Process) Touch(string, time.Time) error { return nil }
 
-func (p *Process) Names(dir string) (names []string, err error) {
+func (p *Process) Names(dir string, _ int) (names []string, err error) {
 	err = p.step("lists", dir, true, func() (any, error) {
 		for name := range p.names {
 			names = append(names, name[len(dir)+1:])

@@ -13,8 +13,8 @@ import (
 )
 
 // File has hint called when the lease file at path, which is absolute, has been
-// replaced, created, removed or renamed, and when one of its alive files has been
-// removed, renamed or written. A lease's record that is rewritten in place, as at
+// replaced, created, removed or renamed, when one of its alive files has been
+// removed, renamed or written, and when the second name of one has gone. A lease's record that is rewritten in place, as at
 // every renewal, gives no hint.
 //
 // If the folder goes away, everybody gets a hint; what comes in its place is
@@ -281,6 +281,9 @@ func (w *watch) happened(s *source, e fsnotify.Event) {
 	}
 	if e.Has(fsnotify.Remove | fsnotify.Rename | fsnotify.Write | fsnotify.Chmod) {
 		f.files[leaseOfAlive(base)].call()
+	}
+	if lease, ok := strings.CutSuffix(base, ".last"); ok && e.Has(fsnotify.Remove|fsnotify.Rename) {
+		f.files[lease].call()
 	}
 }
 

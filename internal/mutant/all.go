@@ -73,7 +73,19 @@ var All = []Mutant{
 	// The files.
 	{
 		Name: "missing record means free", Scenario: "the record is removed",
-		File: "lease_io.go", Old: "case !s.mayLive(id):", New: "case true:",
+		File: "lease_io.go", Old: "if seen.damage != nil || seen.rec == nil {", New: "if seen.rec == nil {\n\t\treturn nil, leftovers{}, nil\n\t}\n\tif seen.damage != nil {",
+	},
+	{
+		Name: "alive file's second name is not heeded", Scenario: "two files are removed at once",
+		File: "lease_io.go", Old: "if trace.maybe() {", New: "if false {",
+	},
+	{
+		Name: "alive file's second name is not restored", Scenario: "a file and then two are removed",
+		File: "lease_io.go", Old: "if l.aliveGone(lastPath(l.store.path)) {", New: "if false {",
+	},
+	{
+		Name: "alive file's second name is not another's", Scenario: "a file and then two are removed",
+		File: "lease_files.go", Old: "_ = s.Remove(lastPath(s.path)) // of the one before", New: "return",
 	},
 
 	{
@@ -87,8 +99,8 @@ var All = []Mutant{
 		File: "lease_io.go", Old: "case !ours:", New: "case !ours && false:",
 	},
 	{
-		Name: "alive file is not restored", Scenario: "one file is removed after another",
-		File: "lease_io.go", Old: "if l.aliveGone() {", New: "if false {",
+		Name: "alive file is not restored", Scenario: "a file and then two are removed",
+		File: "lease_io.go", Old: "if l.aliveGone(alivePath(l.store.path, l.instance)) {", New: "if false {",
 	},
 	{
 		Name: "old alive file tells of death", Scenario: "the alive file is removed",

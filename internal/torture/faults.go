@@ -27,7 +27,7 @@ type kind int
 const (
 	ofProcess kind = iota
 	ofStop         // nobody need take the lease meanwhile; others can come beside it
-	ofFile         // one at a time: see lane.settled
+	ofFile         // one after another: see lane.settled
 	ofDisk         // of a disk of its own; nobody need take the lease meanwhile
 )
 
@@ -43,6 +43,8 @@ func init() {
 		{"remove-record", 1, ofFile, (*lane).removeRecord},
 		{"remove-guard", 1, ofFile, (*lane).removeGuard},
 		{"remove-alive", 1, ofFile, (*lane).removeAlive},
+		{"remove-last", 1, ofFile, (*lane).removeLast},
+		{"remove-two", 1, ofFile, (*lane).removeTwo},
 		{"cut", 1, ofFile, (*lane).cut},
 		{"damage", 1, ofFile, (*lane).damage},
 		{"copy", 1, ofFile, (*lane).putCopy},
@@ -169,6 +171,25 @@ func (l *lane) removeAlive(*rand.Rand) error {
 	}
 	return notNow(os.Remove(alivePath(l.path, rec.InstanceID)))
 }
+
+func (l *lane) removeLast(*rand.Rand) error { return notNow(os.Remove(lastPath(l.path))) }
+
+// removeTwo removes any two of a live owner's files, at once.
+func (l *lane) removeTwo(rng *rand.Rand) error {
+	rec, err := owner.Inspect(l.path)
+	if err != nil {
+		return errNotNow
+	}
+	files := []string{l.path, l.path + ".lock", alivePath(l.path, rec.InstanceID), lastPath(l.path)}
+	rng.Shuffle(len(files), func(i, j int) { files[i], files[j] = files[j], files[i] })
+	one, other := os.Remove(files[0]), os.Remove(files[1])
+	if one != nil && other != nil {
+		return notNow(one)
+	}
+	return nil
+}
+
+func lastPath(path string) string { return path + ".last" }
 
 func alivePath(path, instance string) string { return path + "." + instance + ".alive" }
 

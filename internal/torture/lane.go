@@ -164,8 +164,10 @@ func (l *lane) settled() bool {
 	if err != nil || st.Condition != owner.Live || st.Record.Epoch == 0 {
 		return false
 	}
-	if _, err := os.Stat(alivePath(l.path, st.Record.InstanceID)); err != nil {
-		return false
+	for _, name := range []string{alivePath(l.path, st.Record.InstanceID), lastPath(l.path)} {
+		if _, err := os.Stat(name); err != nil {
+			return false
+		}
 	}
 	if st.Record.Epoch == l.hurt.epoch && !st.Record.RenewedAt.Equal(l.hurt.latest) {
 		l.hurt.latest = st.Record.RenewedAt

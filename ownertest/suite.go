@@ -1,0 +1,94 @@
+// Package ownertest helps to test what is built on package owner: a store of one's
+// own, by the suite that every store has to pass (TestStore), and a service's behaviour
+// when it loses its lease, on a store in memory with faults to inject (Memory).
+package ownertest
+
+import (
+	"cmp"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ownerlease/owner"
+)
+
+// TestStore tests whether a store keeps what owner.Store promises, and whether Owners
+// on it do what package owner promises. newStore returns a store with a lease of its
+// own, which nobody has owned yet, and cleans up with t.Cleanup. It is called for each
+// of some two dozen subtests of t, most of which run at the same time: all takes about
+// five TTLs, and at least two seconds.
+//
+// A slow machine does not fail a good store, unless it stands still for many seconds.
+// What befalls servers and networks, and what a suspend does to the clock, the suite
+// does not see: that is left to the store's own tests.
+func TestStore(t *testing.T, newStore func(t *testing.T) owner.Store, opts ...Option) {
+	s := suite{newStore: newStore, ttl: 200 * time.Millisecond}
+	for _, o := range opts {
+		o(&s)
+	}
+	s.patience = cmp.Or(s.patience, 30*time.Second+10*s.ttl)
+	for name, f := range alone {
+		s.run(t, name, f)
+	}
+	var wg sync.WaitGroup // and not t.Parallel, by which as many wait as there are processors
+	for name, f := range together {
+		wg.Go(func() { s.run(t, name, f) })
+	}
+	wg.Wait()
+}
+
+// Option changes how TestStore tests.
+type Option func(*suite)
+
+// TTL sets the TTL of the leases that the suite lets run out, by default 200 ms. The
+// store must be able to keep it, and its double. (Leases that are not to run out have a
+// minute.)
+func TTL(d time.Duration) Option { return func(s *suite) { s.ttl = d } }
+
+// alone are the tests that look at the whole process.
+var alone = map[string]func(*check){
+	"WatchLeavesNothing": watchLeavesNothing,
+}
+
+var together = map[string]func(*check){
+	"Clock":              clock,
+	"Acquire":            acquire,
+	"Held":               held,
+	"Release":            release,
+	"Epochs":             epochs,
+	"Race":               race,
+	"RaceForAnExpired":   raceForAnExpired,
+	"TTLOfTheHolder":     ttlOfTheHolder,
+	"Renew":              renew,
+	"RenewAfterTakeover": renewAfterTakeover,
+	"ReleaseAfterLoss":   releaseAfterLoss,
+	"ReleaseAfterExpiry": releaseAfterExpiry,
+	"Look":               look,
+	"EndedContexts":      endedContexts,
+	"CancelledAcquire":   cancelledAcquire,
+	"Hints":              hints,
+	"SharedHints":        sharedHints,
+	"NoHintAfterStop":    noHintAfterStop,
+	"OneOwner":           oneOwner,
+	"Handover":           handover,
+	"HungOwner":          hungOwner,
+	"Run":                runTakesTurns,
+	"WatchStore":         watchStore,
+	"History":            wholeHistory,
+}
+
+type suite struct {
+	newStore func(t *testing.T) owner.Store
+	ttl      time.Duration
+	patience time.Duration // for what should take a moment, or a TTL
+}
+
+func (s *suite) run(t *testing.T, name string, f func(*check)) {
+	t.Run(name, func(t *testing.T) {
+		c := &check{T: t, suite: s}
+		store := &tracked{Store: s.newStore(t)}
+		c.store = store
+		c.Cleanup(func() { c.settle(store) }) // the last but newStore's
+		f(c)
+	})
+}

@@ -48,11 +48,10 @@ var (
 	ErrUnsupportedFilesystem = errors.New("owner: unsupported file system")
 )
 
-// An unavailableError matches ErrUnavailable, and is told in its own words.
-type unavailableError string
+// An unavailable error matches ErrUnavailable, and is told in its own words.
+type unavailable struct{ error }
 
-func (e unavailableError) Error() string { return string(e) }
-func (e unavailableError) Unwrap() error { return ErrUnavailable }
+func (e unavailable) Unwrap() []error { return []error{e.error, ErrUnavailable} }
 
 // LostError says why an ownership ended against its owner's will. It unwraps to
 // Reason and, where there was one, to Err.

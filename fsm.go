@@ -386,12 +386,9 @@ func (d *decision) failClosed(in *input, err error) {
 }
 
 // What is told of operations whose answer does not come in time, and of bugs.
-const (
-	errNoAnswer = unavailableError("no answer within the life of a lease: the store hangs, or a process that is acquiring this lease is stopped")
-	errTooLate  = unavailableError("the lease was won, but too late to be of use: the store or the machine is slower than the TTL allows")
-)
-
 var (
+	errNoAnswer     = unavailable{errors.New("no answer within the life of a lease: the store hangs, or a process that is acquiring this lease is stopped")}
+	errTooLate      = unavailable{errors.New("the lease was won, but too late to be of use: the store or the machine is slower than the TTL allows")}
 	errReleaseHangs = errors.New("no answer before the lease ran out")
 	errBug          = errors.New("a bug in the state machine, please report it")
 	errUnexpected   = errors.New("no such input is expected here")

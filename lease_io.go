@@ -245,7 +245,8 @@ const firstSearch = 500
 func (s *fileStore) heldWithout(seen sighting, id string) (*Record, leftovers, error) {
 	switch {
 	case seen.damage != nil:
-		return nil, leftovers{}, fmt.Errorf("instance %s lives: %w", cmp.Or(id, "(unknown)"), seen.damage)
+		// Its next renewal mends it.
+		return nil, leftovers{}, unavailable{fmt.Errorf("instance %s lives: %w", cmp.Or(id, "(unknown)"), seen.damage)}
 	case id == "":
 		return nil, leftovers{}, fmt.Errorf("%s may be held by an instance whose other files were removed", lastPath(s.path))
 	}

@@ -13,9 +13,8 @@ import (
 // and waits for Elected; ctx bounds both the wait and the renewals after it.
 //
 // Where Join fails with ErrUnavailable, Campaign tries again; other errors it
-// returns. When ctx
-// ends first, it returns its cause, together with the follower, which still says
-// who owned the lease last; that is nil where nothing could be told.
+// returns. When ctx ends first, it returns its cause, together with the follower,
+// which still says who owned the lease last; that is nil where nothing could be told.
 func Campaign(ctx context.Context, cfg Config) (*Owner, error) {
 	cfg.Standby = true
 	for pause := retryPause(cfg.TTL); ; pause = min(2*pause, cfg.TTL) {
@@ -23,7 +22,7 @@ func Campaign(ctx context.Context, cfg Config) (*Owner, error) {
 		switch {
 		case err == nil:
 			return o, cfg.awaitElection(ctx, o)
-		case ctx.Err() != nil || !passes(err):
+		case ctx.Err() != nil || !errors.Is(err, ErrUnavailable):
 			return nil, err
 		}
 		cfg.warn("joining the lease failed, and is tried again", err)
@@ -48,12 +47,6 @@ func (cfg *Config) awaitElection(ctx context.Context, o *Owner) error {
 
 func (cfg *Config) campaignError(err error) error {
 	return &opError{"campaign for " + cfg.lease(), err}
-}
-
-// passes reports whether what has kept Join from an answer can pass by itself.
-func passes(err error) bool {
-	var damage *corruptError
-	return errors.Is(err, ErrUnavailable) || errors.As(err, &damage) && damage.ours
 }
 
 // Run calls work while this instance owns the lease, and returns when that has

@@ -20,6 +20,8 @@ import (
 
 // Options says what to run, and under which lease.
 type Options struct {
+	// Lease is what the lease is called in COMMAND's environment.
+	Lease string
 	// Config is the lease. Its SafetyMargin, OnTransition and Logger are set by Run.
 	Config owner.Config
 	// Command is the command and its arguments.
@@ -124,7 +126,7 @@ func (e *ReleaseError) Unwrap() error { return e.Err }
 // its lease: the epoch above all, to pass on with every effect.
 func (o *Options) environ(own *owner.Owner) []string {
 	return append(os.Environ(),
-		"OWNER_LEASE="+o.Config.LeasePath,
+		"OWNER_LEASE="+o.Lease,
 		"OWNER_INSTANCE_ID="+own.InstanceID(),
 		"OWNER_EPOCH="+strconv.FormatUint(own.Epoch(), 10))
 }

@@ -1,6 +1,11 @@
 package cmdline
 
 import (
+	"context"
+	"io/fs"
+	"iter"
+	"time"
+
 	"github.com/urfave/cli/v3"
 
 	"github.com/ownerlease/owner"
@@ -24,9 +29,11 @@ type Place struct {
 type Lease struct {
 	// Name is what it is called in the output, and in COMMAND's environment.
 	Name string
-	// Config says where it is kept: its LeasePath, or its Store. What else there is
-	// to configure is the command's.
+	// Config says where it is kept: its LeasePath, which is then its Name, or its
+	// Store. What else there is to configure is the command's.
 	Config owner.Config
+	// Patience is how long status waits for a Store's answer.
+	Patience time.Duration
 	// Close frees what Open has opened; nil where that is nothing.
 	Close func()
 }
@@ -64,4 +71,34 @@ func (l *Lease) close() {
 	if l.Close != nil {
 		l.Close()
 	}
+}
+
+// probe is owner.Probe, for a Store with what a look at it shows.
+func (l *Lease) probe(path string) (owner.Status, error) {
+	s := l.Config.Store
+	if s == nil {
+		return owner.Probe(path)
+	}
+	ctx, end := context.WithTimeout(context.Background(), l.Patience)
+	defer end()
+	view, err := s.Look(ctx)
+	switch {
+	case err != nil:
+		return owner.Status{}, err
+	case view.Free():
+		return owner.Status{}, fs.ErrNotExist
+	}
+	st := owner.Status{Record: view.Holder, Condition: owner.Live, Remaining: view.Holder.TTL}
+	if view.Until != 0 {
+		st.Remaining = max(0, view.Until-s.Now())
+	}
+	return st, nil
+}
+
+// watch is owner.Watch, also for a Store.
+func (l *Lease) watch(ctx context.Context, path string) iter.Seq2[owner.Record, error] {
+	if l.Config.Store == nil {
+		return owner.Watch(ctx, path)
+	}
+	return owner.WatchStore(ctx, l.Config.Store)
 }

@@ -61,6 +61,7 @@ type report struct {
 	owner.Status
 	lease  string
 	damage string // why it is unreadable
+	remote bool   // the owner's process cannot be seen
 }
 
 func statusAction(c *cli.Command, p *Place) error {
@@ -69,10 +70,11 @@ func statusAction(c *cli.Command, p *Place) error {
 		return err
 	}
 	defer l.close()
-	r, err := look(l.Name, owner.Probe)
+	r, err := look(l.Name, l.probe)
 	if err != nil {
 		return fail(err)
 	}
+	r.remote = l.Config.Store != nil
 	show := r.text
 	if c.Bool("json") {
 		show = r.json
@@ -121,6 +123,13 @@ var meanings = map[owner.Condition]string{
 	none:           "nobody owns the lease; there is no record",
 }
 
+func (r *report) meaning() string {
+	if r.remote && r.Condition == owner.Live {
+		return "the lease is valid; whether its owner's process still exists cannot be told"
+	}
+	return cmp.Or(r.damage, meanings[r.Condition])
+}
+
 // text is for people.
 func (r *report) text(w io.Writer, now time.Time) error {
 	var b strings.Builder
@@ -128,7 +137,7 @@ func (r *report) text(w io.Writer, now time.Time) error {
 		fmt.Fprintf(&b, "%-10s %s\n", key, clean(fmt.Sprintf(format, args...)))
 	}
 	line("lease", "%s", r.lease)
-	line("condition", "%s: %s", r.Condition, cmp.Or(r.damage, meanings[r.Condition]))
+	line("condition", "%s: %s", r.Condition, r.meaning())
 	if r.known() {
 		r.record(line, now)
 	}

@@ -62,7 +62,7 @@ func watchAction(ctx context.Context, c *cli.Command, p *Place) error {
 	if c.Bool("json") {
 		form = (*change).json
 	}
-	return tellChanges(ctx, c.Root().Writer, l.Name, owner.Watch, form)
+	return tellChanges(ctx, c.Root().Writer, l.Name, l.watch, form)
 }
 
 // errUnread is the end that SIGPIPE brings, if it comes first.

@@ -1,11 +1,8 @@
-//go:build !(linux || darwin)
+//go:build !(linux || darwin || windows)
 
 package clock
 
 import "time"
 
-// Go's own monotonic clock is interrupt time on Windows, which counts suspends,
-// and CLOCK_MONOTONIC on FreeBSD.
-var began = time.Now()
-
-func withSuspend() time.Duration { return time.Since(began) }
+// FreeBSD has but one.
+func withSuspend() time.Duration { return Now() }

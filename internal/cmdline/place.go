@@ -32,6 +32,8 @@ type Lease struct {
 	// Config says where it is kept: its LeasePath, which is then its Name, or its
 	// Store. What else there is to configure is the command's.
 	Config owner.Config
+	// CountsSuspend is as in run.Options.
+	CountsSuspend bool
 	// Patience is how long status waits for a Store's answer.
 	Patience time.Duration
 	// Close frees what Open has opened; nil where that is nothing.

@@ -96,7 +96,7 @@ func runMistake(c *cli.Command, p *Place) error {
 
 func runOptions(c *cli.Command, l *Lease) run.Options {
 	o := run.Options{
-		Lease: l.Name, Config: l.Config,
+		Lease: l.Name, Config: l.Config, CountsSuspend: l.CountsSuspend,
 		Command:  c.Args().Slice(),
 		Warn:     func(err error) { complain(c.Root().ErrWriter, c.Root().Name, err) },
 		Nonblock: c.Bool("nonblock"),

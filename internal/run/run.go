@@ -24,6 +24,9 @@ type Options struct {
 	Lease string
 	// Config is the lease. Its SafetyMargin, OnTransition and Logger are set by Run.
 	Config owner.Config
+	// CountsSuspend says that the lease's clock counts the time in which the machine is
+	// suspended: as that of a Store for several machines does, and a lease file's not.
+	CountsSuspend bool
 	// Command is the command and its arguments.
 	Command []string
 	// Grace is the time between TERM and KILL. See DefaultGrace.
@@ -67,6 +70,8 @@ func (e *StartError) Unwrap() error { return e.Err }
 // expires. The same is so, on Unix, when this process is stopped: a second
 // process, the warden, watches the time. It also ends the command when this
 // process is killed; on Windows, and the command itself on Linux, the kernel does.
+// Where the lease goes on running out while the machine is suspended, the command
+// ends right after the resume.
 //
 // What cannot be helped: between a kill -9 of this process and the end of the
 // command that follows, a successor can own the lease for some microseconds. And
@@ -106,12 +111,13 @@ func Run(o Options) (code int, err error) {
 		Path: path, Args: o.Command, Env: o.environ(own),
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
 	}
-	j, err := startJob(cmd, signals, own)
+	base := timebase(o.CountsSuspend)
+	j, err := startJob(cmd, signals, own, base)
 	if err != nil {
 		return 0, err
 	}
 	defer j.close()
-	go tellExpiry(j, own, renewed)
+	go tellExpiry(j, own, base, renewed)
 	return supervise(j, own, signals, o.Grace)
 }
 

@@ -2,6 +2,7 @@ package cmdline
 
 import (
 	"context"
+	"errors"
 	"io/fs"
 	"iter"
 	"time"
@@ -34,7 +35,7 @@ type Lease struct {
 	Config owner.Config
 	// CountsSuspend is as in run.Options.
 	CountsSuspend bool
-	// Patience is how long status waits for a Store's answer.
+	// Patience is how long status asks a Store that is not available.
 	Patience time.Duration
 	// Close frees what Open has opened; nil where that is nothing.
 	Close func()
@@ -81,9 +82,7 @@ func (l *Lease) probe(path string) (owner.Status, error) {
 	if s == nil {
 		return owner.Probe(path)
 	}
-	ctx, end := context.WithTimeout(context.Background(), l.Patience)
-	defer end()
-	view, err := s.Look(ctx)
+	view, err := patiently(l.Patience, s.Look)
 	switch {
 	case err != nil:
 		return owner.Status{}, err
@@ -95,6 +94,29 @@ func (l *Lease) probe(path string) (owner.Status, error) {
 		st.Remaining = max(0, view.Until-s.Now())
 	}
 	return st, nil
+}
+
+// patiently looks until there is an answer, or patience is over: the store may
+// have to be reached first.
+func patiently(patience time.Duration, look func(context.Context) (owner.View, error)) (owner.View, error) {
+	ctx, end := context.WithTimeout(context.Background(), patience)
+	defer end()
+	var trouble error
+	for {
+		view, err := look(ctx)
+		switch {
+		case trouble != nil && ctx.Err() != nil:
+			return view, trouble // it says more than that the time is over
+		case !errors.Is(err, owner.ErrUnavailable):
+			return view, err
+		}
+		trouble = err
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-ctx.Done():
+			return view, trouble
+		}
+	}
 }
 
 // watch is owner.Watch, also for a Store.

@@ -3,9 +3,11 @@ package cmdline
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/ownerlease/owner"
@@ -60,6 +62,30 @@ func TestStatusOfAStoreThatHangs(t *testing.T) {
 	if _, err := l.probe("/l"); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("%v", err)
 	}
+}
+
+// What is unavailable is asked again, and what it has said last is told.
+func TestStatusOfAStoreThatIsNotAvailable(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		looks := 0
+		l := shows(owner.View{}, nil)
+		l.Config.Store = lookStore{look: func(ctx context.Context) (owner.View, error) {
+			if looks++; looks > 5 {
+				<-ctx.Done()
+				return owner.View{}, ctx.Err()
+			}
+			return owner.View{}, fmt.Errorf("%w: look %d", owner.ErrUnavailable, looks)
+		}}
+		if _, err := l.probe("/l"); !errors.Is(err, owner.ErrUnavailable) || !strings.HasSuffix(err.Error(), ": look 5") {
+			t.Errorf("%v", err)
+		}
+		looks = 0
+		l.Patience = 250 * time.Millisecond
+		if _, err := l.probe("/l"); !errors.Is(err, owner.ErrUnavailable) || looks != 3 {
+			t.Errorf("after %d looks: %v", looks, err)
+		}
+	})
 }
 
 // Whether the owner's process exists cannot be seen from another machine.

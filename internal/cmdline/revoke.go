@@ -18,7 +18,7 @@ to stop. It may join again; whoever waits for the lease takes it as after any lo
 const revokeCodes = `  0           the lease was taken away, and its owner owns it no longer
   3           nobody owned it
   124         timeout: after the whole of -w, its owner may not have stopped yet
-  125         owner itself failed
+  125         this program itself failed
   128+n       signal n has ended the wait`
 
 // Revoke is the subcommand that takes a lease away from its owner.

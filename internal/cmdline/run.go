@@ -38,7 +38,7 @@ const runCodes = `  COMMAND's   or 128+n if signal n has ended it (or, before, t
   122         the lease was lost while COMMAND ran
   123         conflict: somebody else owns the lease, and -n is given
   124         timeout: somebody else owned the lease for the whole of -w
-  125         owner itself failed: wrong usage, or the lease cannot be used
+  125         this program itself failed: wrong usage, or the lease cannot be used
   126         COMMAND cannot be run
   127         COMMAND is not found`
 

@@ -31,7 +31,7 @@ renewed_at, endpoint, meta, error. What is not known is null.`
 const statusCodes = `  0           somebody owns the lease
   3           nobody does
   4           there is something, but no record that can be read
-  125         owner itself failed`
+  125         this program itself failed`
 
 // Status is the subcommand that says who owns a lease.
 func Status(p *Place) *cli.Command {

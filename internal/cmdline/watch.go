@@ -27,7 +27,7 @@ error. What is not known is null.`
 
 const watchCodes = `  128+n       signal n has ended it: 130 after Ctrl-C, 141 when nobody reads its
               output any more
-  125         owner itself failed`
+  125         this program itself failed`
 
 // A watcher yields every change of a lease's owner, as owner.Watch does.
 type watcher func(ctx context.Context, lease string) iter.Seq2[owner.Record, error]

@@ -10,7 +10,10 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/urfave/cli/v3"
+
 	"github.com/ownerlease/owner"
+	"github.com/ownerlease/owner/internal/run"
 )
 
 // A lookStore can be looked at, and watched without hints.
@@ -19,9 +22,9 @@ type lookStore struct {
 	look func(context.Context) (owner.View, error)
 }
 
-func (s lookStore) Now() time.Duration                                  { return time.Hour }
-func (s lookStore) Look(ctx context.Context) (owner.View, error)        { return s.look(ctx) }
-func (s lookStore) Watch(owner.Record, func()) (stop func(), err error) { return func() {}, nil }
+func (lookStore) Now() time.Duration                                  { return time.Hour }
+func (s lookStore) Look(ctx context.Context) (owner.View, error)      { return s.look(ctx) }
+func (lookStore) Watch(owner.Record, func()) (stop func(), err error) { return func() {}, nil }
 
 func shows(v owner.View, err error) *Lease {
 	s := lookStore{look: func(context.Context) (owner.View, error) { return v, err }}
@@ -111,5 +114,24 @@ func TestWatchOfAStore(t *testing.T) {
 			t.Errorf("%+v, %v", rec, err)
 		}
 		break
+	}
+}
+
+func TestRunIsToldOfTheLease(t *testing.T) {
+	t.Parallel()
+	l := shows(owner.View{}, nil)
+	l.CountsSuspend = true
+	var o run.Options
+	p := &Place{Flag: "key", Flags: func() []cli.Flag { return nil }}
+	c := Run(p)
+	c.Action = func(_ context.Context, c *cli.Command) error {
+		o = runOptions(c, l)
+		return nil
+	}
+	if err := c.Run(t.Context(), []string{"run", "--ttl", "8s", "a", "b"}); err != nil {
+		t.Fatal(err)
+	}
+	if o.Lease != "/l" || o.Config.Store == nil || !o.CountsSuspend || o.Config.TTL != 8*time.Second || o.Grace != run.DefaultGrace(8*time.Second) || len(o.Command) != 2 {
+		t.Errorf("%+v", o)
 	}
 }

@@ -3,7 +3,9 @@
 package run
 
 import (
+	"fmt"
 	"os"
+	"os/exec"
 	"testing"
 	"time"
 )
@@ -53,5 +55,36 @@ func TestWardenHearsNewsFirst(t *testing.T) {
 	}
 	if !ready(r, time.Hour, time.Hour, func() time.Duration { return 2 * time.Hour }) {
 		t.Error("the news were not heard")
+	}
+}
+
+const printClocks = "OWNER_TEST_PRINT_CLOCKS"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(printClocks) != "" {
+		fmt.Print(int((timebase(true).now() - timebase(false).now()).Round(time.Hour).Hours()))
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// In a time namespace, the clock that counts suspends can be ahead of the other.
+func TestTimebases(t *testing.T) {
+	t.Parallel()
+	slept := exec.Command("unshare", "--time", "--boottime", "3600000", "--fork", os.Args[0])
+	here := exec.Command(os.Args[0])
+	var ahead [2]int
+	for i, cmd := range []*exec.Cmd{here, slept} {
+		cmd.Env = append(os.Environ(), printClocks+"=1")
+		out, err := cmd.Output()
+		if err != nil {
+			t.Skipf("no time namespace can be made here: %v", err)
+		}
+		if _, err := fmt.Sscan(string(out), &ahead[i]); err != nil {
+			t.Fatalf("%v printed %q", cmd, out)
+		}
+	}
+	if got := ahead[1] - ahead[0]; got != 1000 {
+		t.Errorf("ahead by %d hours more where the machine has slept for a thousand", got)
 	}
 }

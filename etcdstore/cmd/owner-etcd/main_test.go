@@ -361,11 +361,24 @@ func TestWatch(t *testing.T) {
 		}
 	}
 	s.Stop()
-	if got := next("cannot be read: watch etcd key /k: the store gives no answer now", nil); got["error"] == nil {
-		t.Errorf("%v", got)
+	for _, p := range []*process{people, programs} {
+		if line := p.line(); !strings.Contains(line, "watch etcd key /k: ") {
+			t.Errorf("got %q", line)
+		}
 	}
 	s.Start()
-	next("nobody owns it", false)
+	for _, p := range []*process{people, programs} {
+		line := p.line()
+		for strings.Contains(line, "watch etcd key /k: ") { // it has heard why
+			if !strings.Contains(line, "connection refused") {
+				t.Errorf("got %q", line)
+			}
+			line = p.line()
+		}
+		if !strings.HasSuffix(line, "nobody owns it") && !strings.Contains(line, `"owned":false`) {
+			t.Errorf("got %q", line)
+		}
+	}
 }
 
 func TestHandover(t *testing.T) {

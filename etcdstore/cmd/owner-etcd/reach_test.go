@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/x509"
+	"errors"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -15,6 +16,9 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/ownerlease/owner/etcdstore/internal/etcdtest"
 	"github.com/ownerlease/owner/internal/cmdline"
@@ -149,5 +153,34 @@ func TestUser(t *testing.T) {
 		if code != c.code || !strings.Contains(stderr, c.says) || (c.says == "") != (stderr == "") {
 			t.Errorf("%v %v: exit %d, want %d and to hear %q: %s", c.flags, c.env, code, c.code, c.says, stderr)
 		}
+	}
+}
+
+// Of several endpoints, each may fail in its own way: what is told stays the same
+// until etcd is reached again.
+func TestWhy(t *testing.T) {
+	t.Parallel()
+	r, boom := &reached{}, errors.New("boom")
+	for _, c := range []struct {
+		says error
+		want string
+	}{
+		{nil, "boom"},
+		{status.Error(codes.DeadlineExceeded, "time is up; latest balancer error: first"), "boom: first"},
+		{status.Error(codes.DeadlineExceeded, "time is up; latest balancer error: second"), "boom: first"},
+		{status.Error(codes.Unavailable, "no leader"), "boom: first"},
+		{nil, "boom"},
+		{status.Error(codes.DeadlineExceeded, "time is up; latest balancer error: second"), "boom: second"},
+	} {
+		call := func(context.Context, string, any, any, *grpc.ClientConn, ...grpc.CallOption) error { return c.says }
+		if err := r.listen(t.Context(), "", nil, nil, nil, call); err != c.says {
+			t.Errorf("%v has become %v", c.says, err)
+		}
+		if err := r.explain(boom); err.Error() != c.want || !errors.Is(err, boom) {
+			t.Errorf("after %v: %v, want %s", c.says, err, c.want)
+		}
+	}
+	if err := r.explain(nil); err != nil {
+		t.Errorf("%v", err)
 	}
 }

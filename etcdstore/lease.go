@@ -4,12 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"time"
 
 	"github.com/ownerlease/owner"
-	"go.etcd.io/etcd/api/v3/etcdserverpb"
-	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
@@ -17,6 +14,7 @@ import (
 type lease struct {
 	store    *store
 	patience patience
+	keeper   *keeper
 	ids      []clientv3.LeaseID // of the key, and of the one with .alive
 	rev      int64              // at which both keys were put; their record is not put again
 }
@@ -40,7 +38,7 @@ func (l *lease) Renew(ctx context.Context, _ time.Duration) error {
 	var lost error
 	errs := inParallel(1+len(l.ids), func(i int) error {
 		if i < len(l.ids) {
-			return l.store.keepAlive(ctx, l.patience, l.ids[i])
+			return l.keepAlive(ctx, l.ids[i])
 		}
 		err := l.check(ctx)
 		if isLoss(err) {
@@ -97,6 +95,7 @@ func (l *lease) check(ctx context.Context) error {
 // An error: neither was seen to be done, and the keys may stand until their leases have
 // run out.
 func (l *lease) Release(ctx context.Context) error {
+	defer l.keeper.leave()
 	s := l.store
 	ours := func(key string) clientv3.Op {
 		return clientv3.OpTxn(
@@ -118,25 +117,10 @@ func (l *lease) Release(ctx context.Context) error {
 	return nil
 }
 
-// keepAlive has an etcd lease last for another TTL.
-func (s *store) keepAlive(ctx context.Context, p patience, id clientv3.LeaseID) error {
-	_, err := call(ctx, s, p, func(ctx context.Context) (struct{}, error) {
-		stream, err := s.leases.LeaseKeepAlive(ctx)
-		if err != nil {
-			return struct{}{}, err
-		}
-		err = stream.Send(&etcdserverpb.LeaseKeepAliveRequest{ID: int64(id)})
-		if err != nil && !errors.Is(err, io.EOF) { // EOF: Recv says why
-			return struct{}{}, err
-		}
-		resp, err := stream.Recv()
-		if err == nil && resp.TTL <= 0 {
-			err = rpctypes.ErrLeaseNotFound
-		}
-		return struct{}{}, err
-	})
-	if err != nil {
-		return s.failed(ctx, "keep the lease alive", err)
+// keepAlive has one of the etcd leases last for another TTL.
+func (l *lease) keepAlive(ctx context.Context, id clientv3.LeaseID) error {
+	if err := l.keeper.keepAlive(ctx, l.patience, id); err != nil {
+		return l.store.failed(ctx, "keep the lease alive", err)
 	}
 	return nil
 }

@@ -45,7 +45,6 @@ import (
 
 	"github.com/ownerlease/owner"
 	"github.com/ownerlease/owner/internal/clock"
-	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
@@ -74,7 +73,7 @@ func EpochAbove(base uint64) Option { return func(s *store) { s.above = base } }
 // unless its revision is raised as it should be then (etcdutl snapshot restore
 // --bump-revision).
 func New(client *clientv3.Client, key string, opts ...Option) owner.Store {
-	s := &store{client: client, leases: clientv3.RetryLeaseClient(client), key: key, alive: key + aliveSuffix}
+	s := &store{client: client, key: key, alive: key + aliveSuffix}
 	for _, opt := range opts {
 		opt(s)
 	}
@@ -83,7 +82,6 @@ func New(client *clientv3.Client, key string, opts ...Option) owner.Store {
 
 type store struct {
 	client     *clientv3.Client
-	leases     etcdserverpb.LeaseClient
 	key, alive string // the two keys of the lease
 	above      uint64 // what is added to the revision for an epoch
 
@@ -180,6 +178,7 @@ func (s *store) take(ctx context.Context, p patience, claim owner.Record) (acq o
 	}
 	if l.rev != 0 {
 		claim.Epoch = s.above + uint64(l.rev)
+		l.keeper = keeperOf(s.client)
 		return owner.Acquisition{Holder: claim, Lease: l, From: acq.From}, nil
 	}
 	holder, err := s.holder(found)

@@ -154,6 +154,29 @@ func TestLossEndsCommandInTime(t *testing.T) {
 	}
 }
 
+// A lease that moves is owned together with the one that it moves to. Whichever is
+// lost, COMMAND ends in time.
+func TestOneWithinTheOther(t *testing.T) {
+	t.Parallel()
+	for _, lost := range []string{"/outer", "/inner"} {
+		t.Run(lost, func(t *testing.T) {
+			t.Parallel()
+			s, l := startServer(t), newLife(t)
+			inner := self(s.args("run", "/inner", l.stubborn()...)...)
+			p := l.run(t, s.command("run", "/outer", inner...))
+			deleted := time.Now()
+			if _, err := s.Client(t).Delete(t.Context(), lost); err != nil {
+				t.Fatal(err)
+			}
+			l.mustEnd(t)
+			if took := time.Since(deleted); took > ttl {
+				t.Errorf("COMMAND lived for %v after the loss; the lease lasted for %v at most", took, ttl)
+			}
+			p.mustExit(122, "lost the lease, and ended COMMAND: lease revoked")
+		})
+	}
+}
+
 // COMMAND ends while its owner stands still, and before another starts.
 func TestStoppedForTooLong(t *testing.T) {
 	t.Parallel()

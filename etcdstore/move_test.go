@@ -3,7 +3,6 @@ package etcdstore_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -179,17 +178,19 @@ func TestMove(t *testing.T) {
 // docs/stores.md shows the code as it is tested.
 func TestDocsShowWhatIsTested(t *testing.T) {
 	t.Parallel()
-	source, err := os.ReadFile("move_test.go")
-	if err != nil {
-		t.Fatal(err)
-	}
 	doc, err := os.ReadFile(filepath.Join("..", "docs", "stores.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, code, _ := strings.Cut(string(source), "func both(")
-	code, _, ok := strings.Cut(code, "\n}\n")
-	if shown := fmt.Sprintf("func both(%s\n}\n", code); !ok || !strings.Contains(string(doc), shown) {
-		t.Errorf("docs/stores.md does not show\n%s", shown)
+	for file, begin := range map[string]string{"move_test.go": "func both(", "fence_test.go": "func put("} {
+		source, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, code, _ := strings.Cut(string(source), begin)
+		code, _, ok := strings.Cut(code, "\n}\n")
+		if shown := begin + code + "\n}\n"; !ok || !strings.Contains(string(doc), shown) {
+			t.Errorf("docs/stores.md does not show\n%s", shown)
+		}
 	}
 }

@@ -116,7 +116,7 @@ func withUser(t *testing.T) server {
 		second(c.UserAdd(t.Context(), "root", "r")),
 		second(c.UserGrantRole(t.Context(), "root", "root")),
 		second(c.RoleAdd(t.Context(), "leases")),
-		second(c.RoleGrantPermission(t.Context(), "leases", "/k", "/k.alive\x00", clientv3.PermissionType(clientv3.PermReadWrite))),
+		second(c.RoleGrantPermission(t.Context(), "leases", "/k", "/k.alivf", clientv3.PermissionType(clientv3.PermReadWrite))),
 		second(c.UserAdd(t.Context(), "worker", "w:1")),
 		second(c.UserGrantRole(t.Context(), "worker", "leases")),
 		second(c.AuthEnable(t.Context())),

@@ -159,7 +159,7 @@ func (c *check) hangOwner() bool {
 	}
 	c.await("the election of a successor, after the lease has run out", elected)
 	c.must("Campaign, of the successor", err)
-	defer c.leave(next)
+	defer next.Release() // where the machine is slow, the lease may have run out
 	if owned := c.store.Now(); seen && owned < valid+c.ttl/4 {
 		c.Errorf("%v after the other has stopped, another owns: less than the safety margin of %v", owned-valid, c.ttl/4)
 	}
@@ -293,7 +293,7 @@ func wholeHistory(c *check) {
 	var h history.History
 	owned := 0
 	began := c.store.Now() - time.Second // in a history, 0 is a moment that has not come
-	ctx, cancel := context.WithTimeout(context.Background(), c.patience)
+	ctx, cancel := context.WithTimeout(context.Background(), c.patience/2)
 	defer cancel()
 	end := time.Now().Add(max(2*time.Second, 4*c.ttl))
 	c.returns("what several instances do for a while", func() {
@@ -323,7 +323,7 @@ func wholeHistory(c *check) {
 		c.Errorf("%v", violation)
 	}
 	if owned <= 2*many {
-		c.Fatalf("only %d have owned within %v", owned, c.patience)
+		c.Fatalf("only %d have owned within %v", owned, c.patience/2)
 	}
 	c.Logf("%d have owned; nobody for %v at most, while somebody stood by", v.Owned, v.Vacancy.Length())
 }
@@ -351,14 +351,18 @@ func (c *check) player(name string, began time.Duration) *player {
 // now counts from a moment before the history's first.
 func (p *player) now() time.Duration { return p.store.Now() - p.began }
 
-// play stands by, owns, and leaves.
+// play stands by, or tries again and again; owns; and leaves.
 func (p *player) play(ctx context.Context) {
 	life, end := context.WithCancel(ctx)
 	defer end()
-	o, err := owner.Campaign(life, p.cfg)
+	join := owner.Campaign
+	if rand.IntN(2) == 0 {
+		join = p.tryAgain
+	}
+	o, err := join(life, p.cfg)
 	if err != nil {
 		if ctx.Err() == nil {
-			p.Errorf("Campaign: %v", err)
+			p.Errorf("Campaign, or Join: %v", err)
 		}
 		p.tenure.Over = p.now()
 		return
@@ -380,6 +384,19 @@ func (p *player) play(ctx context.Context) {
 		p.hold(o, stay)
 	}
 	p.free(o)
+}
+
+// tryAgain joins again and again, whoever owns.
+func (p *player) tryAgain(ctx context.Context, cfg owner.Config) (*owner.Owner, error) {
+	p.tenure.Joined = 0 // it does not stand by
+	for {
+		p.tenure.Sought = p.now()
+		o, err := owner.Join(ctx, cfg)
+		if err != nil && !errors.Is(err, owner.ErrUnavailable) || err == nil && o.Role() == owner.RoleOwner {
+			return o, err
+		}
+		time.Sleep(rand.N(5 * time.Millisecond))
+	}
 }
 
 // hold asks whether it owns, until it does not any more, or for so long.

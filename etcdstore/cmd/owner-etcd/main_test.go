@@ -250,7 +250,8 @@ func TestMistakes(t *testing.T) {
 		{status("--user", "root"), 125, "--user root needs a password in ETCDCTL_PASSWORD"},
 		{status("--dial-timeout", "0s"), 125, "--dial-timeout 0s is not positive"},
 		{status("--endpoints", "127.0.0.1:1"), 125, "connection refused"},
-		{status("--endpoints", "127.0.0.1:1", "--user", "a:b"), 125, "cannot log in to etcd: context deadline exceeded: "},
+		{status("--endpoints", "127.0.0.1:1", "--dial-timeout", "200ms"), 125, "connection refused"},
+		{status("--endpoints", "127.0.0.1:1", "--dial-timeout", "1s", "--user", "a:b"), 125, "cannot log in to etcd: context deadline exceeded: "},
 		{run("-n", "--endpoints", "127.0.0.1:1"), 125, "connection refused"},
 		{run("-w", "200ms", "--endpoints", "127.0.0.1:1"), 124, "gave up after 200ms: /mistake does not answer"},
 	} {

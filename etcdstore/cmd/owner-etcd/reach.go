@@ -152,7 +152,7 @@ func (s *explained) Look(ctx context.Context) (owner.View, error) {
 }
 
 func (s *explained) explain(err error) error {
-	if errors.Is(err, owner.ErrUnavailable) {
+	if errors.Is(err, owner.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded) {
 		err = s.reached.explain(err)
 	}
 	return err

@@ -89,9 +89,9 @@ func TestTLS(t *testing.T) {
 		says  string
 	}{
 		{[]string{"--cacert", cert, "--cert", cert, "--key-file", key}, 3, ""},
-		{[]string{"--cert", cert, "--key-file", key}, 125, "unknown authority"},
-		{[]string{"--cacert", other.CertFile, "--cert", cert, "--key-file", key}, 125, "unknown authority"},
-		{[]string{"--cacert", cert}, 125, "no answer"}, // why, can be cut off,
+		{[]string{"--dial-timeout", "1s", "--cert", cert, "--key-file", key}, 125, "unknown authority"},
+		{[]string{"--dial-timeout", "1s", "--cacert", other.CertFile, "--cert", cert, "--key-file", key}, 125, "unknown authority"},
+		{[]string{"--dial-timeout", "3s", "--cacert", cert}, 125, "no answer"}, // why, can be cut off,
 		{[]string{"--cacert", cert, "--cert", garbage, "--key-file", garbage}, 125, "cannot use --cacert, --cert or --key-file: "},
 	} {
 		_, stderr, code := toItsEnd(t, command(append([]string{"status", "--key", "/k", "--endpoints", at}, c.flags...)...))

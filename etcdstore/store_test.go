@@ -2,6 +2,7 @@ package etcdstore
 
 import (
 	"context"
+	"flag"
 	"testing"
 	"time"
 
@@ -12,7 +13,11 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	flag.Parse()
+	_ = flag.Set("test.parallel", "8") // they wait, more than they compute
+	goleak.VerifyTestMain(m)
+}
 
 func must(tb testing.TB, err error) {
 	tb.Helper()

@@ -129,7 +129,7 @@ func (s *site) replace(all ...generation) {
 // one: never do two own at once.
 func TestMove(t *testing.T) {
 	t.Parallel()
-	ofFile := owner.Config{LeasePath: filepath.Join(t.TempDir(), "lease"), TTL: time.Second}
+	ofFile := owner.Config{LeasePath: filepath.Join(t.TempDir(), "lease"), TTL: 10 * time.Second}
 	client := etcdtest.Start(t).Client(t)
 	inEtcd := func(base uint64) owner.Config {
 		return owner.Config{Store: etcdstore.New(client, "/lease", etcdstore.EpochAbove(base)), TTL: ofFile.TTL}

@@ -22,9 +22,7 @@ at once; when it hangs, after the lease's ttl.
   owner run --lease /run/lock/gpu0 -- python train.py
   owner status --lease /run/lock/gpu0
   owner watch --lease /run/lock/gpu0
-  owner revoke --lease /run/lock/gpu0
-
-` + cmdline.ExitCodes
+  owner revoke --lease /run/lock/gpu0`
 
 func main() {
 	run.BeHelper()
@@ -38,14 +36,21 @@ func program() *cli.Command {
 		Usage:       "one process at a time owns a lease",
 		Description: description,
 		Commands: []*cli.Command{
-			cmdline.Run(leaseFile), cmdline.Status(owner.Probe), cmdline.Watch(owner.Watch),
-			cmdline.Revoke(owner.Revoke), cmdline.Demo(), cmdline.Diagram(),
+			cmdline.Run(&files), cmdline.Status(&files), cmdline.Watch(&files),
+			cmdline.Revoke(&files, owner.Revoke), cmdline.Demo(), cmdline.Diagram(),
 		},
 	}
 }
 
-// leaseFile keeps the lease in a file.
-func leaseFile(path string) (owner.Config, error) {
-	abs, err := filepath.Abs(path)
-	return owner.Config{LeasePath: abs}, err
+// files keeps each lease in a file.
+var files = cmdline.Place{
+	Flag:  "lease",
+	Usage: "--lease PATH",
+	Flags: func() []cli.Flag {
+		return []cli.Flag{&cli.StringFlag{Name: "lease", Usage: "the lease file is `PATH`; its folder must exist"}}
+	},
+	Open: func(c *cli.Command) (*cmdline.Lease, error) {
+		path, err := filepath.Abs(c.String("lease"))
+		return &cmdline.Lease{Name: path, Config: owner.Config{LeasePath: path}}, err
+	},
 }

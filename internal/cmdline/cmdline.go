@@ -18,10 +18,8 @@ import (
 	"github.com/ownerlease/owner"
 )
 
-// ExitCodes is for the program's help.
-const ExitCodes = "EXIT CODES of run\n" + runCodes + "\n\nEXIT CODES of status\n" + statusCodes +
-	"\n\nEXIT CODES of watch\n" + watchCodes + "\n\nEXIT CODES of revoke\n" + revokeCodes +
-	"\n\nEXIT CODES of demo\n" + demoCodes
+// exitCodes is what the exit codes stand under at the end of a subcommand's help.
+const exitCodes = "EXIT CODES"
 
 // The exit codes of the commands' own. Whatever else "run" exits with is
 // COMMAND's: its code, or 128+n if signal n has ended it.
@@ -49,8 +47,10 @@ func (e *exit) Error() string { return fmt.Sprintf("exit code %d: %v", e.code, e
 // fail is for what has no code of its own.
 func fail(err error) error { return &exit{codeFailed, err} }
 
-// Main runs the program and returns its exit code.
+// Main runs the program and returns its exit code. The exit codes of its
+// subcommands are added to its help.
 func Main(program *cli.Command, args []string) int {
+	program.Description += allExitCodes(program)
 	program.Version = version()
 	program.EnableShellCompletion = true
 	program.ConfigureShellCompletionCommand = func(completion *cli.Command) {
@@ -81,6 +81,16 @@ func Main(program *cli.Command, args []string) int {
 		complain(program.ErrWriter, program.Name, e.err)
 	}
 	return e.code
+}
+
+func allExitCodes(program *cli.Command) string {
+	var b strings.Builder
+	for _, sub := range program.Commands {
+		if _, codes, ok := strings.Cut(sub.Description, exitCodes+"\n"); ok {
+			fmt.Fprintf(&b, "\n\n%s of %s\n%s", exitCodes, sub.Name, codes)
+		}
+	}
+	return b.String()
 }
 
 // returnMistakes has mistakes in the use of the command and its subcommands
@@ -154,7 +164,7 @@ func endFlags(program *cli.Command, args []string) []string {
 		return args
 	}
 	sub := program.Command(args[1])
-	if sub == nil || sub.ArgsUsage != commandArg {
+	if sub == nil || !strings.HasSuffix(sub.ArgsUsage, commandArg) {
 		return args
 	}
 	for i := 2; i < len(args); i++ {

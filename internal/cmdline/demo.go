@@ -14,8 +14,7 @@ owner; stops the next one, and resumes it when a third has taken over; has that 
 release. Says who owns, draws a timeline, measures the takeovers, and checks that
 there were never two owners. It takes about eight seconds.
 
-EXIT CODES
-` + demoCodes
+` + exitCodes + "\n" + demoCodes
 
 const demoCodes = `  0           there were never two owners
   1           there were

@@ -13,38 +13,34 @@ import (
 
 const revokeDescription = `Takes the lease away from its owner, and waits until that has stopped, or until its
 lease has run out. The owner hears of it at once, and has what is left of its lease
-to stop. It may join again; whoever waits for the lease takes it as after any loss.
-
-EXIT CODES
-` + revokeCodes
+to stop. It may join again; whoever waits for the lease takes it as after any loss.`
 
 const revokeCodes = `  0           the lease was taken away, and its owner owns it no longer
   3           nobody owned it
   124         timeout: after the whole of -w, its owner may not have stopped yet
-  125         owner itself failed
+  125         this program itself failed
   128+n       signal n has ended the wait`
 
 // Revoke is the subcommand that takes a lease away from its owner.
-func Revoke(revoke func(ctx context.Context, lease string) (owner.Record, error)) *cli.Command {
+func Revoke(p *Place, revoke func(ctx context.Context, lease string) (owner.Record, error)) *cli.Command {
 	return &cli.Command{
 		Name:            "revoke",
 		Usage:           "take a lease away from its owner",
-		ArgsUsage:       "--lease PATH",
-		Description:     revokeDescription,
+		ArgsUsage:       p.Usage,
+		Description:     p.describe(revokeDescription, revokeCodes),
 		HideHelpCommand: true,
-		Flags: []cli.Flag{
-			leaseFlag(),
-			&cli.DurationFlag{Name: "wait", Aliases: []string{"w"}, Usage: "wait for `DURATION` at most", HideDefault: true},
-		},
-		Action: func(ctx context.Context, c *cli.Command) error { return revokeAction(ctx, c, revoke) },
+		Flags: append(p.Flags(),
+			&cli.DurationFlag{Name: "wait", Aliases: []string{"w"}, Usage: "wait for `DURATION` at most", HideDefault: true}),
+		Action: func(ctx context.Context, c *cli.Command) error { return revokeAction(ctx, c, p, revoke) },
 	}
 }
 
-func revokeAction(ctx context.Context, c *cli.Command, revoke func(context.Context, string) (owner.Record, error)) error {
-	lease, err := leaseAlone(c)
+func revokeAction(ctx context.Context, c *cli.Command, p *Place, revoke func(context.Context, string) (owner.Record, error)) error {
+	l, err := p.open(c)
 	if err != nil {
 		return err
 	}
+	defer l.close()
 	ctx, stop := untilSignal(ctx)
 	defer stop()
 	if c.IsSet("wait") {
@@ -56,14 +52,14 @@ func revokeAction(ctx context.Context, c *cli.Command, revoke func(context.Conte
 		ctx, end = context.WithTimeoutCause(ctx, wait, &exit{codeTimeout, fmt.Errorf("gave up after %v", wait)})
 		defer end()
 	}
-	was, err := revoke(ctx, lease)
+	was, err := revoke(ctx, l.Name)
 	if was.InstanceID != "" {
 		_, printed := fmt.Fprintln(c.Root().Writer, clean(fmt.Sprintf("revoked: %s, epoch %d", identity(was, time.Now()), was.Epoch)))
 		if printed != nil && err == nil {
 			err = printed
 		}
 	}
-	return revokeExit(lease, was, err)
+	return revokeExit(l.Name, was, err)
 }
 
 // revokeExit says how revoke exits. was is who owned the lease, if it was taken

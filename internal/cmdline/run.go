@@ -17,7 +17,7 @@ import (
 )
 
 // commandArg marks the subcommand whose arguments are a command of its own.
-const commandArg = "--lease PATH [--] COMMAND [ARG…]"
+const commandArg = "[--] COMMAND [ARG…]"
 
 const runDescription = `Waits until nobody else owns the lease, runs COMMAND while this process owns it,
 and releases it. COMMAND finds OWNER_LEASE, OWNER_INSTANCE_ID and OWNER_EPOCH
@@ -32,33 +32,27 @@ this process is killed, the group is killed as well. Processes that leave the gr
 are not followed.
 
 A job stopped with Ctrl-Z does not renew its lease: stopped for longer than the
-ttl, it has lost it, and is killed.
-
-EXIT CODES
-` + runCodes
+ttl, it has lost it, and is killed.`
 
 const runCodes = `  COMMAND's   or 128+n if signal n has ended it (or, before, the wait for the lease)
   122         the lease was lost while COMMAND ran
   123         conflict: somebody else owns the lease, and -n is given
   124         timeout: somebody else owned the lease for the whole of -w
-  125         owner itself failed: wrong usage, or the lease cannot be used
+  125         this program itself failed: wrong usage, or the lease cannot be used
   126         COMMAND cannot be run
   127         COMMAND is not found`
 
-// Run is the subcommand that runs a command while it owns a lease. lease says
-// where the lease of that name is kept: the Config's LeasePath, and its Store if
-// that is no file.
-func Run(lease func(name string) (owner.Config, error)) *cli.Command {
+// Run is the subcommand that runs a command while it owns a lease.
+func Run(p *Place) *cli.Command {
 	return &cli.Command{
 		Name:            "run",
 		Usage:           "run a command while owning a lease",
-		ArgsUsage:       commandArg,
-		Description:     runDescription,
+		ArgsUsage:       p.Usage + " " + commandArg,
+		Description:     p.describe(runDescription, runCodes),
 		HideHelpCommand: true, // or COMMAND could not be named "help"
 		// A value may have commas.
 		DisableSliceFlagSeparator: true,
-		Flags: []cli.Flag{
-			leaseFlag(),
+		Flags: append(p.Flags(),
 			&cli.DurationFlag{Name: "ttl", Value: 10 * time.Second, Usage: "the lease outlives its last renewal by `DURATION`"},
 			&cli.BoolFlag{Name: "nonblock", Aliases: []string{"n"}, Usage: "do not wait if somebody else owns the lease", HideDefault: true},
 			&cli.DurationFlag{Name: "wait", Aliases: []string{"w"}, Usage: "wait for `DURATION` at most", HideDefault: true},
@@ -66,52 +60,56 @@ func Run(lease func(name string) (owner.Config, error)) *cli.Command {
 			&cli.StringFlag{Name: "endpoint", Usage: "advertise `ADDR`, where COMMAND can be reached"},
 			&cli.StringMapFlag{Name: "meta", Usage: "advertise the fact `KEY=VALUE`"},
 			&cli.DurationFlag{Name: "grace", Usage: "`DURATION` from TERM to KILL", DefaultText: "a fifth of the ttl"},
-		},
-		Action: func(_ context.Context, c *cli.Command) error { return runAction(c, lease) },
+		),
+		Action: func(_ context.Context, c *cli.Command) error { return runAction(c, p) },
 	}
 }
 
-func leaseFlag() cli.Flag {
-	return &cli.StringFlag{Name: "lease", Usage: "the lease file is `PATH`; its folder must exist"}
-}
-
-func runAction(c *cli.Command, lease func(string) (owner.Config, error)) error {
-	o, err := runOptions(c, lease)
+func runAction(c *cli.Command, p *Place) error {
+	if err := runMistake(c, p); err != nil {
+		return err
+	}
+	l, err := p.opened(c)
 	if err != nil {
 		return err
 	}
-	code, err := run.Run(o)
-	return runExit(o.Config.LeasePath, code, c.Int("conflict-exit-code"), err)
+	defer l.close()
+	code, err := run.Run(runOptions(c, l))
+	return runExit(l.Name, code, c.Int("conflict-exit-code"), err)
 }
 
-func runOptions(c *cli.Command, lease func(string) (owner.Config, error)) (o run.Options, err error) {
+func runMistake(c *cli.Command, p *Place) error {
 	switch code := c.Int("conflict-exit-code"); {
-	case c.String("lease") == "":
-		return o, usage(c, "--lease is missing")
+	case c.String(p.Flag) == "":
+		return p.missing(c)
 	case !c.Args().Present():
-		return o, usage(c, "COMMAND is missing")
+		return usage(c, "COMMAND is missing")
 	case c.Bool("nonblock") && c.IsSet("wait"):
-		return o, usage(c, "--nonblock and --wait exclude each other")
+		return usage(c, "--nonblock and --wait exclude each other")
 	case c.IsSet("wait") && c.Duration("wait") <= 0:
-		return o, usage(c, "--wait %v is not positive; --nonblock does not wait", c.Duration("wait"))
+		return usage(c, "--wait %v is not positive; --nonblock does not wait", c.Duration("wait"))
 	case c.IsSet("conflict-exit-code") && (code < 1 || code > 255):
-		return o, usage(c, "--conflict-exit-code %d is not between 1 and 255", code)
+		return usage(c, "--conflict-exit-code %d is not between 1 and 255", code)
 	}
-	if o.Config, err = lease(c.String("lease")); err != nil {
-		return o, fail(err)
+	return nil
+}
+
+func runOptions(c *cli.Command, l *Lease) run.Options {
+	o := run.Options{
+		Lease: l.Name, Config: l.Config, CountsSuspend: l.CountsSuspend,
+		Command:  c.Args().Slice(),
+		Warn:     func(err error) { complain(c.Root().ErrWriter, c.Root().Name, err) },
+		Nonblock: c.Bool("nonblock"),
+		Wait:     c.Duration("wait"),
+		Grace:    run.DefaultGrace(c.Duration("ttl")),
 	}
 	o.Config.TTL = c.Duration("ttl")
 	o.Config.Endpoint = c.String("endpoint")
 	o.Config.Meta = c.StringMap("meta")
-	o.Command = c.Args().Slice()
-	o.Warn = func(err error) { complain(c.Root().ErrWriter, c.Root().Name, err) }
-	o.Nonblock = c.Bool("nonblock")
-	o.Wait = c.Duration("wait")
-	o.Grace = run.DefaultGrace(o.Config.TTL)
 	if c.IsSet("grace") {
 		o.Grace = c.Duration("grace")
 	}
-	return o, nil
+	return o
 }
 
 // runExit says how run exits, with COMMAND's code where there is no error.

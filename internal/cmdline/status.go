@@ -9,7 +9,6 @@ import (
 	"io"
 	"io/fs"
 	"maps"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -27,30 +26,28 @@ live, hung, dead, has released the lease, or was deprived of it. It only looks.
 With --json, one JSON object, always with these keys: lease, owned, condition
 (live, hung, dead, expired, released, revoked, none: no record, or unreadable),
 remaining and ttl (in seconds), instance_id, pid, host, epoch, acquired_at,
-renewed_at, endpoint, meta, error. What is not known is null.
-
-EXIT CODES
-` + statusCodes
+renewed_at, endpoint, meta, error. What is not known is null.`
 
 const statusCodes = `  0           somebody owns the lease
   3           nobody does
   4           there is something, but no record that can be read
-  125         owner itself failed`
+  125         this program itself failed`
 
 // Status is the subcommand that says who owns a lease.
-func Status(probe func(lease string) (owner.Status, error)) *cli.Command {
+func Status(p *Place) *cli.Command {
 	return &cli.Command{
 		Name:            "status",
 		Usage:           "say who owns a lease",
-		ArgsUsage:       "--lease PATH",
-		Description:     statusDescription,
+		ArgsUsage:       p.Usage,
+		Description:     p.describe(statusDescription, statusCodes),
 		HideHelpCommand: true,
-		Flags: []cli.Flag{
-			leaseFlag(),
-			&cli.BoolFlag{Name: "json", Usage: "for programs", HideDefault: true},
-		},
-		Action: func(_ context.Context, c *cli.Command) error { return statusAction(c, probe) },
+		Flags:           append(p.Flags(), jsonFlag()),
+		Action:          func(_ context.Context, c *cli.Command) error { return statusAction(c, p) },
 	}
+}
+
+func jsonFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "json", Usage: "for programs", HideDefault: true}
 }
 
 // The conditions in which there is nothing that owner.Probe could tell more of.
@@ -64,17 +61,20 @@ type report struct {
 	owner.Status
 	lease  string
 	damage string // why it is unreadable
+	remote bool   // the owner's process cannot be seen
 }
 
-func statusAction(c *cli.Command, probe func(string) (owner.Status, error)) error {
-	lease, err := leaseAlone(c)
+func statusAction(c *cli.Command, p *Place) error {
+	l, err := p.open(c)
 	if err != nil {
 		return err
 	}
-	r, err := look(lease, probe)
+	defer l.close()
+	r, err := look(l.Name, l.probe)
 	if err != nil {
 		return fail(err)
 	}
+	r.remote = l.Config.Store != nil
 	show := r.text
 	if c.Bool("json") {
 		show = r.json
@@ -83,21 +83,6 @@ func statusAction(c *cli.Command, probe func(string) (owner.Status, error)) erro
 		return fail(err)
 	}
 	return r.exit()
-}
-
-// leaseAlone is the lease of a command that takes nothing else but flags.
-func leaseAlone(c *cli.Command) (string, error) {
-	lease := c.String("lease")
-	switch {
-	case lease == "":
-		return "", usage(c, "--lease is missing")
-	case c.Args().Present():
-		return "", usage(c, "%q is one argument too many", c.Args().First())
-	}
-	if abs, err := filepath.Abs(lease); err == nil {
-		lease = abs
-	}
-	return lease, nil
 }
 
 func look(lease string, probe func(string) (owner.Status, error)) (*report, error) {
@@ -138,6 +123,13 @@ var meanings = map[owner.Condition]string{
 	none:           "nobody owns the lease; there is no record",
 }
 
+func (r *report) meaning() string {
+	if r.remote && r.Condition == owner.Live {
+		return "the lease is valid; whether its owner's process still exists cannot be told"
+	}
+	return cmp.Or(r.damage, meanings[r.Condition])
+}
+
 // text is for people.
 func (r *report) text(w io.Writer, now time.Time) error {
 	var b strings.Builder
@@ -145,7 +137,7 @@ func (r *report) text(w io.Writer, now time.Time) error {
 		fmt.Fprintf(&b, "%-10s %s\n", key, clean(fmt.Sprintf(format, args...)))
 	}
 	line("lease", "%s", r.lease)
-	line("condition", "%s: %s", r.Condition, cmp.Or(r.damage, meanings[r.Condition]))
+	line("condition", "%s: %s", r.Condition, r.meaning())
 	if r.known() {
 		r.record(line, now)
 	}

@@ -23,39 +23,34 @@ What cannot be read is reported, and the watching goes on.
 With --json, one JSON object a line, always with these keys: at, lease, owned,
 owned_for (in seconds: how long the owner of the line before has owned it), ttl (in
 seconds), instance_id, pid, host, epoch, acquired_at, renewed_at, endpoint, meta,
-error. What is not known is null.
-
-EXIT CODES
-` + watchCodes
+error. What is not known is null.`
 
 const watchCodes = `  128+n       signal n has ended it: 130 after Ctrl-C, 141 when nobody reads its
               output any more
-  125         owner itself failed`
+  125         this program itself failed`
 
 // A watcher yields every change of a lease's owner, as owner.Watch does.
 type watcher func(ctx context.Context, lease string) iter.Seq2[owner.Record, error]
 
 // Watch is the subcommand that tells of every change of owner.
-func Watch(watch func(ctx context.Context, lease string) iter.Seq2[owner.Record, error]) *cli.Command {
+func Watch(p *Place) *cli.Command {
 	return &cli.Command{
 		Name:            "watch",
 		Usage:           "tell of every change of a lease's owner",
-		ArgsUsage:       "--lease PATH",
-		Description:     watchDescription,
+		ArgsUsage:       p.Usage,
+		Description:     p.describe(watchDescription, watchCodes),
 		HideHelpCommand: true,
-		Flags: []cli.Flag{
-			leaseFlag(),
-			&cli.BoolFlag{Name: "json", Usage: "for programs", HideDefault: true},
-		},
-		Action: func(ctx context.Context, c *cli.Command) error { return watchAction(ctx, c, watch) },
+		Flags:           append(p.Flags(), jsonFlag()),
+		Action:          func(ctx context.Context, c *cli.Command) error { return watchAction(ctx, c, p) },
 	}
 }
 
-func watchAction(ctx context.Context, c *cli.Command, watch watcher) error {
-	lease, err := leaseAlone(c)
+func watchAction(ctx context.Context, c *cli.Command, p *Place) error {
+	l, err := p.open(c)
 	if err != nil {
 		return err
 	}
+	defer l.close()
 	ctx, stop := untilSignal(ctx)
 	defer stop()
 	ctx, unread := context.WithCancelCause(ctx)
@@ -67,7 +62,7 @@ func watchAction(ctx context.Context, c *cli.Command, watch watcher) error {
 	if c.Bool("json") {
 		form = (*change).json
 	}
-	return tellChanges(ctx, c.Root().Writer, lease, watch, form)
+	return tellChanges(ctx, c.Root().Writer, l.Name, l.watch, form)
 }
 
 // errUnread is the end that SIGPIPE brings, if it comes first.

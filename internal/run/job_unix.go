@@ -19,6 +19,7 @@ import (
 // that does not leave the group.
 type job struct {
 	group    int // the command's pid, too
+	base     timebase
 	warden   *warden
 	terminal terminal
 	ended    chan int // the command's exit code; has room for it
@@ -35,12 +36,12 @@ func BeHelper() {
 	}
 }
 
-func startJob(cmd *exec.Cmd, signals chan<- os.Signal, own *owner.Owner) (*job, error) {
+func startJob(cmd *exec.Cmd, signals chan<- os.Signal, own *owner.Owner, base timebase) (*job, error) {
 	w, err := startWarden()
 	if err != nil {
 		return nil, err
 	}
-	j := &job{warden: w, terminal: openTerminal(), ended: make(chan int, 1)}
+	j := &job{base: base, warden: w, terminal: openTerminal(), ended: make(chan int, 1)}
 	signal.Notify(signals, forwardedSignals()...)
 	started := make(chan starting)
 	go j.live(cmd, started)
@@ -49,7 +50,7 @@ func startJob(cmd *exec.Cmd, signals chan<- os.Signal, own *owner.Owner) (*job, 
 		j.close()
 		return nil, &StartError{at.err}
 	}
-	j.extend(lastMoment(own))
+	j.extend(base.lastMoment(own))
 	// Not by SysProcAttr.Foreground: the command would have to ignore SIGTTOU.
 	if j.terminal.interactive() {
 		j.terminal.give(j.group)
@@ -213,7 +214,9 @@ func (j *job) signal(sig syscall.Signal) { _ = syscall.Kill(-j.group, sig) }
 
 func (j *job) empty() bool { return syscall.Kill(-j.group, 0) != nil }
 
-func (j *job) extend(lastMoment time.Duration) { j.warden.tell(j.group, lastMoment) }
+func (j *job) extend(lastMoment time.Duration) {
+	j.warden.tell(news{int64(j.group), lastMoment, j.base})
+}
 
 func (j *job) close() {
 	j.warden.end()

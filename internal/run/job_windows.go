@@ -23,7 +23,7 @@ type job struct {
 	ended  chan int // the command's exit code; has room for it
 }
 
-func startJob(cmd *exec.Cmd, _ chan<- os.Signal, own *owner.Owner) (*job, error) {
+func startJob(cmd *exec.Cmd, _ chan<- os.Signal, own *owner.Owner, _ timebase) (*job, error) {
 	object, err := newJobObject()
 	if err != nil {
 		return nil, fmt.Errorf("cannot make a job object: %w", err)

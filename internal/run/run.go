@@ -20,8 +20,13 @@ import (
 
 // Options says what to run, and under which lease.
 type Options struct {
+	// Lease is what the lease is called in COMMAND's environment.
+	Lease string
 	// Config is the lease. Its SafetyMargin, OnTransition and Logger are set by Run.
 	Config owner.Config
+	// CountsSuspend says that the lease's clock counts the time in which the machine is
+	// suspended: as that of a Store for several machines does, and a lease file's not.
+	CountsSuspend bool
 	// Command is the command and its arguments.
 	Command []string
 	// Grace is the time between TERM and KILL. See DefaultGrace.
@@ -65,6 +70,8 @@ func (e *StartError) Unwrap() error { return e.Err }
 // expires. The same is so, on Unix, when this process is stopped: a second
 // process, the warden, watches the time. It also ends the command when this
 // process is killed; on Windows, and the command itself on Linux, the kernel does.
+// Where the lease goes on running out while the machine is suspended, the command
+// ends right after the resume.
 //
 // What cannot be helped: between a kill -9 of this process and the end of the
 // command that follows, a successor can own the lease for some microseconds. And
@@ -104,12 +111,13 @@ func Run(o Options) (code int, err error) {
 		Path: path, Args: o.Command, Env: o.environ(own),
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
 	}
-	j, err := startJob(cmd, signals, own)
+	base := timebase(o.CountsSuspend)
+	j, err := startJob(cmd, signals, own, base)
 	if err != nil {
 		return 0, err
 	}
 	defer j.close()
-	go tellExpiry(j, own, renewed)
+	go tellExpiry(j, own, base, renewed)
 	return supervise(j, own, signals, o.Grace)
 }
 
@@ -124,7 +132,7 @@ func (e *ReleaseError) Unwrap() error { return e.Err }
 // its lease: the epoch above all, to pass on with every effect.
 func (o *Options) environ(own *owner.Owner) []string {
 	return append(os.Environ(),
-		"OWNER_LEASE="+o.Config.LeasePath,
+		"OWNER_LEASE="+o.Lease,
 		"OWNER_INSTANCE_ID="+own.InstanceID(),
 		"OWNER_EPOCH="+strconv.FormatUint(own.Epoch(), 10))
 }

@@ -41,22 +41,46 @@ func untilKill(lost *owner.LostError, ttl time.Duration) time.Duration {
 	return ttl - lost.SinceRenewal - time.Since(lost.At) - slack(ttl)
 }
 
-// lastMoment is by when, on the clock that all processes share, nothing of the
-// command may be left if this process does nothing any more. It is after the
-// moment at which this process would send KILL itself.
-func lastMoment(own *owner.Owner) time.Duration {
-	now := clock.Now() // first: a pause before what follows makes it earlier
+// A timebase is the clock that a lease is timed by, as another process reads it
+// that watches the time: true is the one that counts the time in which the machine
+// is suspended.
+//
+// Go's timers do not count it, but on Windows, and neither does the time of a
+// poll. So this process may be late after a resume; the warden is not.
+type timebase bool
+
+func (b timebase) now() time.Duration {
+	if b {
+		return clock.NowWithSuspend()
+	}
+	return clock.Now()
+}
+
+// longestWait is how long the warden may wait at once. Nothing wakes it up at a
+// resume, so it looks at the clock from time to time.
+func (b timebase) longestWait() time.Duration {
+	if b {
+		return 50 * time.Millisecond
+	}
+	return time.Hour // poll counts milliseconds in 32 bits
+}
+
+// lastMoment is by when nothing of the command may be left if this process does
+// nothing any more. It is after the moment at which this process would send KILL
+// itself.
+func (b timebase) lastMoment(own *owner.Owner) time.Duration {
+	now := b.now() // first: a pause before what follows makes it earlier
 	rec := own.Holder()
 	return now + time.Until(rec.RenewedAt.Add(rec.TTL)) - slack(rec.TTL)/2
 }
 
 // tellExpiry passes on every renewal. It may block without harm.
-func tellExpiry(j *job, own *owner.Owner, renewed <-chan struct{}) {
+func tellExpiry(j *job, own *owner.Owner, base timebase, renewed <-chan struct{}) {
 	for {
 		select {
 		case <-renewed:
 			// A lost lease's record no longer says when it expires.
-			if at := lastMoment(own); own.IsOwner() {
+			if at := base.lastMoment(own); own.IsOwner() {
 				j.extend(at)
 			}
 		case <-own.Done():

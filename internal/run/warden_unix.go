@@ -13,8 +13,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/ownerlease/owner/internal/clock"
 )
 
 // A warden is a small process, in a session of its own, that kills the command's
@@ -58,13 +56,14 @@ func startWarden() (*warden, error) {
 // news is what the warden is told: fewer bytes than a pipe would tear apart.
 type news struct {
 	Group      int64
-	LastMoment time.Duration // by internal/clock
+	LastMoment time.Duration
+	Base       timebase // of LastMoment
 }
 
 // tell blocks when the warden does not read. If the warden is dead, it is not
 // replaced: it has been killed by somebody who could kill the rest as well.
-func (w *warden) tell(group int, lastMoment time.Duration) {
-	_ = binary.Write(w.pipe, binary.NativeEndian, news{int64(group), lastMoment})
+func (w *warden) tell(n news) {
+	_ = binary.Write(w.pipe, binary.NativeEndian, n)
 }
 
 func (w *warden) end() {
@@ -91,7 +90,7 @@ func watchOver(pipe *os.File) {
 	for {
 		// Also when the moment has passed, news that lie there count: it can be the
 		// warden that stood still.
-		if last.Group != 0 && !ready(pipe, last.LastMoment) {
+		if last.Group != 0 && !ready(pipe, last.LastMoment, last.Base.longestWait(), last.Base.now) {
 			break
 		}
 		if err := binary.Read(pipe, binary.NativeEndian, &last); err != nil {
@@ -111,9 +110,9 @@ func watchOver(pipe *os.File) {
 
 // ready reports whether the pipe can be read, or has been closed; false when the
 // moment has come.
-func ready(pipe *os.File, moment time.Duration) bool {
+func ready(pipe *os.File, moment, longest time.Duration, now func() time.Duration) bool {
 	for {
-		left := min(max(0, moment-clock.Now()), time.Hour) // poll counts milliseconds in 32 bits
+		left := min(max(0, moment-now()), longest)
 		fds := []unix.PollFd{{Fd: int32(pipe.Fd()), Events: unix.POLLIN}}
 		n, err := unix.Poll(fds, int((left+time.Millisecond-1)/time.Millisecond))
 		if n > 0 || err == nil && left == 0 {

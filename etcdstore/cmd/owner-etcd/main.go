@@ -1,0 +1,87 @@
+// Command owner-etcd runs commands while it owns a lease in etcd, and says who owns
+// one. It is the command owner for leases that are shared by several machines.
+package main
+
+import (
+	"os"
+	"time"
+
+	"github.com/urfave/cli/v3"
+
+	"github.com/ownerlease/owner"
+	"github.com/ownerlease/owner/etcdstore"
+	"github.com/ownerlease/owner/internal/cmdline"
+	"github.com/ownerlease/owner/internal/run"
+)
+
+const description = `Of all processes that name the same key in etcd, on whatever machine, one owns the
+lease; the others wait, or learn who the owner is. When the owner dies or hangs, the
+lease is free after its ttl.
+
+  owner-etcd run --endpoints etcd0:2379,etcd1:2379 --key /locks/gpu0 -- python train.py
+  owner-etcd status --endpoints etcd0:2379,etcd1:2379 --key /locks/gpu0
+  owner-etcd watch --endpoints etcd0:2379,etcd1:2379 --key /locks/gpu0`
+
+const help = `The lease is kept in etcd under KEY and KEY.alive. Etcd counts in whole seconds,
+and so does the ttl. Of an owner, etcd tells that it is live, and no more.
+
+Etcd is reached as with etcdctl, by the same flags or variables. But --key is the lease
+here, and etcdctl's --key is --key-file. A password is taken from ETCDCTL_PASSWORD;
+or from ETCDCTL_USER, if that is NAME:PASSWORD. Who logs in needs etcd to be there at
+the start; everybody else waits for it.`
+
+func main() {
+	run.BeHelper()
+	os.Exit(cmdline.Main(program(), os.Args))
+}
+
+func program() *cli.Command {
+	run := cmdline.Run(&etcd)
+	run.Flags = append(run.Flags, &cli.Uint64Flag{
+		Name: "epoch-above", HideDefault: true,
+		Usage: "have the epochs begin above `NUMBER`, as the lease was a file's before",
+	})
+	return &cli.Command{
+		Name:        "owner-etcd",
+		Usage:       "one process at a time owns a lease in etcd",
+		Description: description,
+		Commands:    []*cli.Command{run, cmdline.Status(&etcd), cmdline.Watch(&etcd)},
+	}
+}
+
+// etcd keeps each lease in etcd.
+var etcd = cmdline.Place{
+	Flag:  "key",
+	Usage: "--key KEY",
+	Help:  help,
+	Flags: flags,
+	Open:  open,
+}
+
+func flags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "key", Usage: "the lease is `KEY` in etcd"},
+		&cli.StringFlag{Name: "endpoints", Usage: "etcd is at the `ADDRESSES`, with commas between", Value: "127.0.0.1:2379", Sources: cli.EnvVars("ETCDCTL_ENDPOINTS")},
+		&cli.StringFlag{Name: "cacert", Usage: "trust a server whose certificate an authority in `FILE` has signed", Sources: cli.EnvVars("ETCDCTL_CACERT")},
+		&cli.StringFlag{Name: "cert", Usage: "show the certificate in `FILE`", Sources: cli.EnvVars("ETCDCTL_CERT")},
+		&cli.StringFlag{Name: "key-file", Usage: "the certificate's key is in `FILE`", Sources: cli.EnvVars("ETCDCTL_KEY")},
+		&cli.StringFlag{Name: "user", Usage: "log in as `NAME`", Sources: cli.EnvVars("ETCDCTL_USER")},
+		&cli.DurationFlag{Name: "dial-timeout", Usage: "give etcd `DURATION` to be reached", Value: 5 * time.Second, Sources: cli.EnvVars("ETCDCTL_DIAL_TIMEOUT")},
+	}
+}
+
+func open(c *cli.Command) (*cmdline.Lease, error) {
+	r, err := reach(c)
+	if err != nil {
+		return nil, err
+	}
+	key := c.String("key")
+	store := etcdstore.New(r.client, key, etcdstore.EpochAbove(c.Uint64("epoch-above")))
+	return &cmdline.Lease{
+		Name:          key,
+		Config:        owner.Config{Store: &explained{store, r}},
+		CountsSuspend: true,
+		Patience:      c.Duration("dial-timeout"),
+		Close:         func() { _ = r.client.Close() },
+	}, nil
+}

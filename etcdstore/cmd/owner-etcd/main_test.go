@@ -1,0 +1,425 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ownerlease/owner/etcdstore/internal/etcdtest"
+	"github.com/ownerlease/owner/internal/run"
+)
+
+// The tests run this test's binary, as the command and as what it runs.
+func TestMain(m *testing.M) {
+	if os.Getenv("OWNER_TEST") == "" {
+		os.Exit(m.Run())
+	}
+	run.BeHelper() // what starts a test-… command is called like it
+	if len(os.Args) > 1 {
+		switch os.Args[1] {
+		case "test-exit":
+			code, _ := strconv.Atoi(os.Args[2])
+			os.Exit(code)
+		case "test-env":
+			fmt.Println(os.Getenv("OWNER_LEASE"), os.Getenv("OWNER_INSTANCE_ID"), os.Getenv("OWNER_EPOCH"))
+			os.Exit(0)
+		case "test-cat":
+			fmt.Println("started")
+			_, _ = io.Copy(os.Stdout, os.Stdin)
+			os.Exit(0)
+		}
+	}
+	main()
+}
+
+// limit is how long anything may take before a test fails. Nothing waits for it.
+const limit = 30 * time.Second
+
+// A process is a started program.
+type process struct {
+	t      *testing.T
+	cmd    *exec.Cmd
+	stdin  io.WriteCloser
+	stdout *bufio.Reader
+	stderr bytes.Buffer
+}
+
+// self is the command line that runs this test's binary with a test-… command.
+func self(args ...string) []string { return append([]string{os.Args[0]}, args...) }
+
+// command is this test's binary as "owner-etcd".
+func command(args ...string) *exec.Cmd {
+	return prepared(exec.Command(os.Args[0], args...))
+}
+
+func prepared(cmd *exec.Cmd) *exec.Cmd {
+	// With the race detector, a process sleeps for a second before it exits.
+	cmd.Env = append(os.Environ(), "OWNER_TEST=1", "GORACE=atexit_sleep_ms=0")
+	cmd.WaitDelay = limit
+	isolate(cmd)
+	return cmd
+}
+
+func start(t *testing.T, cmd *exec.Cmd) *process {
+	t.Helper()
+	p := &process{t: t, cmd: cmd}
+	if p.cmd.Stderr == nil {
+		p.cmd.Stderr = &p.stderr
+	}
+	var err error
+	if p.stdin, err = p.cmd.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+	out, err := p.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.stdout = bufio.NewReader(out)
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	stuck := time.AfterFunc(limit, func() { _ = p.cmd.Process.Kill() })
+	t.Cleanup(func() {
+		stuck.Stop()
+		_ = p.cmd.Process.Kill()
+		_ = p.cmd.Wait()
+	})
+	return p
+}
+
+// line returns the next line of stdout.
+func (p *process) line() string {
+	p.t.Helper()
+	s, err := p.stdout.ReadString('\n')
+	if err != nil {
+		p.t.Fatalf("reading stdout: %v (got %q); stderr: %s", err, s, &p.stderr)
+	}
+	return strings.TrimSuffix(s, "\n")
+}
+
+// wait returns the rest of stdout, and the exit code: -1 for a signal.
+func (p *process) wait() (string, int) {
+	p.t.Helper()
+	out, err := io.ReadAll(p.stdout)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	_ = p.cmd.Wait()
+	return string(out), p.cmd.ProcessState.ExitCode()
+}
+
+func (p *process) mustExit(code int, stderr string) {
+	p.t.Helper()
+	out, got := p.wait()
+	if got != code || !strings.Contains(p.stderr.String(), stderr) || (stderr == "") != (p.stderr.Len() == 0) {
+		p.t.Errorf("exit %d, want %d, and to hear %q: %q; stdout: %q", got, code, stderr, &p.stderr, out)
+	}
+}
+
+// toItsEnd runs a program.
+func toItsEnd(t *testing.T, cmd *exec.Cmd) (stdout, stderr string, code int) {
+	t.Helper()
+	p := start(t, cmd)
+	_ = p.stdin.Close()
+	stdout, code = p.wait()
+	return stdout, p.stderr.String(), code
+}
+
+// A server is an etcd, and how "owner-etcd" is told of a lease there.
+type server struct {
+	*etcdtest.Server
+	t *testing.T
+}
+
+func startServer(t *testing.T) server { return server{etcdtest.Start(t), t} }
+
+// ttl is short: it is what a test of a crash waits for.
+const ttl = 2 * time.Second
+
+func (s server) args(sub, key string, more ...string) []string {
+	args := []string{sub, "--endpoints", s.Endpoint(), "--key", key}
+	if sub == "run" {
+		args = append(args, "--ttl", ttl.String())
+	}
+	return append(args, more...)
+}
+
+func (s server) command(sub, key string, more ...string) *exec.Cmd {
+	return command(s.args(sub, key, more...)...)
+}
+
+// hold starts an owner that owns until its stdin is closed.
+func (s server) hold(key string, flags ...string) *process {
+	s.t.Helper()
+	p := start(s.t, s.command("run", key, append(flags, self("test-cat")...)...))
+	if got := p.line(); got != "started" {
+		s.t.Fatalf("got %q", got)
+	}
+	return p
+}
+
+// status runs "owner-etcd status" in both forms.
+func (s server) status(key, condition string, code int) map[string]any {
+	s.t.Helper()
+	text, stderr, got := toItsEnd(s.t, s.command("status", key))
+	if got != code || stderr != "" || !strings.HasPrefix(text, "lease      "+key+"\ncondition  "+condition+": ") {
+		s.t.Errorf("exit %d, want %d and %s: %s%s", got, code, condition, text, stderr)
+	}
+	raw, stderr, got := toItsEnd(s.t, s.command("status", key, "--json"))
+	var fields map[string]any
+	if err := json.Unmarshal([]byte(raw), &fields); err != nil {
+		s.t.Fatalf("%v: %q, %q", err, raw, stderr)
+	}
+	if got != code || fields["condition"] != condition || fields["lease"] != key || fields["owned"] != (code == 0) {
+		s.t.Errorf("exit %d, want %d and %s: %s", got, code, condition, raw)
+	}
+	return fields
+}
+
+func host() string {
+	name, _ := os.Hostname()
+	return name
+}
+
+func TestExitCodes(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	for _, code := range []int{0, 1, 77, 255} {
+		_, stderr, got := toItsEnd(t, s.command("run", "/free", self("test-exit", strconv.Itoa(code))...))
+		if got != code || stderr != "" {
+			t.Errorf("exit %d, want %d, and no message: %q", got, code, stderr)
+		}
+	}
+	holder := s.hold("/held")
+	for _, c := range []struct {
+		flags []string
+		code  int
+		says  string
+	}{
+		{[]string{"-n"}, 123, ""},
+		{[]string{"-n", "-E", "9"}, 9, ""},
+		{[]string{"-w", "100ms"}, 124, "gave up after 100ms: "},
+	} {
+		_, stderr, code := toItsEnd(t, s.command("run", "/held", append(c.flags, self("test-exit", "0")...)...))
+		says := fmt.Sprintf("owner-etcd: %s/held is owned by pid %d on %s since ", c.says, holder.cmd.Process.Pid, host())
+		if code != c.code || !strings.HasPrefix(stderr, says) || strings.Count(stderr, "\n") != 1 {
+			t.Errorf("%v: exit %d, want %d, and one line that begins with %q: %q", c.flags, code, c.code, says, stderr)
+		}
+	}
+}
+
+func TestMistakes(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	missing := filepath.Join(t.TempDir(), "missing")
+	run := func(flags ...string) []string {
+		return s.args("run", "/mistake", append(flags, self("test-exit", "0")...)...)
+	}
+	status := func(flags ...string) []string { return s.args("status", "/mistake", flags...) }
+	for _, c := range []struct {
+		args []string
+		code int
+		says string
+	}{
+		{[]string{"nope"}, 125, `there is no command "nope"`},
+		{append([]string{"run"}, self()...), 125, "--key is missing (see: owner-etcd run --help)"},
+		{[]string{"status"}, 125, "--key is missing (see: owner-etcd status --help)"},
+		{[]string{"watch", "--key", "/mistake", "more"}, 125, `"more" is one argument too many`},
+		{[]string{"watch", "--key", "/mistake", "--epoch-above", "1"}, 125, "-epoch-above (see: owner-etcd watch --help)"},
+		{[]string{"run", "--key", "/mistake"}, 125, "COMMAND is missing"},
+		{run("--ttl", "1500ms"), 125, "join etcd key /mistake: invalid configuration: the TTL is 1.5s; on etcd it has to be whole seconds"},
+		{run("--ttl", "100ms"), 125, "whole seconds"},
+		{run("--grace", "8s"), 125, "a grace of 8s does not fit"},
+		{run("--epoch-above", "-1"), 125, "invalid value"},
+		{append(s.args("run", "/mistake"), "owner-no-such-command"), 127, "owner-no-such-command"},
+		{s.args("status", "/mistake.alive"), 125, "choose another"},
+		{status("--endpoints", ","), 125, "--endpoints has no address"},
+		{status("--endpoints", "http://a:1,https://b:1"), 125, "http://a:1 would not be encrypted"},
+		{status("--cacert", missing), 125, "http://127.0.0.1:"}, // the server's is not https
+		{status("--endpoints", "127.0.0.1:1", "--cacert", missing), 125, missing},
+		{status("--cert", missing), 125, "--cert and --key-file need each other"},
+		{status("--user", "root"), 125, "--user root needs a password in ETCDCTL_PASSWORD"},
+		{status("--dial-timeout", "0s"), 125, "--dial-timeout 0s is not positive"},
+		{status("--endpoints", "127.0.0.1:1"), 125, "connection refused"},
+		{status("--endpoints", "127.0.0.1:1", "--dial-timeout", "200ms"), 125, "connection refused"},
+		{status("--endpoints", "127.0.0.1:1", "--dial-timeout", "1s", "--user", "a:b"), 125, "cannot log in to etcd: context deadline exceeded: "},
+		{run("-n", "--endpoints", "127.0.0.1:1"), 125, "connection refused"},
+		{run("-w", "200ms", "--endpoints", "127.0.0.1:1"), 124, "gave up after 200ms: /mistake does not answer"},
+	} {
+		t.Run(c.says, func(t *testing.T) {
+			t.Parallel()
+			stdout, stderr, code := toItsEnd(t, command(c.args...))
+			if code != c.code || stdout != "" || !strings.HasPrefix(stderr, "owner-etcd: ") || !strings.Contains(stderr, c.says) || strings.Count(stderr, "\n") != 1 {
+				t.Errorf("%q: exit %d, want %d, and one line with %q on stderr: %q; stdout: %q", c.args, code, c.code, c.says, stderr, stdout)
+			}
+		})
+	}
+}
+
+func TestHelp(t *testing.T) {
+	t.Parallel()
+	for args, wants := range map[string][]string{
+		"":              {"owner-etcd run --endpoints", "122 ", "EXIT CODES of watch"},
+		"run --help":    {"--key KEY [--] COMMAND", "--ttl", "--epoch-above", "ETCDCTL_ENDPOINTS", "KEY.alive", "122 "},
+		"status --help": {"--json", "--key-file FILE", "ETCDCTL_PASSWORD", "125 "},
+		"watch --help":  {"--json", "--cacert FILE", "128+n"},
+	} {
+		stdout, stderr, code := toItsEnd(t, command(strings.Fields(args)...))
+		for _, want := range wants {
+			if code != 0 || stderr != "" || !strings.Contains(stdout, want) {
+				t.Errorf("owner-etcd %s: exit %d; is %q there? %s%s", args, code, want, stdout, stderr)
+			}
+		}
+	}
+}
+
+func TestCommandKnowsItsLease(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	out, stderr, code := toItsEnd(t, s.command("run", "/gpu 0", append([]string{"--epoch-above", "1700000000000"}, self("test-env")...)...))
+	f := strings.Fields(strings.TrimPrefix(out, "/gpu 0 "))
+	if code != 0 || !strings.HasPrefix(out, "/gpu 0 ") || len(f) != 2 || len(f[0]) != 36 {
+		t.Fatalf("exit %d, %q; %s", code, out, stderr)
+	}
+	if epoch, err := strconv.ParseUint(f[1], 10, 64); err != nil || epoch <= 1700000000000 || epoch > 1700000001000 {
+		t.Errorf("OWNER_EPOCH is %s", f[1])
+	}
+}
+
+func TestStatus(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	none := s.status("/k", "none", 3)
+	p := s.hold("/k", "--endpoint", "127.0.0.1:1", "--meta", "k=v,w=x", "--ttl", "20s")
+	live := s.status("/k", "live", 0)
+	if left, _ := live["remaining"].(float64); left < 15 || left > 22 || live["ttl"] != 20.0 || live["pid"] != float64(p.cmd.Process.Pid) ||
+		live["host"] != host() || live["endpoint"] != "127.0.0.1:1" || live["meta"].(map[string]any)["k"] != "v,w=x" || live["epoch"] == 0.0 {
+		t.Errorf("got %v", live)
+	}
+	_ = p.stdin.Close()
+	p.mustExit(0, "")
+	s.status("/k", "none", 3)
+
+	if _, err := s.Client(t).Put(t.Context(), "/k", "not a record"); err != nil {
+		t.Fatal(err)
+	}
+	unreadable := s.status("/k", "unreadable", 4)
+	if says, _ := unreadable["error"].(string); !strings.Contains(says, `"/k"`) {
+		t.Errorf("got %v", unreadable)
+	}
+	if len(none) != len(live) || len(none) != len(unreadable) {
+		t.Errorf("the keys differ: %v, %v, %v", none, live, unreadable)
+	}
+}
+
+// what is a line of "owner-etcd watch" without its time.
+func (p *process) what() string {
+	p.t.Helper()
+	_, what, _ := strings.Cut(p.line(), "  ")
+	return what
+}
+
+func (p *process) mustSay(begin string) {
+	p.t.Helper()
+	if got := p.what(); !strings.HasPrefix(got, begin) {
+		p.t.Errorf("got %q, want %q", got, begin)
+	}
+}
+
+func TestWatch(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	people, programs := start(t, s.command("watch", "/k")), start(t, s.command("watch", "/k", "--json"))
+	next := func(says string, owned any) map[string]any {
+		t.Helper()
+		people.mustSay(says)
+		line, fields := programs.line(), map[string]any{}
+		if err := json.Unmarshal([]byte(line), &fields); err != nil || fields["owned"] != owned || fields["lease"] != "/k" {
+			t.Errorf("%v: %s", err, line)
+		}
+		return fields
+	}
+	next("nobody owns it", false)
+	for range 2 {
+		holder := s.hold("/k", "--endpoint", "here")
+		who := fmt.Sprintf("pid %d on %s", holder.cmd.Process.Pid, host())
+		if got := next(who+" owns it, epoch ", true); got["pid"] != float64(holder.cmd.Process.Pid) || got["endpoint"] != "here" {
+			t.Errorf("%v", got)
+		}
+		_ = holder.stdin.Close()
+		holder.mustExit(0, "")
+		if got := next("nobody owns it: "+who+" owned it for ", false); got["pid"] != nil || got["owned_for"] == nil {
+			t.Errorf("%v", got)
+		}
+	}
+	s.Stop()
+	for _, p := range []*process{people, programs} {
+		if line := p.line(); !strings.Contains(line, "watch etcd key /k: ") {
+			t.Errorf("got %q", line)
+		}
+	}
+	s.Start()
+	for _, p := range []*process{people, programs} {
+		line := p.line()
+		for strings.Contains(line, "watch etcd key /k: ") { // it has heard why
+			if !strings.Contains(line, "connection refused") {
+				t.Errorf("got %q", line)
+			}
+			line = p.line()
+		}
+		if !strings.HasSuffix(line, "nobody owns it") && !strings.Contains(line, `"owned":false`) {
+			t.Errorf("got %q", line)
+		}
+	}
+}
+
+func TestHandover(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	first := s.hold("/k")
+	before := s.status("/k", "live", 0)
+	second := start(t, s.command("run", "/k", append([]string{"--wait", limit.String()}, self("test-cat")...)...))
+	_ = first.stdin.Close()
+	first.mustExit(0, "")
+	if got := second.line(); got != "started" {
+		t.Errorf("got %q", got)
+	}
+	after := s.status("/k", "live", 0)
+	if after["pid"] != float64(second.cmd.Process.Pid) || after["epoch"].(float64) <= before["epoch"].(float64) {
+		t.Errorf("after %v came %v", before, after)
+	}
+	_ = second.stdin.Close()
+	second.mustExit(0, "")
+}
+
+// Whoever waits says why it takes so long, and goes on when etcd is back.
+func TestWaitsForEtcd(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	s.Stop()
+	cmd := s.command("run", "/k", append([]string{"--wait", limit.String()}, self("test-cat")...)...)
+	r, w := io.Pipe()
+	cmd.Stderr = w
+	p := start(t, cmd)
+	stderr := bufio.NewReader(r)
+	line, err := stderr.ReadString('\n')
+	if err != nil || !strings.HasPrefix(line, "owner-etcd: still waiting: ") || !strings.Contains(line, "connection refused") {
+		t.Errorf("%q, %v", line, err)
+	}
+	go func() { _, _ = io.Copy(io.Discard, stderr) }()
+	s.Start()
+	if got := p.line(); got != "started" {
+		t.Errorf("got %q", got)
+	}
+	_ = p.stdin.Close()
+	p.mustExit(0, "")
+}

@@ -1,0 +1,128 @@
+package cmdline
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"iter"
+	"time"
+
+	"github.com/urfave/cli/v3"
+
+	"github.com/ownerlease/owner"
+)
+
+// A Place is where a program's leases are kept: all that its run, status and
+// watch need to know of it.
+type Place struct {
+	// Flag is the name of the flag that names a lease, and Usage how that is written
+	// in a line of usage.
+	Flag, Usage string
+	// Help is a paragraph on the place, for the help of every subcommand; "" is none.
+	Help string
+	// Flags are those that a lease takes, made anew for each subcommand.
+	Flags func() []cli.Flag
+	// Open is the lease that the flags name; Flag is not empty then.
+	Open func(c *cli.Command) (*Lease, error)
+}
+
+// A Lease is one that the flags of a command have named.
+type Lease struct {
+	// Name is what it is called in the output, and in COMMAND's environment.
+	Name string
+	// Config says where it is kept: its LeasePath, which is then its Name, or its
+	// Store. What else there is to configure is the command's.
+	Config owner.Config
+	// CountsSuspend is as in run.Options.
+	CountsSuspend bool
+	// Patience is how long status asks a Store that is not available.
+	Patience time.Duration
+	// Close frees what Open has opened; nil where that is nothing.
+	Close func()
+}
+
+// describe is a subcommand's help. Main finds the exit codes in it.
+func (p *Place) describe(what, codes string) string {
+	if p.Help != "" {
+		what += "\n\n" + p.Help
+	}
+	return what + "\n\n" + exitCodes + "\n" + codes
+}
+
+// open is the lease of a command that takes nothing else but flags.
+func (p *Place) open(c *cli.Command) (*Lease, error) {
+	switch {
+	case c.String(p.Flag) == "":
+		return nil, p.missing(c)
+	case c.Args().Present():
+		return nil, usage(c, "%q is one argument too many", c.Args().First())
+	}
+	return p.opened(c)
+}
+
+func (p *Place) missing(c *cli.Command) error { return usage(c, "--%s is missing", p.Flag) }
+
+func (p *Place) opened(c *cli.Command) (*Lease, error) {
+	l, err := p.Open(c)
+	if err != nil {
+		return nil, fail(err)
+	}
+	return l, nil
+}
+
+func (l *Lease) close() {
+	if l.Close != nil {
+		l.Close()
+	}
+}
+
+// probe is owner.Probe, for a Store with what a look at it shows.
+func (l *Lease) probe(path string) (owner.Status, error) {
+	s := l.Config.Store
+	if s == nil {
+		return owner.Probe(path)
+	}
+	view, err := patiently(l.Patience, s.Look)
+	switch {
+	case err != nil:
+		return owner.Status{}, err
+	case view.Free():
+		return owner.Status{}, fs.ErrNotExist
+	}
+	st := owner.Status{Record: view.Holder, Condition: owner.Live, Remaining: view.Holder.TTL}
+	if view.Until != 0 {
+		st.Remaining = max(0, view.Until-s.Now())
+	}
+	return st, nil
+}
+
+// patiently looks until there is an answer, or patience is over: the store may
+// have to be reached first.
+func patiently(patience time.Duration, look func(context.Context) (owner.View, error)) (owner.View, error) {
+	ctx, end := context.WithTimeout(context.Background(), patience)
+	defer end()
+	var trouble error
+	for {
+		view, err := look(ctx)
+		switch {
+		case trouble != nil && ctx.Err() != nil:
+			return view, trouble // it says more than that the time is over
+		case !errors.Is(err, owner.ErrUnavailable):
+			return view, err
+		}
+		trouble = err
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-ctx.Done():
+			return view, trouble
+		}
+	}
+}
+
+// watch is owner.Watch, also for a Store.
+func (l *Lease) watch(ctx context.Context, path string) iter.Seq2[owner.Record, error] {
+	if l.Config.Store == nil {
+		return owner.Watch(ctx, path)
+	}
+	return owner.WatchStore(ctx, l.Config.Store)
+}

@@ -143,10 +143,12 @@ func (c *check) hangOwner() bool {
 	c.must("Campaign", err)
 	defer first.Release() // a store that hangs says so
 	access.hang()
+	var owned time.Duration // since when at the latest
 	elected := make(chan struct{})
 	go func() {
 		defer close(elected)
 		next, err = owner.Campaign(c.Context(), c.config("unix:/run/next", c.ttl))
+		owned = c.store.Now()
 	}()
 	seen, valid := false, time.Duration(0)
 	for asked := c.store.Now(); first.IsOwner(); asked = c.store.Now() {
@@ -160,7 +162,7 @@ func (c *check) hangOwner() bool {
 	c.await("the election of a successor, after the lease has run out", elected)
 	c.must("Campaign, of the successor", err)
 	defer next.Release() // where the machine is slow, the lease may have run out
-	if owned := c.store.Now(); seen && owned < valid+c.ttl/4 {
+	if seen && owned < valid+c.ttl/4 {
 		c.Errorf("%v after the other has stopped, another owns: less than the safety margin of %v", owned-valid, c.ttl/4)
 	}
 	if next.Epoch() <= first.Epoch() {
@@ -292,6 +294,7 @@ func wholeHistory(c *check) {
 	var mu sync.Mutex
 	var h history.History
 	owned := 0
+	var turns atomic.Int64
 	began := c.store.Now() - time.Second // in a history, 0 is a moment that has not come
 	ctx, cancel := context.WithTimeout(context.Background(), c.patience/2)
 	defer cancel()
@@ -302,6 +305,7 @@ func wholeHistory(c *check) {
 			wg.Go(func() {
 				for ctx.Err() == nil {
 					p := c.player(fmt.Sprint("instance ", i+1), began)
+					p.turn = turns.Add(1)
 					p.play(ctx)
 					mu.Lock()
 					h.Tenures = append(h.Tenures, p.tenure)
@@ -332,6 +336,7 @@ func wholeHistory(c *check) {
 // what it sees.
 type player struct {
 	*check
+	turn   int64 // of all, which says how it leaves
 	began  time.Duration
 	access *hangable // to the store
 	cfg    owner.Config
@@ -369,14 +374,14 @@ func (p *player) play(ctx context.Context) {
 	}
 	p.tenure.Instance, p.tenure.Epoch = o.InstanceID(), o.Epoch()
 	stay := rand.N(20 * time.Millisecond)
-	switch rand.IntN(16) {
-	case 0: // until after some renewals
+	switch p.turn % 16 {
+	case 9: // until after some renewals
 		p.hold(o, p.ttl+rand.N(p.ttl))
 	case 1: // its store hangs
 		p.hold(o, stay)
 		p.access.hang()
 		p.hold(o, time.Hour)
-	case 2: // its context ends: it does not renew
+	case 5: // its context ends: it does not renew
 		p.hold(o, stay)
 		end()
 		p.hold(o, time.Hour)

@@ -95,7 +95,7 @@ func TestRights(t *testing.T) {
 func TestRightsLost(t *testing.T) {
 	t.Parallel()
 	srv := guarded(t, map[string]func(*clientv3.Client, string) error{"whole": right("/k", "/l", readWrite)})
-	o := join(t, t.Context(), New(srv.Client(t, as("whole")), "/k"), func(c *owner.Config) { c.TTL = 2 * time.Second })
+	o := join(t, t.Context(), New(srv.Client(t, as("whole")), "/k"), func(c *owner.Config) { c.TTL = 8 * time.Second })
 	_, err := srv.Client(t, as("root")).UserRevokeRole(t.Context(), "whole", "whole")
 	must(t, err)
 	eventually(t, o.Lost(), "lost")

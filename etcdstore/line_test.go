@@ -9,9 +9,11 @@ import (
 
 	"github.com/ownerlease/owner/etcdstore/internal/etcdtest"
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 )
 
@@ -21,7 +23,9 @@ type line struct {
 	f  disturbance
 	n  map[string]int // how many there were of each kind
 
-	granted []clientv3.LeaseID
+	granted    []clientv3.LeaseID
+	leaderless int    // requests that a member without a leader would take
+	sending    func() // is called before a keep-alive is sent
 
 	streams int // how many were opened for keep-alives
 	hung    int // the first so many of them bring no more answers
@@ -82,6 +86,7 @@ func (l *line) unary(ctx context.Context, method string, req, reply any, cc *grp
 	l.mu.Lock()
 	f := l.f
 	l.n[kind]++
+	l.require(ctx)
 	if grant, ok := req.(*etcdserverpb.LeaseGrantRequest); ok {
 		l.granted = append(l.granted, clientv3.LeaseID(grant.ID))
 	}
@@ -195,8 +200,16 @@ func (l *line) stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.Clien
 	if err != nil {
 		return nil, err
 	}
+	l.require(ctx)
 	l.streams++
 	return &lineStream{s, l, l.streams}, nil
+}
+
+// require counts what does not require a leader; mu is held.
+func (l *line) require(ctx context.Context) {
+	if md, _ := metadata.FromOutgoingContext(ctx); len(md.Get(rpctypes.MetadataRequireLeaderKey)) == 0 {
+		l.leaderless++
+	}
 }
 
 // watch opens a stream of watches; mu is held.
@@ -204,6 +217,7 @@ func (l *line) watch(ctx context.Context, open func(context.Context) (grpc.Clien
 	if l.isCut {
 		return nil, errLine
 	}
+	l.require(ctx)
 	ctx, end := context.WithCancel(ctx)
 	s, err := open(ctx)
 	if err != nil {
@@ -221,6 +235,16 @@ type lineStream struct {
 }
 
 const never = math.MaxInt // a watch's stream does not hang
+
+func (s *lineStream) SendMsg(m any) error {
+	s.line.mu.Lock()
+	f := s.line.sending
+	s.line.mu.Unlock()
+	if f != nil && s.n != never {
+		f()
+	}
+	return s.ClientStream.SendMsg(m)
+}
 
 func (s *lineStream) RecvMsg(m any) error {
 	err := s.ClientStream.RecvMsg(m)

@@ -256,14 +256,10 @@ func (s *store) Look(ctx context.Context) (owner.View, error) {
 // who owns is known all the same.
 func (s *store) describe(ctx context.Context, p patience, found legs, holder owner.Record) owner.View {
 	view := owner.View{Holder: holder}
-	id := found.leases()[0]
-	left, err := call(ctx, s, p, func(ctx context.Context) (*clientv3.LeaseTimeToLiveResponse, error) {
-		return s.client.TimeToLive(ctx, id)
-	})
+	left, err := s.timeToLive(ctx, p, found.leases()[0])
 	if err != nil || left.TTL < 0 {
 		return view
 	}
-	seconds := func(n int64) time.Duration { return time.Duration(n) * time.Second }
 	view.Until = s.Now() + seconds(left.TTL+1) + expiryLag
 	if renewed := time.Now().Add(-max(seconds(left.GrantedTTL-left.TTL), 0)); renewed.After(holder.AcquiredAt) {
 		view.Holder.RenewedAt = renewed // never before the acquisition, as rounding could have it
@@ -305,19 +301,37 @@ func (s *store) grant(ctx context.Context, p patience, ttl time.Duration, ids []
 		granted, err := call(ctx, s, p, func(ctx context.Context) (*etcdserverpb.LeaseGrantResponse, error) {
 			return clientv3.RetryLeaseClient(s.client).LeaseGrant(ctx, &etcdserverpb.LeaseGrantRequest{ID: int64(ids[i]), TTL: int64(ttl / time.Second)})
 		})
+		least := granted.GetTTL()
+		if errors.Is(err, rpctypes.ErrLeaseExist) { // an answer was lost
+			least, err = s.granted(ctx, p, ids[i])
+		}
 		switch {
-		case errors.Is(err, rpctypes.ErrLeaseExist): // an answer was lost
-			return nil
 		case err != nil:
 			return s.failed(ctx, fmt.Sprintf("get an etcd lease of %v", ttl), err)
-		}
-		if least := time.Duration(granted.TTL) * time.Second; least != ttl {
-			return fmt.Errorf("%w: the TTL is %v; this etcd grants no lease below %v", owner.ErrInvalidConfig, ttl, least)
+		case seconds(least) != ttl:
+			return fmt.Errorf("%w: the TTL is %v; this etcd grants no lease below %v", owner.ErrInvalidConfig, ttl, seconds(least))
 		}
 		return nil
 	})
 	return cmp.Or(errs...)
 }
+
+// granted returns how many seconds an etcd lease was granted.
+func (s *store) granted(ctx context.Context, p patience, id clientv3.LeaseID) (int64, error) {
+	l, err := s.timeToLive(ctx, p, id)
+	if err != nil {
+		return 0, err
+	}
+	return l.GrantedTTL, nil
+}
+
+func (s *store) timeToLive(ctx context.Context, p patience, id clientv3.LeaseID) (*clientv3.LeaseTimeToLiveResponse, error) {
+	return call(ctx, s, p, func(ctx context.Context) (*clientv3.LeaseTimeToLiveResponse, error) {
+		return s.client.TimeToLive(ctx, id)
+	})
+}
+
+func seconds(n int64) time.Duration { return time.Duration(n) * time.Second }
 
 // newLeases returns ids that nobody has used.
 func newLeases() []clientv3.LeaseID {

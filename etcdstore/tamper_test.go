@@ -146,6 +146,41 @@ func TestTakenOver(t *testing.T) {
 	must(t, second.Lease.Release(context.Background()))
 }
 
+// An etcd lease that ends after the keys were read is noticed by the same renewal.
+func TestRevokedMeanwhile(t *testing.T) {
+	t.Parallel()
+	c, line := through(t, etcdtest.Start(t))
+	h := hand{t, c, "/k"}
+	s := New(c, h.key)
+	acq := acquire(t, s, time.Minute)
+	must(t, acq.Lease.Renew(t.Context(), s.Now())) // the stream is open
+	revoked := make(chan struct{})
+	line.disturb(only("read", once(func(ctx context.Context, _ string, apply func(context.Context) error) error {
+		defer close(revoked)
+		err := apply(ctx)
+		h.revoke(int64(line.granted[1]))
+		return err
+	})))
+	line.sending = func() { <-revoked }
+	if err := acq.Lease.Renew(t.Context(), s.Now()); !errors.Is(err, owner.ErrRevoked) {
+		t.Errorf("Renew: %v", err)
+	}
+	must(t, acq.Lease.Release(context.Background()))
+}
+
+// An epoch does not change when somebody writes to the key.
+func TestEpochStays(t *testing.T) {
+	t.Parallel()
+	c := etcdtest.Start(t).Client(t)
+	h := hand{t, c, "/k"}
+	acq := acquire(t, New(c, h.key), time.Minute)
+	tamperings["key put as it was"](h)
+	if e := look(t, New(c, h.key)).Holder.Epoch; e != acq.Holder.Epoch {
+		t.Errorf("epoch %d, and it was %d", e, acq.Holder.Epoch)
+	}
+	must(t, acq.Lease.Release(context.Background()))
+}
+
 // A witness asks an Owner all the time whether it owns.
 type witness struct {
 	t     testing.TB
@@ -217,7 +252,10 @@ func TestTamperedOwner(t *testing.T) {
 }
 
 func tamperedOwner(t *testing.T, h hand, tamper func(hand), says bool) {
-	const ttl, margin = 3 * time.Second, time.Second
+	ttl, margin := 5*time.Second, time.Second
+	if says {
+		ttl = 30 * time.Second // it is not waited for
+	}
 	s := New(h.c, h.key)
 	short := func(c *owner.Config) { c.TTL, c.SafetyMargin = ttl, margin }
 	first := join(t, t.Context(), s, short)

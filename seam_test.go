@@ -102,6 +102,7 @@ func TestWatchStore(t *testing.T) {
 		if got := strings.Join(told, " "); got != "a nobody" {
 			t.Errorf("told %s", got)
 		}
+		<-o.Done() // the owner has a subscription of its own
 		if s.watched() != 0 {
 			t.Errorf("%d subscriptions are left", s.watched())
 		}

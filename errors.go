@@ -38,10 +38,21 @@ var (
 	// renewal mends it, and trying again can help; otherwise a person must look.
 	ErrCorruptRecord = errors.New("owner: unreadable lease record")
 
+	// ErrUnavailable: the store gives no answer now, so nothing is known of the
+	// lease: a server cannot be reached, a disk hangs, a live owner's record is
+	// damaged until its next renewal. Trying again can help, and Campaign and Run do.
+	ErrUnavailable = errors.New("owner: the store gives no answer now")
+
 	// ErrUnsupportedFilesystem: the lease's folder is on a file system whose
 	// locks cannot be trusted. Use a folder on a local disk.
 	ErrUnsupportedFilesystem = errors.New("owner: unsupported file system")
 )
+
+// An unavailableError matches ErrUnavailable, and is told in its own words.
+type unavailableError string
+
+func (e unavailableError) Error() string { return string(e) }
+func (e unavailableError) Unwrap() error { return ErrUnavailable }
 
 // LostError says why an ownership ended against its owner's will. It unwraps to
 // Reason and, where there was one, to Err.

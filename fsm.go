@@ -386,9 +386,12 @@ func (d *decision) failClosed(in *input, err error) {
 }
 
 // What is told of operations whose answer does not come in time, and of bugs.
+const (
+	errNoAnswer = unavailableError("no answer within the life of a lease: the store hangs, or a process that is acquiring this lease is stopped")
+	errTooLate  = unavailableError("the lease was won, but too late to be of use: the store or the machine is slower than the TTL allows")
+)
+
 var (
-	errNoAnswer     = errors.New("no answer within the life of a lease: the disk hangs, or a process that is acquiring this lease is stopped")
-	errTooLate      = errors.New("the lease was won, but too late to be of use: the disk or the machine is slower than the TTL allows")
 	errReleaseHangs = errors.New("no answer before the lease ran out")
 	errBug          = errors.New("a bug in the state machine, please report it")
 	errUnexpected   = errors.New("no such input is expected here")

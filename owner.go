@@ -118,8 +118,8 @@ type Config struct {
 	// It must not wait for Done.
 	OnTransition func(Transition)
 
-	// Store keeps the lease; nil is the lease file at LeasePath, which is not used
-	// otherwise.
+	// Store keeps the lease; nil is FileStore(LeasePath). LeasePath is not used
+	// otherwise. A Store that has a String method is named by it in errors and logs.
 	Store Store
 }
 
@@ -139,9 +139,10 @@ type Owner struct{ a *actor }
 // A follower that Join has returned stays one, unless it stands by (see
 // Config.Standby): join again to try again.
 //
-// Errors match ErrInvalidConfig, ErrCorruptRecord, ErrUnsupportedFilesystem, the
-// cause of ctx's end, or what the operating system says (fs.ErrNotExist for a
-// missing folder, fs.ErrPermission). The lease is then not owned.
+// Errors match ErrInvalidConfig, ErrCorruptRecord, ErrUnsupportedFilesystem,
+// ErrUnavailable, the cause of ctx's end, or what the operating system says
+// (fs.ErrNotExist for a missing folder, fs.ErrPermission). The lease is then not
+// owned.
 func Join(ctx context.Context, cfg Config) (*Owner, error) {
 	t, err := cfg.resolve()
 	if err != nil {
@@ -152,7 +153,7 @@ func Join(ctx context.Context, cfg Config) (*Owner, error) {
 	}
 	store := cfg.Store
 	if store == nil {
-		if store, err = newFileStore(cfg.LeasePath); err != nil {
+		if store, err = FileStore(cfg.LeasePath); err != nil {
 			return nil, cfg.joinError(err)
 		}
 	}
@@ -170,9 +171,17 @@ func (cfg *Config) joinError(err error) error {
 
 func (cfg *Config) lease() string {
 	if cfg.Store != nil {
-		return "a lease"
+		return leaseOf(cfg.Store)
 	}
 	return cfg.LeasePath
+}
+
+// leaseOf names the lease that a store keeps.
+func leaseOf(s Store) string {
+	if named, ok := s.(fmt.Stringer); ok {
+		return named.String()
+	}
+	return "a lease"
 }
 
 // An opError says what was tried. The package's name stands in front once, also

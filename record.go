@@ -15,6 +15,11 @@ import (
 
 // Record says who owns a lease. Its times are wall-clock times, for people: no
 // decision is made by them.
+//
+// Its JSON is an object with the keys instance_id, pid, host, epoch, acquired_at,
+// renewed_at, ttl (a string such as "30s"), released and meta, in which the times are
+// UTC. Reading it ignores other keys, takes what is missing for zero, and refuses a
+// ttl that is not a duration. The record of a lease file has these keys, and others.
 type Record struct {
 	InstanceID string            // a UUID, new for every ownership
 	PID        int               // the owner's process; for people and for hints, as pids are reused
@@ -25,6 +30,49 @@ type Record struct {
 	TTL        time.Duration     // how long it outlives its last renewal
 	Released   bool              // the owner has given it up
 	Meta       map[string]string // the owner's facts for followers, its endpoint among them
+}
+
+// A jsonRecord is a Record's JSON.
+type jsonRecord struct {
+	InstanceID string            `json:"instance_id"`
+	PID        int               `json:"pid"`
+	Host       string            `json:"host"`
+	Epoch      uint64            `json:"epoch"`
+	AcquiredAt time.Time         `json:"acquired_at"`
+	RenewedAt  time.Time         `json:"renewed_at"`
+	TTL        string            `json:"ttl"`
+	Released   bool              `json:"released"`
+	Meta       map[string]string `json:"meta"`
+}
+
+// MarshalJSON returns the record's JSON.
+func (r Record) MarshalJSON() ([]byte, error) {
+	return json.Marshal(jsonRecord{
+		InstanceID: r.InstanceID, PID: r.PID, Host: r.Host, Epoch: r.Epoch,
+		AcquiredAt: r.AcquiredAt.UTC(), RenewedAt: r.RenewedAt.UTC(), TTL: r.TTL.String(),
+		Released: r.Released, Meta: r.Meta,
+	})
+}
+
+// UnmarshalJSON reads a record's JSON. An error leaves r as it was.
+func (r *Record) UnmarshalJSON(b []byte) error {
+	if string(b) == "null" {
+		return nil
+	}
+	in := jsonRecord{TTL: "0s"}
+	if err := json.Unmarshal(b, &in); err != nil {
+		return err
+	}
+	ttl, err := time.ParseDuration(in.TTL)
+	if err != nil {
+		return fmt.Errorf("the ttl of the record: %w", err)
+	}
+	*r = Record{
+		InstanceID: in.InstanceID, PID: in.PID, Host: in.Host, Epoch: in.Epoch,
+		AcquiredAt: in.AcquiredAt, RenewedAt: in.RenewedAt, TTL: ttl,
+		Released: in.Released, Meta: in.Meta,
+	}
+	return nil
 }
 
 const (

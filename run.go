@@ -12,8 +12,8 @@ import (
 // Campaign stands by until this instance owns the lease. It is Join with Standby,
 // and waits for Elected; ctx bounds both the wait and the renewals after it.
 //
-// Where Join fails because no answer came in time, or because the record of a
-// live owner is damaged, Campaign tries again; other errors it returns. When ctx
+// Where Join fails with ErrUnavailable, Campaign tries again; other errors it
+// returns. When ctx
 // ends first, it returns its cause, together with the follower, which still says
 // who owned the lease last; that is nil where nothing could be told.
 func Campaign(ctx context.Context, cfg Config) (*Owner, error) {
@@ -53,8 +53,7 @@ func (cfg *Config) campaignError(err error) error {
 // passes reports whether what has kept Join from an answer can pass by itself.
 func passes(err error) bool {
 	var damage *corruptError
-	return errors.Is(err, errNoAnswer) || errors.Is(err, errTooLate) ||
-		errors.As(err, &damage) && damage.ours
+	return errors.Is(err, ErrUnavailable) || errors.As(err, &damage) && damage.ours
 }
 
 // Run calls work while this instance owns the lease, and returns when that has

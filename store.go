@@ -2,51 +2,100 @@ package owner
 
 import (
 	"context"
+	"fmt"
 	"time"
 )
 
-// Store keeps one lease. The store that Join uses by default keeps it in a file;
-// Config.Store takes another.
+// Store keeps one lease, which the instances that use it contend for. FileStore
+// keeps it in a file, and is what Join uses where Config.Store is nil; it has no
+// other way to an Owner than this one. The package ownertest has a suite that a
+// store must pass, and a store in memory.
 //
-// Acquire, Look and the methods of Lease run in goroutines of their own, one at a
-// time for one Owner. They may block for as long as they like: the Owner fences
-// itself meanwhile. They should return soon after ctx has ended, but need not.
+// # Who calls it
+//
+// An Owner makes its calls of Acquire, Look, Watch and the methods of its Lease one
+// at a time, in a goroutine that is neither the caller's nor its own. So they may
+// block for as long as they like: the Owner fences itself meanwhile, and takes the
+// answer for what it is then worth. They should return soon after ctx has ended. Now
+// and the stop of Watch are called from anywhere, while other calls run.
+//
+// Several Owners may share a Store, as may those who only look (WatchStore): all
+// methods must be safe for use by several goroutines. Those of one Lease need not.
+//
+// # The clock
+//
+// All times that are a time.Duration are readings of Now: of the instance's own, which
+// need not be comparable with another's unless the store compares them. What an
+// instance promises itself, it counts from before a request is sent; what a store
+// promises the others must count from after that.
+//
+// # Errors
+//
+// What a method says of an error is all that the caller infers from it. Where the
+// store gives no answer now and may give one later, the error matches
+// ErrUnavailable: Campaign and Run then go on trying. ErrInvalidConfig says that the
+// store or the claim cannot be used as it is. Errors are told to people: they
+// say what was tried, and on which store.
+//
+// A Store that has a String method is named by it in errors and logs.
 type Store interface {
-	// Now reads the clock that the lease is timed by. It must never step or run
-	// backwards, run at the same rate for every instance, and be safe for use by
-	// several goroutines: IsOwner reads it on every call.
+	// Now reads the clock that the lease is timed by. It never steps or runs
+	// backwards, over all goroutines, and runs at the same rate for every instance,
+	// and at that of Go's timers. Where instances can be on several machines, it
+	// goes on while a machine is suspended; where all are on one, it may stand
+	// still, as they do. Its zero is any.
+	//
+	// IsOwner calls it each time: it must not block, and should be cheap.
 	Now() time.Duration
 
 	// Acquire takes the lease for claim if it is free, and names the holder if it
-	// is not. It does not wait for a live holder. claim has everything of the
-	// record but the Epoch and the times.
+	// is not. It does not wait for a live holder.
 	//
-	// An error means that the lease was not taken by this call.
+	// claim has all of the record but the Epoch and the times, which Acquire fills
+	// in. The Epoch is above that of every ownership before, however that has
+	// ended, and above zero. claim.InstanceID is a UUID, and never used for a second
+	// ownership. The lease lasts for claim.TTL, whatever TTL others come with, so a
+	// store that cannot keep this TTL refuses it with ErrInvalidConfig.
+	//
+	// An error says that this call has not made the instance the owner, and never
+	// will. Where it may have been applied, as after a lost answer, Acquire
+	// gives back what it may have taken; what it cannot give back runs out after
+	// claim.TTL.
 	Acquire(ctx context.Context, claim Record) (Acquisition, error)
 
-	// Look says who owns the lease, and does not try to take it.
+	// Look says who owns the lease, and does not try to take it. It sees what was
+	// acquired, released or renewed before it was called. After an error, nothing
+	// is known.
 	Look(ctx context.Context) (View, error)
 
 	// Watch has hint called whenever the lease may be another than when holder
-	// owned it, from any goroutine, until stop returns. A hint that comes for
-	// nothing costs a look, one that is missing costs time: who waits for the lease
-	// looks from time to time all the same. hint never blocks.
+	// owned it, from any goroutine, until stop is called; no hint comes after stop
+	// has returned. A hint that comes for nothing costs a look. One that is missing
+	// costs time, never safety: who waits for the lease looks from time to time all
+	// the same. hint never blocks, and calls nothing of the store.
 	//
-	// holder is the zero Record where nobody owns the lease. Neither Watch nor stop,
-	// which can come while other methods run, may block: an Owner is not elected
-	// before Watch has returned, nor Done before stop has.
+	// holder is as the last look has shown it, the zero Record where nobody owns the
+	// lease. What has happened between that look and Watch need not be told: the
+	// caller looks once more afterwards.
 	//
-	// An error says which hints will be missing; stop is to be called all the same.
+	// Neither Watch nor stop may block for longer than a moment: an Owner is not
+	// elected before Watch has returned, nor Done before stop has. stop is called
+	// once, and leaves no goroutine behind.
+	//
+	// An error says which hints will be missing, and is logged; stop, if it is not
+	// nil, is to be called all the same.
 	Watch(holder Record, hint func()) (stop func(), err error)
 }
 
 // View is a lease as a look has shown it.
 type View struct {
 	// Holder is the record of the instance that owns the lease. It is the zero
-	// Record if the lease looks free.
+	// Record if the lease looks free, and has no more than the InstanceID where
+	// nothing else of the owner can be read.
 	Holder Record
 	// Until is what the store's clock will show when the lease runs out if it is
-	// not renewed, 0 where that is not known.
+	// not renewed, 0 where that is not known. It may be later than the lease really
+	// lasts, but not earlier.
 	Until time.Duration
 }
 
@@ -55,32 +104,61 @@ func (v View) Free() bool { return v.Holder.InstanceID == "" }
 
 // Acquisition is how an attempt to take a lease ended.
 type Acquisition struct {
-	// Holder is the record of the instance that owns the lease: of this one if
-	// Lease is not nil, otherwise of another.
+	// Holder is the record of the instance that owns the lease: of this one,
+	// complete, if Lease is not nil, otherwise of another, with its InstanceID at
+	// least.
 	Holder Record
 	// Lease is the ownership that was won, nil if another instance has it.
 	Lease Lease
 	// From is what the store's clock showed before the write that made this
-	// instance the owner: its first TTL counts from here. Never later than that,
-	// or two instances could own at once.
+	// instance the owner was sent: its first TTL counts from here. Never later than
+	// that, or two instances could own at once.
 	From time.Duration
 }
 
 // Lease is one ownership in a Store. Its methods are never called concurrently.
 type Lease interface {
-	// Renew makes the lease last until at + TTL; at is what the store's clock
-	// showed before the call. nil means that no other instance can own the lease
-	// before then.
+	// Renew makes the lease last until at + TTL at least; at is what the store's
+	// clock showed before the call. nil says that no other instance can own the lease
+	// before then, provided that it had not run out before Renew returned: the Owner
+	// asks the clock, and a nil that comes after its fence deadline counts for nothing.
 	//
-	// An error that matches ErrTakenOver or ErrRevoked means that the ownership
-	// has ended for good. Any other error leaves open whether the renewal was
-	// applied: the Owner tries again until its fence deadline, which it has not
-	// moved.
+	// An error that matches ErrTakenOver or ErrRevoked says that the ownership has
+	// ended for good: by another instance, or without one. Any other error leaves
+	// open whether the renewal was applied, now or later: the Owner has not moved its
+	// fence deadline, and tries again until then.
 	Renew(ctx context.Context, at time.Duration) error
 
 	// Release gives the lease up, so that a successor can own it at once, and
-	// frees what the lease holds in this process. It is the last call, also
-	// after a loss: then it comes when the lease has run out, and must leave the
-	// record of another owner alone.
+	// frees what the lease holds in this process. It is the last call, made once,
+	// also after a loss: then it comes when the lease has run out or its owner has
+	// stopped, and leaves another owner's record alone. A process that dies makes no
+	// last call.
+	//
+	// ctx outlives the Owner's and ends after a TTL. An error says that a successor
+	// may have to wait until the lease has run out.
 	Release(ctx context.Context) error
 }
+
+// FileStore keeps the lease in the file at path, as Config.LeasePath says: it is
+// the store that Join uses for it. A relative path is resolved now; nothing is read
+// or written before the first call.
+//
+// An error matches ErrInvalidConfig, for an empty path, or is the operating system's.
+func FileStore(path string) (Store, error) {
+	s, err := openLease(path)
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func openLease(path string) (*fileStore, error) {
+	if path == "" {
+		return nil, fmt.Errorf("%w: the path of the lease is empty", ErrInvalidConfig)
+	}
+	return newFileStore(path)
+}
+
+// String returns the lease's path.
+func (s *fileStore) String() string { return s.path }

@@ -2,7 +2,6 @@ package owner
 
 import (
 	"context"
-	"fmt"
 	"iter"
 	"time"
 )
@@ -16,14 +15,22 @@ import (
 // watching goes on: what comes next is what can be read again, or another error.
 func Watch(ctx context.Context, path string) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
-		s, err := openLease(path)
+		s, err := FileStore(path)
 		if err != nil {
 			yield(Record{}, &opError{"watch " + path, err})
 			return
 		}
+		WatchStore(ctx, s)(yield)
+	}
+}
+
+// WatchStore is Watch for the lease that s keeps. It looks when s gives a hint,
+// and at least once a second.
+func WatchStore(ctx context.Context, s Store) iter.Seq2[Record, error] {
+	return func(yield func(Record, error) bool) {
 		for rec, err := range changes(ctx, s) {
 			if err != nil {
-				err = &opError{"watch " + path, err}
+				err = &opError{"watch " + leaseOf(s), err}
 			}
 			if !yield(rec, err) {
 				return
@@ -59,14 +66,6 @@ func changes(ctx context.Context, s Store) iter.Seq2[Record, error] {
 			}
 		}
 	}
-}
-
-// openLease is the lease at path, for those who only look.
-func openLease(path string) (*fileStore, error) {
-	if path == "" {
-		return nil, fmt.Errorf("%w: the path is empty", ErrInvalidConfig)
-	}
-	return newFileStore(path)
 }
 
 // views looks at a lease whenever it may have changed, until ctx ends.

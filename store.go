@@ -58,9 +58,8 @@ type Store interface {
 	// store that cannot keep this TTL refuses it with ErrInvalidConfig.
 	//
 	// An error says that this call has not made the instance the owner, and never
-	// will. Where it may have been applied, as after a lost answer, Acquire
-	// gives back what it may have taken; what it cannot give back runs out after
-	// claim.TTL.
+	// will. Where it may have been applied, as after a lost answer, Acquire gives back
+	// what it may have taken; what it cannot give back runs out after claim.TTL.
 	Acquire(ctx context.Context, claim Record) (Acquisition, error)
 
 	// Look says who owns the lease, and does not try to take it. It sees what was
@@ -69,10 +68,10 @@ type Store interface {
 	Look(ctx context.Context) (View, error)
 
 	// Watch has hint called whenever the lease may be another than when holder
-	// owned it, from any goroutine, until stop is called; no hint comes after stop
-	// has returned. A hint that comes for nothing costs a look. One that is missing
-	// costs time, never safety: who waits for the lease looks from time to time all
-	// the same. hint never blocks, and calls nothing of the store.
+	// owned it, from any goroutine, until stop is called; when stop returns, no hint
+	// is under way, and none follows. A hint that comes for nothing costs a look. One
+	// that is missing costs time, never safety: who waits for the lease looks from
+	// time to time all the same. hint never blocks, and calls nothing of the store.
 	//
 	// holder is as the last look has shown it, the zero Record where nobody owns the
 	// lease. What has happened between that look and Watch need not be told: the

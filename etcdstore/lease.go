@@ -1,0 +1,126 @@
+package etcdstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/ownerlease/owner"
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// A lease is one ownership: both keys, each under its etcd lease, put at one revision.
+type lease struct {
+	store    *store
+	patience patience
+	keeper   *keeper
+	ids      []clientv3.LeaseID // of the key, and of the one with .alive
+	rev      int64              // at which both keys were put; their record is not put again
+}
+
+// Renew: see owner.Lease. It keeps both etcd leases alive, and reads whether both
+// keys are as they were put. It writes nothing: a full etcd costs nobody the ownership.
+//
+// nil: each of the three was answered well, at some moment after the call began. A key
+// that is there is under its etcd lease, and the lease was kept then, so neither key runs
+// out before at + TTL.
+//
+// owner.ErrRevoked, owner.ErrTakenOver: a key is gone or another, and nobody can put it
+// back as it was. Only what was read says that: etcd leases that are gone have
+// taken their keys with them.
+//
+// Any other error: it may be that both etcd leases were kept alive, or one. Nothing is
+// lost by that, as the caller has not moved its deadline.
+func (l *lease) Renew(ctx context.Context, _ time.Duration) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var lost error
+	errs := inParallel(1+len(l.ids), func(i int) error {
+		if i < len(l.ids) {
+			return l.keepAlive(ctx, l.ids[i])
+		}
+		err := l.check(ctx)
+		if isLoss(err) {
+			lost = err
+			cancel() // the rest does not matter any more
+		}
+		return err
+	})
+	if lost != nil {
+		return lost
+	}
+	err := errors.Join(errs...)
+	if isNotFound(err) { // its key has gone with it, perhaps after it was read
+		if err := l.check(ctx); err != nil {
+			return err
+		}
+	}
+	return err
+}
+
+func isLoss(err error) bool {
+	return errors.Is(err, owner.ErrRevoked) || errors.Is(err, owner.ErrTakenOver)
+}
+
+// check reads whether both keys are as they were put.
+func (l *lease) check(ctx context.Context) error {
+	found, err := l.store.read(ctx, l.patience)
+	if err != nil {
+		return err
+	}
+	var lost error
+	for i, kv := range found.kvs {
+		key := []string{l.store.key, l.store.alive}[i]
+		switch {
+		case kv == nil:
+			lost = fmt.Errorf("%w: the etcd key %q was deleted, or its lease revoked", owner.ErrRevoked, key)
+		case kv.ModRevision != l.rev && kv.CreateRevision == l.rev:
+			lost = fmt.Errorf("%w: somebody has written to the etcd key %q", owner.ErrRevoked, key)
+		case kv.ModRevision != l.rev:
+			if rec, err := decode(kv); err == nil {
+				return fmt.Errorf("%w: instance %s, pid %d on %s, epoch %d", owner.ErrTakenOver, rec.InstanceID, rec.PID, rec.Host, rec.Epoch)
+			}
+			lost = fmt.Errorf("%w: the etcd key %q was deleted, and something else is there", owner.ErrRevoked, key)
+		}
+	}
+	return lost
+}
+
+// Release: see owner.Lease. Three things at the same time, each of which harms nobody
+// else whenever it comes: one transaction deletes both keys, each only if it is as it was
+// put, as it may be somebody else's by now; and both etcd leases are revoked, each of which
+// takes its own key with it. Either way lets a successor own.
+//
+// An error: neither was seen to be done, and the keys may stand until their leases have
+// run out.
+func (l *lease) Release(ctx context.Context) error {
+	defer l.keeper.leave()
+	s := l.store
+	ours := func(key string) clientv3.Op {
+		return clientv3.OpTxn(
+			[]clientv3.Cmp{clientv3.Compare(clientv3.ModRevision(key), "=", l.rev)},
+			[]clientv3.Op{clientv3.OpDelete(key)}, nil)
+	}
+	errs := inParallel(2, func(i int) error {
+		if i == 1 {
+			return s.revoke(ctx, l.patience, l.ids...)
+		}
+		_, err := call(ctx, s, l.patience, func(ctx context.Context) (*clientv3.TxnResponse, error) {
+			return s.client.Txn(ctx).Then(ours(s.key), ours(s.alive)).Commit()
+		})
+		return err
+	})
+	if deleted, revoked := errs[0], errs[1]; deleted != nil && revoked != nil {
+		return s.failed(ctx, "give the lease up", deleted)
+	}
+	return nil
+}
+
+// keepAlive has one of the etcd leases last for another TTL.
+func (l *lease) keepAlive(ctx context.Context, id clientv3.LeaseID) error {
+	if err := l.keeper.keepAlive(ctx, l.patience, id); err != nil {
+		return l.store.failed(ctx, "keep the lease alive", err)
+	}
+	return nil
+}

@@ -1,0 +1,348 @@
+// Package etcdstore keeps a lease in etcd, for instances on several machines.
+//
+//	client, err := clientv3.New(clientv3.Config{Endpoints: endpoints, DialKeepAliveTime: 5 * time.Second, DialKeepAliveTimeout: 2 * time.Second})
+//	…
+//	o, err := owner.Join(ctx, owner.Config{Store: etcdstore.New(client, "/locks/gpu"), TTL: 10 * time.Second})
+//
+// # What is in etcd
+//
+// An owner holds two etcd leases, each of its TTL: one with the key that New was
+// given, the other with that key and ".alive" behind it. Both keys hold the record as
+// JSON. The lease is free when neither key exists.
+//
+// There are two because etcd does not tell an expiry from a key that somebody has
+// deleted or a lease that somebody has revoked. With one key, either would let a
+// successor own at once, while the owner does not know it yet. With two, the other
+// one stands until the owner has noticed, has stopped, and has let go; or until its
+// lease has run out, which is after the owner's own deadline, as a renewal counts only
+// if it has kept both alive. An owner that dies leaves both to run out at the same
+// time: another can own within its TTL and a second (etcd looks for what has run out
+// twice a second). Whoever takes both keys away at once breaks the promise: "etcdctl del
+// --prefix" does.
+//
+// # What it needs
+//
+// The TTL has to be whole seconds, as etcd's leases are, and not below the least that
+// the servers grant: one and a half times their election timeout, 2 s by default. With
+// authentication, the user needs to read and write the keys from the lease's key to that
+// and ".alive". Authentication, TLS and endpoints are the client's matter. Several
+// endpoints let the owner go on when one member is cut off.
+//
+// # The clock
+//
+// A lease is timed by a clock of the owner's machine that goes on while the machine is
+// suspended, as etcd's servers do; see Store.Now. What is promised to the others is timed
+// by etcd.
+package etcdstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/ownerlease/owner"
+	"github.com/ownerlease/owner/internal/clock"
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// aliveSuffix makes the second key of the first.
+const aliveSuffix = ".alive"
+
+// An Option is a setting of a store that New makes.
+type Option func(*store)
+
+// EpochAbove has the epochs of ownerships that are won begin above base: for a lease
+// that was kept in a file, whose epochs are milliseconds of the wall clock, the last
+// one that a receiver can have seen. All instances of the lease need to have the same,
+// or one that is never lowered, or the epochs can fall. The default is 0.
+func EpochAbove(base uint64) Option { return func(s *store) { s.above = base } }
+
+// New returns the lease with this key in the client's etcd. It reaches for nothing
+// before the first call. The client stays the caller's: New does not close it, and it
+// must be open for as long as the lease is owned or followed.
+//
+// The key is any that is not empty and does not end in ".alive"; no other program may
+// use it, or it with ".alive" behind it. Others are refused, with owner.ErrInvalidConfig,
+// by the first call.
+//
+// An epoch is the revision at which etcd made the keys (see EpochAbove): it grows
+// over deletions and restarts, and falls where etcd's data are replaced by older ones,
+// unless its revision is raised as it should be then (etcdutl snapshot restore
+// --bump-revision).
+func New(client *clientv3.Client, key string, opts ...Option) owner.Store {
+	s := &store{client: client, key: key, alive: key + aliveSuffix}
+	for _, opt := range opts {
+		opt(s)
+	}
+	return s
+}
+
+type store struct {
+	client     *clientv3.Client
+	key, alive string // the two keys of the lease
+	above      uint64 // what is added to the revision for an epoch
+
+	mu   sync.Mutex
+	seen sight // for the hints
+}
+
+// String returns the lease's name in errors and logs.
+func (s *store) String() string { return "etcd key " + s.key }
+
+// Now reads the clock: CLOCK_BOOTTIME on Linux, CLOCK_MONOTONIC_RAW on macOS, Go's own
+// on Windows and elsewhere. On Linux and macOS it is a system call, some 0.3 µs.
+func (s *store) Now() time.Duration { return clock.NowWithSuspend() }
+
+// Acquire: see owner.Store. What each step leaves when it fails, or when its answer is
+// lost:
+//
+//   - the reading: nothing;
+//   - the grants: leases without keys, which keep nobody from owning;
+//   - the transaction: perhaps the keys. Revoking the leases takes them away and,
+//     as no key can be put under a lease that is gone, keeps a transaction that is still
+//     on its way from being applied later. Leases have ids of their own, so this
+//     cannot harm another ownership, whenever it comes.
+//
+// What cannot be revoked runs out after the TTL.
+func (s *store) Acquire(ctx context.Context, claim owner.Record) (owner.Acquisition, error) {
+	if err := s.accepts(&claim); err != nil {
+		return owner.Acquisition{}, err
+	}
+	p := patienceFor(claim.TTL)
+	found, err := s.read(ctx, p)
+	if err != nil {
+		return owner.Acquisition{}, err
+	}
+	holder, err := s.holder(found)
+	switch {
+	case err != nil:
+		return owner.Acquisition{}, err
+	case holder.InstanceID == claim.InstanceID:
+		// An attempt of this instance that could not be undone: nobody else uses its id,
+		// and it does not own.
+		if err := s.revoke(ctx, p, found.leases()...); err != nil {
+			return owner.Acquisition{}, s.failed(ctx, "take back what an earlier attempt has left", err)
+		}
+	case holder.InstanceID != "":
+		return owner.Acquisition{Holder: s.describe(ctx, p, found, holder).Holder}, nil
+	}
+	return s.take(ctx, p, claim)
+}
+
+// accepts refuses what the lease cannot be kept with.
+func (s *store) accepts(claim *owner.Record) error {
+	if err := s.usable(); err != nil {
+		return err
+	}
+	if claim.TTL < time.Second || claim.TTL%time.Second != 0 {
+		return fmt.Errorf("%w: the TTL is %v; on etcd it has to be whole seconds", owner.ErrInvalidConfig, claim.TTL)
+	}
+	return nil
+}
+
+func (s *store) usable() error {
+	switch {
+	case s.key == "":
+		return fmt.Errorf("%w: the etcd key is empty", owner.ErrInvalidConfig)
+	case strings.HasSuffix(s.key, aliveSuffix):
+		return fmt.Errorf("%w: the etcd key %q is the second key of the lease %q: choose another that does not end in %s",
+			owner.ErrInvalidConfig, s.key, strings.TrimSuffix(s.key, aliveSuffix), aliveSuffix)
+	}
+	return nil
+}
+
+// take takes a lease that looked free.
+func (s *store) take(ctx context.Context, p patience, claim owner.Record) (acq owner.Acquisition, err error) {
+	acq.From = s.Now() // before the grants, which etcd counts from
+	claim.AcquiredAt = time.Now()
+	claim.RenewedAt = claim.AcquiredAt
+	ids, err := s.grant(ctx, p, claim.TTL)
+	defer func() {
+		if acq.Lease != nil {
+			return
+		}
+		if undone := s.revoke(context.WithoutCancel(ctx), p, ids...); undone != nil && err != nil {
+			err = fmt.Errorf("%w; what this has left may keep others waiting for %v: %v", err, claim.TTL, undone)
+		}
+	}()
+	if err != nil {
+		return acq, err
+	}
+	l := &lease{store: s, patience: p, ids: ids}
+	found, err := s.put(ctx, l, &claim)
+	if err != nil {
+		return acq, err
+	}
+	if l.rev != 0 {
+		claim.Epoch = s.above + uint64(l.rev)
+		l.keeper = keeperOf(s.client)
+		return owner.Acquisition{Holder: claim, Lease: l, From: acq.From}, nil
+	}
+	holder, err := s.holder(found)
+	if err == nil && holder.InstanceID == "" {
+		err = errors.New("a bug: the lease was neither free nor held")
+	}
+	if err != nil {
+		return acq, err
+	}
+	acq.Holder = s.describe(ctx, p, found, holder).Holder
+	return acq, nil
+}
+
+// put puts both keys if neither exists, and says by the lease's revision that it has.
+// Otherwise it returns what was found.
+//
+// An answer that was lost is asked for again: what is found then under the own etcd
+// leases was put by the request before.
+func (s *store) put(ctx context.Context, l *lease, claim *owner.Record) (legs, error) {
+	value, err := encode(*claim, s.above)
+	if err != nil {
+		return legs{}, fmt.Errorf("%w: the record cannot be written as JSON: %w", owner.ErrInvalidConfig, err)
+	}
+	absent := func(key string) clientv3.Cmp { return clientv3.Compare(clientv3.CreateRevision(key), "=", 0) }
+	resp, err := call(ctx, s, l.patience, func(ctx context.Context) (*clientv3.TxnResponse, error) {
+		return s.client.Txn(ctx).
+			If(absent(s.key), absent(s.alive)).
+			Then(clientv3.OpPut(s.key, value, clientv3.WithLease(l.ids[0])),
+				clientv3.OpPut(s.alive, value, clientv3.WithLease(l.ids[1]))).
+			Else(s.gets()...).
+			Commit()
+	})
+	if err != nil {
+		return legs{}, s.failed(ctx, "put the record", err)
+	}
+	if resp.Succeeded {
+		l.rev = resp.Header.Revision
+		s.saw(claim.InstanceID, l.rev)
+		return legs{}, nil
+	}
+	found := legsIn(resp)
+	if found.under(l.ids) {
+		l.rev = found.kvs[0].ModRevision
+		s.saw(claim.InstanceID, l.rev)
+	}
+	return found, nil
+}
+
+// Look: see owner.Store. The reading is linearizable, as all are: what was applied before
+// it was asked for, it shows.
+func (s *store) Look(ctx context.Context) (owner.View, error) {
+	if err := s.usable(); err != nil {
+		return owner.View{}, err
+	}
+	found, err := s.read(ctx, lookPatience)
+	if err != nil {
+		return owner.View{}, err
+	}
+	holder, err := s.holder(found)
+	if err != nil || holder.InstanceID == "" {
+		return owner.View{}, err
+	}
+	return s.describe(ctx, lookPatience, found, holder), nil
+}
+
+// describe adds what the etcd lease tells: when the holder has renewed it last, and until
+// when it lasts. Etcd tells seconds that are left, rounded down. Where it tells nothing,
+// who owns is known all the same.
+func (s *store) describe(ctx context.Context, p patience, found legs, holder owner.Record) owner.View {
+	view := owner.View{Holder: holder}
+	id := found.leases()[0]
+	left, err := call(ctx, s, p, func(ctx context.Context) (*clientv3.LeaseTimeToLiveResponse, error) {
+		return s.client.TimeToLive(ctx, id)
+	})
+	if err != nil || left.TTL < 0 {
+		return view
+	}
+	seconds := func(n int64) time.Duration { return time.Duration(n) * time.Second }
+	view.Until = s.Now() + seconds(left.TTL+1) + expiryLag
+	if renewed := time.Now().Add(-max(seconds(left.GrantedTTL-left.TTL), 0)); renewed.After(holder.AcquiredAt) {
+		view.Holder.RenewedAt = renewed // never before the acquisition, as rounding could have it
+	}
+	return view
+}
+
+// expiryLag is how long a lease that has run out can stand until etcd looks.
+const expiryLag = 500 * time.Millisecond
+
+// holder returns the record of whoever owns the lease, the zero Record if nobody does.
+func (s *store) holder(found legs) (owner.Record, error) {
+	holder, err := found.holder()
+	if err == nil && (found.kvs[0] == nil) == (found.kvs[1] == nil) {
+		s.saw(holder.InstanceID, found.rev)
+	}
+	return holder, err
+}
+
+// read reads both keys, as they were at one moment.
+func (s *store) read(ctx context.Context, p patience) (legs, error) {
+	resp, err := call(ctx, s, p, func(ctx context.Context) (*clientv3.TxnResponse, error) {
+		return s.client.Txn(ctx).Then(s.gets()...).Commit()
+	})
+	if err != nil {
+		return legs{}, s.failed(ctx, "read the lease", err)
+	}
+	return legsIn(resp), nil
+}
+
+func (s *store) gets() []clientv3.Op {
+	return []clientv3.Op{clientv3.OpGet(s.key), clientv3.OpGet(s.alive)}
+}
+
+// grant gets two etcd leases. After an error it returns those that it has got: who asked
+// twice for want of an answer may have got more, which run out by themselves.
+func (s *store) grant(ctx context.Context, p patience, ttl time.Duration) ([]clientv3.LeaseID, error) {
+	var granted [2]clientv3.LeaseGrantResponse
+	errs := inParallel(len(granted), func(i int) error {
+		resp, err := call(ctx, s, p, func(ctx context.Context) (*clientv3.LeaseGrantResponse, error) {
+			return s.client.Grant(ctx, int64(ttl/time.Second))
+		})
+		if err == nil {
+			granted[i] = *resp
+		}
+		return err
+	})
+	var ids []clientv3.LeaseID
+	for i, err := range errs {
+		if err == nil {
+			ids = append(ids, granted[i].ID)
+		}
+	}
+	for i, err := range errs {
+		least := time.Duration(granted[i].TTL) * time.Second
+		switch {
+		case err != nil:
+			return ids, s.failed(ctx, fmt.Sprintf("get an etcd lease of %v", ttl), err)
+		case least != ttl:
+			return ids, fmt.Errorf("%w: the TTL is %v; this etcd grants no lease below %v", owner.ErrInvalidConfig, ttl, least)
+		}
+	}
+	return ids, nil
+}
+
+// revoke ends etcd leases, and with them the keys that are under them. One that is
+// gone already is none the worse.
+func (s *store) revoke(ctx context.Context, p patience, ids ...clientv3.LeaseID) error {
+	return errors.Join(inParallel(len(ids), func(i int) error {
+		_, err := call(ctx, s, p, func(ctx context.Context) (*clientv3.LeaseRevokeResponse, error) {
+			return s.client.Revoke(ctx, ids[i])
+		})
+		if isNotFound(err) {
+			return nil
+		}
+		return err
+	})...)
+}
+
+// inParallel calls f(0) to f(n-1) at the same time, and returns what they return.
+func inParallel(n int, f func(i int) error) []error {
+	errs := make([]error, n)
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() { errs[i] = f(i) })
+	}
+	wg.Wait()
+	return errs
+}

@@ -1,0 +1,125 @@
+package etcdstore
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+
+	"github.com/ownerlease/owner"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+const format = "owner-lease-etcd/1"
+
+// maxEpochAbove bounds what the epoch is computed from, so that it cannot overflow.
+const maxEpochAbove = 1 << 62
+
+// A head is what stands in the value beside the record, in the same JSON object. The
+// record's own epoch is 0 there: it is not known before etcd has put the keys. It is
+// EpochAbove and the keys' create_revision, for all readers.
+type head struct {
+	Format     string `json:"format"`
+	EpochAbove uint64 `json:"epoch_above"`
+}
+
+// encode returns the value of both keys, as a person may read it.
+func encode(rec owner.Record, above uint64) (string, error) {
+	h, err := json.Marshal(head{format, above})
+	if err != nil {
+		return "", err
+	}
+	r, err := json.Marshal(rec)
+	if err != nil {
+		return "", err
+	}
+	h[len(h)-1] = ',' // one object of two
+	var value bytes.Buffer
+	err = json.Indent(&value, append(h, r[1:]...), "", "  ")
+	return value.String(), err
+}
+
+// decode reads what is under a key. Whatever is not a record that this package has
+// put there is left alone: an error matches owner.ErrCorruptRecord.
+func decode(kv *mvccpb.KeyValue) (owner.Record, error) {
+	corrupt := func(why string, args ...any) (owner.Record, error) {
+		return owner.Record{}, fmt.Errorf("%w: what is at the etcd key %q %s; it is left alone: delete it if it may go, or choose another key",
+			owner.ErrCorruptRecord, kv.Key, fmt.Sprintf(why, args...))
+	}
+	var h head
+	var rec owner.Record
+	if err := json.Unmarshal(kv.Value, &h); err != nil {
+		return corrupt("is not a lease record: %v", err)
+	}
+	if h.Format != format {
+		return corrupt("has the format %q, and this program knows %q", h.Format, format)
+	}
+	if err := json.Unmarshal(kv.Value, &rec); err != nil {
+		return corrupt("is not a lease record: %v", err)
+	}
+	switch {
+	case rec.InstanceID == "" || rec.TTL <= 0 || h.EpochAbove > maxEpochAbove:
+		return corrupt("is not a whole lease record")
+	case kv.Lease == 0:
+		return corrupt("was put there under no etcd lease, so that it would never run out")
+	}
+	rec.Epoch = h.EpochAbove + uint64(kv.CreateRevision)
+	return rec, nil
+}
+
+// legs are the two keys of a lease at one revision.
+type legs struct {
+	rev int64
+	kvs [2]*mvccpb.KeyValue // nil for one that does not exist
+}
+
+// legsIn returns the legs that a transaction has read.
+func legsIn(resp *clientv3.TxnResponse) legs {
+	l := legs{rev: resp.Header.Revision}
+	for i := range l.kvs {
+		if kvs := resp.Responses[i].GetResponseRange().Kvs; len(kvs) > 0 {
+			l.kvs[i] = kvs[0]
+		}
+	}
+	return l
+}
+
+// holder returns the record of whoever owns the lease, the zero Record if nobody does. A
+// leg that cannot be read is an error, also beside one that can: its owner will lose
+// the lease for it, and it will stay.
+func (l *legs) holder() (owner.Record, error) {
+	var holder owner.Record
+	for _, kv := range l.kvs {
+		if kv == nil {
+			continue
+		}
+		rec, err := decode(kv)
+		if err != nil {
+			return owner.Record{}, err
+		}
+		if holder.InstanceID == "" {
+			holder = rec
+		}
+	}
+	return holder, nil
+}
+
+// leases returns the etcd leases of the legs that exist.
+func (l *legs) leases() (ids []clientv3.LeaseID) {
+	for _, kv := range l.kvs {
+		if kv != nil {
+			ids = append(ids, clientv3.LeaseID(kv.Lease))
+		}
+	}
+	return ids
+}
+
+// under reports whether both legs exist under these etcd leases.
+func (l *legs) under(ids []clientv3.LeaseID) bool {
+	for i, kv := range l.kvs {
+		if kv == nil || clientv3.LeaseID(kv.Lease) != ids[i] {
+			return false
+		}
+	}
+	return true
+}

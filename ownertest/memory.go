@@ -1,0 +1,215 @@
+package ownertest
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/ownerlease/owner"
+)
+
+// Memory is a store that keeps a lease in memory, for tests of what is built on
+// owner: of how a service behaves when it loses the lease, when the store is slow, or
+// when another instance is the owner. Its methods can be called at any time, from any
+// goroutine.
+//
+// Slow, Fail, Hang and Late say what befalls the calls of some kinds from now on, all
+// kinds if none is named, until Heal or another fault; calls that have begun before go
+// on as they were. Hints come whatever the faults are. TakeOver and Remove do to the
+// record what no owner does.
+//
+// In a bubble of testing/synctest, where Memory must have been made in it, time is the
+// bubble's, so that a test of any TTL takes no time and is the same each time:
+//
+//	synctest.Test(t, func(t *testing.T) {
+//		store := ownertest.NewMemory()
+//		o, err := owner.Join(t.Context(), owner.Config{Store: store, TTL: 30 * time.Second})
+//		…
+//		store.Hang(ownertest.Renew)  // the disk hangs, the network is gone
+//		<-o.Lost()                   // within 30 s of the bubble, and none of ours
+//		…                            // has the service stopped?
+//	})
+//
+// The service in service_test.go of this package is tested like that.
+type Memory struct {
+	lease *lease
+
+	mu     sync.Mutex
+	faults map[Op]fault
+}
+
+// lease is what all who use a lease share.
+type lease struct {
+	start time.Time
+
+	mu     sync.Mutex
+	holder *owner.Record // nil if there is no record
+	until  time.Duration // when the holder's lease runs out
+	epoch  uint64        // the last
+	hints  map[*func()]struct{}
+}
+
+// NewMemory returns a store with a lease of its own, which is free.
+func NewMemory() *Memory {
+	return newMemory(&lease{start: time.Now(), hints: map[*func()]struct{}{}})
+}
+
+func newMemory(l *lease) *Memory { return &Memory{lease: l, faults: map[Op]fault{}} }
+
+// Peer returns another way to the same lease, with faults of its own, as another
+// machine has: what befalls the calls of one leaves the other's alone.
+func (m *Memory) Peer() *Memory { return newMemory(m.lease) }
+
+// String names it in errors and logs.
+func (m *Memory) String() string { return "a lease in memory" }
+
+// Now is Go's clock, since the lease was made.
+func (m *Memory) Now() time.Duration { return time.Since(m.lease.start) }
+
+// Acquire implements owner.Store.
+func (m *Memory) Acquire(ctx context.Context, claim owner.Record) (acq owner.Acquisition, err error) {
+	from := m.Now()
+	err = m.call(ctx, Acquire, func() error {
+		acq = m.acquire(claim, from)
+		return nil
+	})
+	if err != nil {
+		return owner.Acquisition{}, err
+	}
+	return acq, nil
+}
+
+func (m *Memory) acquire(claim owner.Record, from time.Duration) owner.Acquisition {
+	l := m.lease
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.held(m.Now()) {
+		return owner.Acquisition{Holder: *l.holder}
+	}
+	l.put(&claim, from)
+	return owner.Acquisition{Holder: claim, Lease: &memoryLease{m, claim}, From: from}
+}
+
+// put makes the claim the record.
+func (l *lease) put(claim *owner.Record, from time.Duration) {
+	l.epoch++
+	claim.Epoch = l.epoch
+	claim.AcquiredAt = time.Now()
+	claim.RenewedAt = claim.AcquiredAt
+	rec := *claim
+	l.holder, l.until = &rec, from+claim.TTL
+	l.hint()
+}
+
+func (l *lease) held(now time.Duration) bool { return l.holder != nil && now < l.until }
+
+func (l *lease) hint() {
+	for h := range l.hints {
+		(*h)()
+	}
+}
+
+// Look implements owner.Store.
+func (m *Memory) Look(ctx context.Context) (view owner.View, err error) {
+	err = m.call(ctx, Look, func() error {
+		view = m.look()
+		return nil
+	})
+	if err != nil {
+		return owner.View{}, err
+	}
+	return view, nil
+}
+
+func (m *Memory) look() owner.View {
+	l := m.lease
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.held(m.Now()) {
+		return owner.View{}
+	}
+	return owner.View{Holder: *l.holder, Until: l.until}
+}
+
+// Watch implements owner.Store.
+func (m *Memory) Watch(_ owner.Record, hint func()) (stop func(), err error) {
+	l := m.lease
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.hints[&hint] = struct{}{}
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		delete(l.hints, &hint)
+	}, nil
+}
+
+// TakeOver puts the record of another instance in the holder's place, as nobody does
+// who keeps to the rules: the owner has lost the lease to it (owner.ErrTakenOver).
+// It is never renewed, and runs out after the holder's TTL, or after a minute if
+// nobody had it.
+func (m *Memory) TakeOver() owner.Record {
+	l := m.lease
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	rec := owner.Record{InstanceID: uuid.NewString(), PID: os.Getpid(), Host: "elsewhere", TTL: time.Minute}
+	if l.held(m.Now()) {
+		rec.TTL = l.holder.TTL
+	}
+	l.put(&rec, m.Now())
+	return rec
+}
+
+// Remove removes the record: the owner has lost the lease (owner.ErrRevoked), and
+// it is free.
+func (m *Memory) Remove() {
+	l := m.lease
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.remove()
+}
+
+func (l *lease) remove() {
+	l.holder = nil
+	l.hint()
+}
+
+// memoryLease is an ownership.
+type memoryLease struct {
+	m   *Memory
+	rec owner.Record
+}
+
+func (o *memoryLease) Renew(ctx context.Context, at time.Duration) error {
+	return o.m.call(ctx, Renew, func() error {
+		l := o.m.lease
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		switch {
+		case l.holder == nil:
+			return fmt.Errorf("%w: there is no record", owner.ErrRevoked)
+		case l.holder.InstanceID != o.rec.InstanceID:
+			return fmt.Errorf("%w: instance %s, epoch %d", owner.ErrTakenOver, l.holder.InstanceID, l.holder.Epoch)
+		}
+		renewed := *l.holder // others have the one before
+		renewed.RenewedAt = time.Now()
+		l.holder, l.until = &renewed, at+o.rec.TTL
+		return nil
+	})
+}
+
+func (o *memoryLease) Release(ctx context.Context) error {
+	return o.m.call(ctx, Release, func() error {
+		l := o.m.lease
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if l.holder != nil && l.holder.InstanceID == o.rec.InstanceID {
+			l.remove()
+		}
+		return nil
+	})
+}

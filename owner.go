@@ -51,6 +51,13 @@
 // a holder's clock cannot be compared, as in another time namespace, a lease has
 // expired when it has been seen unchanged for its whole TTL. Wall-clock times are
 // for people only.
+//
+// # Other stores
+//
+// Where the lease is kept is for Config.Store to say: nil is the lease file. Store
+// tells what a store promises, and by which clock it times the lease; what is
+// guaranteed above holds on any store that keeps that. Package ownertest tests stores,
+// and has one in memory for the tests of what is built on this package.
 package owner
 
 import (

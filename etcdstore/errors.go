@@ -30,7 +30,7 @@ const tries = 3
 // taken for one that is cut off (which leaves a TTL of a second two tries), nor longer than
 // anybody wants to wait for one that is.
 func patienceFor(ttl time.Duration) patience {
-	return patience(min(max(ttl/24, 100*time.Millisecond), time.Second))
+	return patience(min(max(ttl/24, 80*time.Millisecond), time.Second))
 }
 
 // lookPatience is for those who do not know the TTL yet.

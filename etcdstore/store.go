@@ -36,15 +36,20 @@
 package etcdstore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"math"
+	"math/rand/v2"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/ownerlease/owner"
 	"github.com/ownerlease/owner/internal/clock"
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
@@ -150,6 +155,8 @@ func (s *store) usable() error {
 	case strings.HasSuffix(s.key, aliveSuffix):
 		return fmt.Errorf("%w: the etcd key %q is the second key of the lease %q: choose another that does not end in %s",
 			owner.ErrInvalidConfig, s.key, strings.TrimSuffix(s.key, aliveSuffix), aliveSuffix)
+	case s.above > maxEpochAbove:
+		return fmt.Errorf("%w: EpochAbove is %d; %d is the most", owner.ErrInvalidConfig, s.above, uint64(maxEpochAbove))
 	}
 	return nil
 }
@@ -159,7 +166,7 @@ func (s *store) take(ctx context.Context, p patience, claim owner.Record) (acq o
 	acq.From = s.Now() // before the grants, which etcd counts from
 	claim.AcquiredAt = time.Now()
 	claim.RenewedAt = claim.AcquiredAt
-	ids, err := s.grant(ctx, p, claim.TTL)
+	ids := newLeases()
 	defer func() {
 		if acq.Lease != nil {
 			return
@@ -168,7 +175,7 @@ func (s *store) take(ctx context.Context, p patience, claim owner.Record) (acq o
 			err = fmt.Errorf("%w; what this has left may keep others waiting for %v: %v", err, claim.TTL, undone)
 		}
 	}()
-	if err != nil {
+	if err := s.grant(ctx, p, claim.TTL, ids); err != nil {
 		return acq, err
 	}
 	l := &lease{store: s, patience: p, ids: ids}
@@ -249,14 +256,10 @@ func (s *store) Look(ctx context.Context) (owner.View, error) {
 // who owns is known all the same.
 func (s *store) describe(ctx context.Context, p patience, found legs, holder owner.Record) owner.View {
 	view := owner.View{Holder: holder}
-	id := found.leases()[0]
-	left, err := call(ctx, s, p, func(ctx context.Context) (*clientv3.LeaseTimeToLiveResponse, error) {
-		return s.client.TimeToLive(ctx, id)
-	})
+	left, err := s.timeToLive(ctx, p, found.leases()[0])
 	if err != nil || left.TTL < 0 {
 		return view
 	}
-	seconds := func(n int64) time.Duration { return time.Duration(n) * time.Second }
 	view.Until = s.Now() + seconds(left.TTL+1) + expiryLag
 	if renewed := time.Now().Add(-max(seconds(left.GrantedTTL-left.TTL), 0)); renewed.After(holder.AcquiredAt) {
 		view.Holder.RenewedAt = renewed // never before the acquisition, as rounding could have it
@@ -291,35 +294,49 @@ func (s *store) gets() []clientv3.Op {
 	return []clientv3.Op{clientv3.OpGet(s.key), clientv3.OpGet(s.alive)}
 }
 
-// grant gets two etcd leases. After an error it returns those that it has got: who asked
-// twice for want of an answer may have got more, which run out by themselves.
-func (s *store) grant(ctx context.Context, p patience, ttl time.Duration) ([]clientv3.LeaseID, error) {
-	var granted [2]clientv3.LeaseGrantResponse
-	errs := inParallel(len(granted), func(i int) error {
-		resp, err := call(ctx, s, p, func(ctx context.Context) (*clientv3.LeaseGrantResponse, error) {
-			return s.client.Grant(ctx, int64(ttl/time.Second))
+// grant gets the two etcd leases. Their ids are chosen here, so that one whose grant was
+// not answered can be asked for again, or revoked.
+func (s *store) grant(ctx context.Context, p patience, ttl time.Duration, ids []clientv3.LeaseID) error {
+	errs := inParallel(len(ids), func(i int) error {
+		granted, err := call(ctx, s, p, func(ctx context.Context) (*etcdserverpb.LeaseGrantResponse, error) {
+			return clientv3.RetryLeaseClient(s.client).LeaseGrant(ctx, &etcdserverpb.LeaseGrantRequest{ID: int64(ids[i]), TTL: int64(ttl / time.Second)})
 		})
-		if err == nil {
-			granted[i] = *resp
+		least := granted.GetTTL()
+		if errors.Is(err, rpctypes.ErrLeaseExist) { // an answer was lost
+			least, err = s.granted(ctx, p, ids[i])
 		}
-		return err
-	})
-	var ids []clientv3.LeaseID
-	for i, err := range errs {
-		if err == nil {
-			ids = append(ids, granted[i].ID)
-		}
-	}
-	for i, err := range errs {
-		least := time.Duration(granted[i].TTL) * time.Second
 		switch {
 		case err != nil:
-			return ids, s.failed(ctx, fmt.Sprintf("get an etcd lease of %v", ttl), err)
-		case least != ttl:
-			return ids, fmt.Errorf("%w: the TTL is %v; this etcd grants no lease below %v", owner.ErrInvalidConfig, ttl, least)
+			return s.failed(ctx, fmt.Sprintf("get an etcd lease of %v", ttl), err)
+		case seconds(least) != ttl:
+			return fmt.Errorf("%w: the TTL is %v; this etcd grants no lease below %v", owner.ErrInvalidConfig, ttl, seconds(least))
 		}
+		return nil
+	})
+	return cmp.Or(errs...)
+}
+
+// granted returns how many seconds an etcd lease was granted.
+func (s *store) granted(ctx context.Context, p patience, id clientv3.LeaseID) (int64, error) {
+	l, err := s.timeToLive(ctx, p, id)
+	if err != nil {
+		return 0, err
 	}
-	return ids, nil
+	return l.GrantedTTL, nil
+}
+
+func (s *store) timeToLive(ctx context.Context, p patience, id clientv3.LeaseID) (*clientv3.LeaseTimeToLiveResponse, error) {
+	return call(ctx, s, p, func(ctx context.Context) (*clientv3.LeaseTimeToLiveResponse, error) {
+		return s.client.TimeToLive(ctx, id)
+	})
+}
+
+func seconds(n int64) time.Duration { return time.Duration(n) * time.Second }
+
+// newLeases returns ids that nobody has used.
+func newLeases() []clientv3.LeaseID {
+	id := func() clientv3.LeaseID { return clientv3.LeaseID(rand.Int64N(math.MaxInt64) + 1) }
+	return []clientv3.LeaseID{id(), id()}
 }
 
 // revoke ends etcd leases, and with them the keys that are under them. One that is

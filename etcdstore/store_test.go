@@ -2,6 +2,9 @@ package etcdstore
 
 import (
 	"context"
+	"flag"
+	"math"
+	"sync"
 	"testing"
 	"time"
 
@@ -12,7 +15,11 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	flag.Parse()
+	_ = flag.Set("test.parallel", "8") // they wait, more than they compute
+	goleak.VerifyTestMain(m)
+}
 
 func must(tb testing.TB, err error) {
 	tb.Helper()
@@ -104,4 +111,51 @@ func TestLeaseOfOne(t *testing.T) {
 		t.Errorf("epoch %d after %d", second.Holder.Epoch, first.Holder.Epoch)
 	}
 	must(t, second.Lease.Release(context.Background()))
+}
+
+// The validity counts from before etcd begins to count.
+func TestFrom(t *testing.T) {
+	t.Parallel()
+	c, line := through(t, etcdtest.Start(t))
+	s := New(c, "/k")
+	granted := time.Duration(math.MaxInt64)
+	var mu sync.Mutex
+	line.disturb(only("grant", func(ctx context.Context, _ string, apply func(context.Context) error) error {
+		mu.Lock()
+		granted = min(granted, s.Now())
+		mu.Unlock()
+		return apply(ctx)
+	}))
+	acq := acquire(t, s, time.Minute)
+	if acq.From > granted {
+		t.Errorf("From is %v after the first grant", acq.From-granted)
+	}
+	must(t, acq.Lease.Release(context.Background()))
+}
+
+// What is left of a lease is never told too short, and when it was renewed never as later
+// than it was; both to a second.
+func TestLookOfAnOldLease(t *testing.T) {
+	t.Parallel()
+	c := etcdtest.Start(t).Client(t)
+	s := New(c, "/k")
+	acq := acquire(t, s, 10*time.Second)
+	time.Sleep(2500 * time.Millisecond) // the age that the lease is to have: at least
+	before := s.Now()
+	v := look(t, s)
+	asked := s.Now() - before
+	until := v.Until - (acq.From + 10*time.Second)
+	if until < 0 || until > 1500*time.Millisecond+asked+500*time.Millisecond {
+		t.Errorf("said to last %v longer than it does", until)
+	}
+	early := acq.Holder.RenewedAt.Sub(v.Holder.RenewedAt)
+	if early < 0 && early < -asked-500*time.Millisecond || early > time.Second {
+		t.Errorf("said to have been renewed %v before it was", early)
+	}
+	must(t, acq.Lease.Renew(t.Context(), s.Now()))
+	renewed := time.Now()
+	if v := look(t, s); v.Holder.RenewedAt.Sub(renewed).Abs() > 1500*time.Millisecond {
+		t.Errorf("renewed at %v, and said to have been at %v", renewed, v.Holder.RenewedAt)
+	}
+	must(t, acq.Lease.Release(context.Background()))
 }

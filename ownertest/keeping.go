@@ -372,7 +372,7 @@ func cancelledAcquire(c *check) {
 	for range 30 {
 		rec := claim(c.ttl)
 		tried = append(tried, rec.InstanceID)
-		ctx, cancel := context.WithTimeout(context.Background(), time.Duration(rand.Int64N(int64(2*took))))
+		ctx, cancel := context.WithTimeout(context.Background(), rand.N(3*took+2)-took) // or it has ended already
 		var acq owner.Acquisition
 		var err error
 		c.returns("Acquire, with a context that ends", func() { acq, err = c.store.Acquire(ctx, rec) })

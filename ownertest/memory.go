@@ -19,22 +19,22 @@ import (
 //
 // Slow, Fail, Hang and Late say what befalls the calls of some kinds from now on, all
 // kinds if none is named, until Heal or another fault; calls that have begun before go
-// on as they were. Hints come whatever the faults are. TakeOver and Remove do to the
-// record what no owner does.
+// on as they were. Hints come whatever the faults are. TakeOver and Revoke take the
+// lease away from its owner.
 //
-// In a bubble of testing/synctest, where Memory must have been made in it, time is the
-// bubble's, so that a test of any TTL takes no time and is the same each time:
+// In a bubble of testing/synctest, in which the Memory must have been made, time is
+// the bubble's: a test of any TTL takes no time, and does not depend on the machine.
 //
 //	synctest.Test(t, func(t *testing.T) {
 //		store := ownertest.NewMemory()
-//		o, err := owner.Join(t.Context(), owner.Config{Store: store, TTL: 30 * time.Second})
-//		…
-//		store.Hang(ownertest.Renew)  // the disk hangs, the network is gone
-//		<-o.Lost()                   // within 30 s of the bubble, and none of ours
-//		…                            // has the service stopped?
+//		go service(t.Context(), owner.Config{Store: store, TTL: 30 * time.Second})
+//		time.Sleep(time.Minute)     // it owns, and works
+//		store.Hang(ownertest.Renew) // its disk hangs, its network is gone
+//		time.Sleep(30 * time.Second)
+//		…                           // it must have stopped by now: another may own
 //	})
 //
-// The service in service_test.go of this package is tested like that.
+// The file service_test.go of this package tests a small service in this way.
 type Memory struct {
 	lease *lease
 
@@ -46,11 +46,12 @@ type Memory struct {
 type lease struct {
 	start time.Time
 
-	mu     sync.Mutex
-	holder *owner.Record // nil if there is no record
-	until  time.Duration // when the holder's lease runs out
-	epoch  uint64        // the last
-	hints  map[*func()]struct{}
+	mu      sync.Mutex
+	holder  *owner.Record // nil if there is no record
+	revoked bool          // the holder has lost the lease, and has not let go of it yet
+	until   time.Duration // when the holder's lease runs out
+	epoch   uint64        // the last
+	hints   map[*func()]struct{}
 }
 
 // NewMemory returns a store with a lease of its own, which is free.
@@ -101,7 +102,7 @@ func (l *lease) put(claim *owner.Record, from time.Duration) {
 	claim.AcquiredAt = time.Now()
 	claim.RenewedAt = claim.AcquiredAt
 	rec := *claim
-	l.holder, l.until = &rec, from+claim.TTL
+	l.holder, l.until, l.revoked = &rec, from+claim.TTL, false
 	l.hint()
 }
 
@@ -164,16 +165,18 @@ func (m *Memory) TakeOver() owner.Record {
 	return rec
 }
 
-// Remove removes the record: the owner has lost the lease (owner.ErrRevoked), and
-// it is free.
-func (m *Memory) Remove() {
+// Revoke takes the lease away from its owner, as somebody does who removes a record:
+// the owner has lost the lease (owner.ErrRevoked). Others can own it when that has let
+// go of it, or when it has run out.
+func (m *Memory) Revoke() {
 	l := m.lease
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.remove()
+	l.revoked = true
+	l.hint()
 }
 
-func (l *lease) remove() {
+func (l *lease) free() {
 	l.holder = nil
 	l.hint()
 }
@@ -190,8 +193,8 @@ func (o *memoryLease) Renew(ctx context.Context, at time.Duration) error {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		switch {
-		case l.holder == nil:
-			return fmt.Errorf("%w: there is no record", owner.ErrRevoked)
+		case l.holder == nil || l.revoked && l.holder.InstanceID == o.rec.InstanceID:
+			return fmt.Errorf("%w: the record was removed", owner.ErrRevoked)
 		case l.holder.InstanceID != o.rec.InstanceID:
 			return fmt.Errorf("%w: instance %s, epoch %d", owner.ErrTakenOver, l.holder.InstanceID, l.holder.Epoch)
 		}
@@ -208,7 +211,7 @@ func (o *memoryLease) Release(ctx context.Context) error {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		if l.holder != nil && l.holder.InstanceID == o.rec.InstanceID {
-			l.remove()
+			l.free()
 		}
 		return nil
 	})

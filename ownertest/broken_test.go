@@ -1,0 +1,570 @@
+package ownertest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/ownerlease/owner"
+)
+
+// A broken store is a Memory that keeps all promises but one. Of its hooks, those that
+// are set take the place of its methods.
+type broken struct {
+	*Memory
+	now     func() time.Duration
+	acquire func(ctx context.Context, claim owner.Record) (owner.Acquisition, error)
+	look    func(ctx context.Context) (owner.View, error)
+	watch   func(holder owner.Record, hint func()) (func(), error)
+	renew   func(ctx context.Context, l *memoryLease, at time.Duration) error
+	release func(ctx context.Context, l *memoryLease) error
+}
+
+func (s *broken) Now() time.Duration {
+	if s.now != nil {
+		return s.now()
+	}
+	return s.Memory.Now()
+}
+
+func (s *broken) Acquire(ctx context.Context, claim owner.Record) (acq owner.Acquisition, err error) {
+	if s.acquire != nil {
+		acq, err = s.acquire(ctx, claim)
+	} else {
+		acq, err = s.Memory.Acquire(ctx, claim)
+	}
+	if l, ok := acq.Lease.(*memoryLease); ok {
+		acq.Lease = &brokenLease{l, s}
+	}
+	return acq, err
+}
+
+func (s *broken) Look(ctx context.Context) (owner.View, error) {
+	if s.look != nil {
+		return s.look(ctx)
+	}
+	return s.Memory.Look(ctx)
+}
+
+func (s *broken) Watch(holder owner.Record, hint func()) (func(), error) {
+	if s.watch != nil {
+		return s.watch(holder, hint)
+	}
+	return s.Memory.Watch(holder, hint)
+}
+
+type brokenLease struct {
+	*memoryLease
+	s *broken
+}
+
+func (l *brokenLease) Renew(ctx context.Context, at time.Duration) error {
+	if l.s.renew != nil {
+		return l.s.renew(ctx, l.memoryLease, at)
+	}
+	return l.memoryLease.Renew(ctx, at)
+}
+
+func (l *brokenLease) Release(ctx context.Context) error {
+	if l.s.release != nil {
+		return l.s.release(ctx, l.memoryLease)
+	}
+	return l.memoryLease.Release(ctx)
+}
+
+// change changes the lease behind everybody's back.
+func (s *broken) change(f func(l *lease)) {
+	s.lease.mu.Lock()
+	defer s.lease.mu.Unlock()
+	f(s.lease)
+}
+
+// force takes the lease whoever has it.
+func (s *broken) force(claim owner.Record) owner.Acquisition {
+	from := s.Now()
+	s.change(func(l *lease) { l.put(&claim, from) })
+	return owner.Acquisition{Holder: claim, Lease: &memoryLease{s.Memory, claim}, From: from}
+}
+
+// edited is a Memory in which what an acquisition has come to is changed.
+func edited(edit func(s *broken, acq *owner.Acquisition)) func(*broken) {
+	return func(s *broken) {
+		s.acquire = func(ctx context.Context, claim owner.Record) (owner.Acquisition, error) {
+			acq, err := s.Memory.Acquire(ctx, claim)
+			if err == nil {
+				edit(s, &acq)
+			}
+			return acq, err
+		}
+	}
+}
+
+// seen is a Memory in which what a look shows is changed.
+func seen(edit func(s *broken, view *owner.View)) func(*broken) {
+	return func(s *broken) {
+		s.look = func(ctx context.Context) (owner.View, error) {
+			view, err := s.Memory.Look(ctx)
+			if err == nil {
+				edit(s, &view)
+			}
+			return view, err
+		}
+	}
+}
+
+func lasting(share float64) func(*broken) {
+	scale := func(d time.Duration) time.Duration { return time.Duration(float64(d) * share) }
+	return func(s *broken) {
+		edited(func(s *broken, acq *owner.Acquisition) {
+			if acq.Lease != nil {
+				s.change(func(l *lease) { l.until = acq.From + scale(acq.Holder.TTL) })
+			}
+		})(s)
+		s.renew = func(ctx context.Context, m *memoryLease, at time.Duration) error {
+			err := m.Renew(ctx, at)
+			if err == nil {
+				s.change(func(l *lease) { l.until = at + scale(m.rec.TTL) })
+			}
+			return err
+		}
+	}
+}
+
+var cases = []struct {
+	name   string
+	breaks func(s *broken)
+	test   string // that has to notice it
+	says   string // in its message
+}{
+	{"a clock that goes back", func(s *broken) {
+		s.now = func() time.Duration { return s.Memory.Now() - rand.N(time.Microsecond) }
+	}, "Clock", "gone back"},
+	{"a clock that stands still", func(s *broken) {
+		s.now = func() time.Duration { return s.Memory.Now().Truncate(time.Minute) }
+	}, "Clock", "has moved by 0s"},
+	{"a clock that is too fast", func(s *broken) {
+		s.now = func() time.Duration { return s.Memory.Now() * 11 / 10 }
+	}, "Clock", "has moved by"},
+
+	{"a record without its metadata", edited(func(_ *broken, acq *owner.Acquisition) { acq.Holder.Meta = nil }), "Acquire", "metadata"},
+	{"a record without its host", edited(func(_ *broken, acq *owner.Acquisition) { acq.Holder.Host = "" }), "Acquire", "the owner's record"},
+	{"a record without its times", edited(func(_ *broken, acq *owner.Acquisition) { acq.Holder.RenewedAt = time.Time{} }), "Acquire", "RenewedAt"},
+	{"an epoch of zero", edited(func(_ *broken, acq *owner.Acquisition) { acq.Holder.Epoch = 0 }), "Acquire", "the epoch is 0"},
+	{"validity from the future", edited(func(_ *broken, acq *owner.Acquisition) { acq.From += time.Second }), "Acquire", "later than the clock"},
+	{"validity from after the write", func(s *broken) {
+		var slow sync.Once // the next one is not: two such can look right
+		edited(func(s *broken, acq *owner.Acquisition) {
+			slow.Do(func() { time.Sleep(100 * time.Millisecond) })
+			acq.From = s.Now()
+		})(s)
+	}, "TTLOfTheHolder", "before the other's lease had run out"},
+	{"validity from after the write, always", edited(func(s *broken, acq *owner.Acquisition) {
+		time.Sleep(100 * time.Millisecond)
+		acq.From = s.Now()
+	}), "Look", "Look: the lease"},
+
+	{"two winners, always", func(s *broken) {
+		s.acquire = func(_ context.Context, claim owner.Record) (owner.Acquisition, error) { return s.force(claim), nil }
+	}, "Held", "has won a lease that another owns"},
+	{"two winners, of an expired lease", func(s *broken) {
+		s.acquire = func(ctx context.Context, claim owner.Record) (owner.Acquisition, error) {
+			view, err := s.Memory.Look(ctx)
+			if err != nil || !view.Free() {
+				return owner.Acquisition{Holder: view.Holder}, err
+			}
+			time.Sleep(20 * time.Millisecond)
+			return s.force(claim), nil
+		}
+	}, "RaceForAnExpired", "have won"},
+	{"two winners, at once", func(s *broken) {
+		s.acquire = func(ctx context.Context, claim owner.Record) (owner.Acquisition, error) {
+			if view := s.Memory.look(); !view.Free() {
+				return owner.Acquisition{Holder: view.Holder}, nil
+			}
+			time.Sleep(time.Millisecond)
+			return s.force(claim), nil
+		}
+	}, "Race", "have won"},
+	{"two winners, at times", func(s *broken) {
+		s.acquire = func(ctx context.Context, claim owner.Record) (owner.Acquisition, error) {
+			if rand.IntN(20) == 0 {
+				return s.force(claim), nil
+			}
+			return s.Memory.Acquire(ctx, claim)
+		}
+	}, "History", "two valid owners at once"},
+	{"two winners, who run", func(s *broken) {
+		s.acquire = func(_ context.Context, claim owner.Record) (owner.Acquisition, error) { return s.force(claim), nil }
+	}, "Run", "two work at once"},
+	{"two winners, who join", func(s *broken) {
+		s.renew = func(context.Context, *memoryLease, time.Duration) error { return nil }
+		s.acquire = func(_ context.Context, claim owner.Record) (owner.Acquisition, error) { return s.force(claim), nil }
+	}, "OneOwner", "two own"},
+	{"a holder who is not named", edited(func(_ *broken, acq *owner.Acquisition) {
+		if acq.Lease == nil {
+			acq.Holder = owner.Record{}
+		}
+	}), "Held", "names no other holder"},
+	{"a holder who is named wrongly", edited(func(_ *broken, acq *owner.Acquisition) {
+		if acq.Lease == nil {
+			acq.Holder.Meta = map[string]string{owner.EndpointMetaKey: "unix:/run/of another"}
+		}
+	}), "OneOwner", "a follower knows"},
+	{"a refusal that is an error", func(s *broken) {
+		s.acquire = func(ctx context.Context, claim owner.Record) (owner.Acquisition, error) {
+			acq, err := s.Memory.Acquire(ctx, claim)
+			if err == nil && acq.Lease == nil {
+				err = errors.New("somebody else has it")
+			}
+			return acq, err
+		}
+	}, "Race", "somebody else has it"},
+
+	{"an epoch that repeats", edited(func(_ *broken, acq *owner.Acquisition) { acq.Holder.Epoch = 7 }), "Epochs", "the epoch is 7, and was 7"},
+	{"an epoch that repeats after a release", func(s *broken) {
+		s.release = func(ctx context.Context, m *memoryLease) error {
+			err := m.Release(ctx)
+			s.change(func(l *lease) { l.epoch = 0 })
+			return err
+		}
+	}, "Epochs", "the epoch is 1, and was 1"},
+	{"an epoch that repeats after an expiry", func(s *broken) {
+		s.acquire = func(ctx context.Context, claim owner.Record) (owner.Acquisition, error) {
+			s.change(func(l *lease) {
+				if l.holder != nil && s.Memory.Now() >= l.until {
+					l.epoch--
+				}
+			})
+			return s.Memory.Acquire(ctx, claim)
+		}
+	}, "Epochs", "and was"},
+	{"an epoch that falls", func(s *broken) {
+		s.acquire = func(ctx context.Context, claim owner.Record) (owner.Acquisition, error) {
+			s.change(func(l *lease) {
+				if l.holder == nil && l.epoch%5 == 4 {
+					l.epoch -= 2
+				}
+			})
+			return s.Memory.Acquire(ctx, claim)
+		}
+	}, "History", "an epoch that does not grow"},
+
+	{"a lease for the challenger's TTL", func(s *broken) {
+		s.acquire = func(ctx context.Context, claim owner.Record) (owner.Acquisition, error) {
+			s.change(func(l *lease) {
+				if l.holder != nil && s.Memory.Now() >= l.until-l.holder.TTL+claim.TTL {
+					l.holder = nil
+				}
+			})
+			return s.Memory.Acquire(ctx, claim)
+		}
+	}, "TTLOfTheHolder", "before the other's lease had run out"},
+	{"a lease for the challenger's longer TTL", func(s *broken) {
+		s.acquire = func(ctx context.Context, claim owner.Record) (owner.Acquisition, error) {
+			s.change(func(l *lease) {
+				if l.holder != nil && l.holder.TTL < claim.TTL {
+					l.until += claim.TTL - l.holder.TTL
+				}
+			})
+			return s.Memory.Acquire(ctx, claim)
+		}
+	}, "TTLOfTheHolder", "still owned"},
+	{"a lease that never runs out", func(s *broken) {
+		s.acquire = func(ctx context.Context, claim owner.Record) (owner.Acquisition, error) {
+			s.change(func(l *lease) { l.until = 1 << 60 })
+			return s.Memory.Acquire(ctx, claim)
+		}
+	}, "TTLOfTheHolder", "still owned"},
+	{"a lease that lasts too shortly", lasting(0.5), "RaceForAnExpired", "before the other's lease had run out"},
+	{"a lease that ends within the margin", lasting(0.76), "HungOwner", "less than the safety margin"},
+	{"a lease that ends before its owner stops", lasting(0.5), "HungOwner", "less than the safety margin"},
+	{"a lease that lasts too shortly, in a history", lasting(0.6), "History", "the lease: "},
+
+	{"a renewal that does nothing", func(s *broken) {
+		s.renew = func(context.Context, *memoryLease, time.Duration) error { return nil }
+	}, "Renew", "and its owner counts on"},
+	{"a renewal that gives too little", func(s *broken) {
+		s.renew = func(ctx context.Context, m *memoryLease, at time.Duration) error {
+			return m.Renew(ctx, at-m.rec.TTL/2)
+		}
+	}, "Renew", "and its owner counts on"},
+	{"a renewal that gives too little, unseen", func(s *broken) {
+		s.renew = func(ctx context.Context, m *memoryLease, at time.Duration) error {
+			return m.Renew(ctx, at-m.rec.TTL/2)
+		}
+		seen(func(_ *broken, view *owner.View) { view.Until = 0 })(s)
+	}, "Renew", "before the other's lease had run out"},
+	{"a renewal of what is another's", func(s *broken) {
+		s.renew = func(ctx context.Context, m *memoryLease, at time.Duration) error {
+			_ = m.Renew(ctx, at)
+			return nil
+		}
+	}, "RenewAfterTakeover", "want ErrTakenOver"},
+	{"a renewal that takes the lease back", func(s *broken) {
+		s.renew = func(ctx context.Context, m *memoryLease, at time.Duration) error {
+			err := m.Renew(ctx, at)
+			s.change(func(l *lease) { l.holder, l.until = &m.rec, at+m.rec.TTL })
+			return err
+		}
+	}, "RenewAfterTakeover", "the holder that Look names"},
+
+	{"a release of what is another's", func(s *broken) {
+		s.release = func(context.Context, *memoryLease) error {
+			s.change(func(l *lease) { l.free() })
+			return nil
+		}
+	}, "ReleaseAfterLoss", "the lease is free, and epoch"},
+	{"a release that does nothing", func(s *broken) {
+		s.release = func(context.Context, *memoryLease) error { return nil }
+	}, "Release", "owns a lease that was released"},
+	{"a release that takes its time to be seen", func(s *broken) {
+		s.release = func(ctx context.Context, m *memoryLease) error {
+			time.AfterFunc(100*time.Millisecond, func() { _ = m.Release(ctx) })
+			return nil
+		}
+	}, "Release", "owns a lease that was released"},
+	{"a release that does not hand over", func(s *broken) {
+		s.release = func(context.Context, *memoryLease) error { return nil }
+	}, "Handover", "an election"},
+	{"a release that brings an expired lease back", func(s *broken) {
+		s.release = func(ctx context.Context, m *memoryLease) error {
+			if s.Memory.look().Free() {
+				s.change(func(l *lease) { l.holder, l.until = &m.rec, 1<<60 })
+				return errors.New("it was too late")
+			}
+			return m.Release(ctx)
+		}
+	}, "ReleaseAfterExpiry", "still owned"},
+
+	{"a look that sees nothing", seen(func(_ *broken, view *owner.View) { *view = owner.View{} }), "Look", "the lease is free"},
+	{"a look that sees the end too early", seen(func(_ *broken, view *owner.View) { view.Until -= 10 * time.Millisecond }), "Look", "counts on"},
+	{"a look that finds it free too early", seen(func(s *broken, view *owner.View) {
+		if view.Until-s.Now() < 100*time.Millisecond {
+			*view = owner.View{}
+		}
+	}), "Look", "before it runs out"},
+	{"a look that sees no end", func(s *broken) {
+		s.look = func(context.Context) (view owner.View, err error) {
+			s.change(func(l *lease) {
+				if l.holder != nil {
+					view = owner.View{Holder: *l.holder, Until: l.until}
+				}
+			})
+			return view, nil
+		}
+	}, "Look", "after it has run out"},
+	{"a look that takes the lease", func(s *broken) {
+		s.look = func(ctx context.Context) (owner.View, error) {
+			if s.Memory.look().Free() {
+				s.force(claim(long))
+			}
+			return s.Memory.Look(ctx)
+		}
+	}, "Look", "that nobody has owned"},
+	{"a look that sees what was", func(s *broken) {
+		var last atomic.Pointer[owner.View]
+		last.Store(&owner.View{})
+		s.look = func(ctx context.Context) (owner.View, error) {
+			view := s.Memory.look()
+			return *last.Swap(&view), nil
+		}
+	}, "Held", "the lease is free, and epoch"},
+	{"a look that sees no release", func(s *broken) {
+		var last atomic.Pointer[owner.View]
+		s.look = func(ctx context.Context) (owner.View, error) {
+			view := s.Memory.look()
+			if was := last.Load(); was != nil && view.Free() {
+				return *was, nil
+			}
+			last.Store(&view)
+			return view, nil
+		}
+	}, "WatchStore", "to tell of nobody"},
+
+	{"no hints", func(s *broken) {
+		s.watch = func(owner.Record, func()) (func(), error) { return func() {}, nil }
+	}, "Hints", "a hint of an acquisition"},
+	{"no hint of a release", func(s *broken) {
+		s.watch = func(_ owner.Record, hint func()) (func(), error) {
+			return s.Memory.Watch(owner.Record{}, func() {
+				if s.lease.holder != nil {
+					hint()
+				}
+			})
+		}
+	}, "SharedHints", "a hint of a release"},
+	{"hints for the last who watches", func(s *broken) {
+		var last atomic.Pointer[func()]
+		s.watch = func(_ owner.Record, hint func()) (func(), error) {
+			last.Store(&hint)
+			return s.Memory.Watch(owner.Record{}, func() { (*last.Load())() })
+		}
+	}, "SharedHints", "a hint of a release"},
+	{"hints that end for all", func(s *broken) {
+		s.watch = func(holder owner.Record, hint func()) (func(), error) {
+			_, err := s.Memory.Watch(holder, hint)
+			return func() { s.change(func(l *lease) { clear(l.hints) }) }, err
+		}
+	}, "SharedHints", "a hint of a release"},
+	{"a hint that comes late", func(s *broken) {
+		s.watch = func(holder owner.Record, hint func()) (func(), error) {
+			return s.Memory.Watch(holder, func() { time.AfterFunc(time.Millisecond, hint) })
+		}
+	}, "NoHintAfterStop", "after stop had returned"},
+	{"hints that do not end", func(s *broken) {
+		s.watch = func(holder owner.Record, hint func()) (func(), error) {
+			_, err := s.Memory.Watch(holder, hint)
+			return func() {}, err
+		}
+	}, "NoHintAfterStop", "after stop had returned"},
+	{"a stop that hangs", func(s *broken) {
+		s.watch = func(owner.Record, func()) (func(), error) { return func() { select {} }, nil }
+	}, "WatchLeavesNothing", "stop: not within"},
+	{"a watch that hangs", func(s *broken) {
+		s.watch = func(owner.Record, func()) (func(), error) { select {} }
+	}, "WatchLeavesNothing", "Watch: not within"},
+	{"a watch that leaves a goroutine behind", func(s *broken) {
+		s.watch = func(holder owner.Record, hint func()) (func(), error) {
+			go func() { select {} }()
+			return s.Memory.Watch(holder, hint)
+		}
+	}, "WatchLeavesNothing", "goroutines behind"},
+
+	{"an acquisition that hangs after its context's end", func(s *broken) {
+		s.acquire = func(ctx context.Context, claim owner.Record) (owner.Acquisition, error) {
+			if ctx.Err() != nil {
+				select {}
+			}
+			return s.Memory.Acquire(ctx, claim)
+		}
+	}, "EndedContexts", "Acquire, with a context that has ended"},
+	{"an acquisition that leaves a record for ever", func(s *broken) {
+		s.acquire = func(ctx context.Context, claim owner.Record) (owner.Acquisition, error) {
+			if ctx.Err() != nil {
+				claim.TTL = time.Hour
+				s.force(claim)
+				return owner.Acquisition{}, context.Cause(ctx)
+			}
+			return s.Memory.Acquire(ctx, claim)
+		}
+	}, "CancelledAcquire", "still keeps others out"},
+	{"a renewal that takes its context's end for a loss", func(s *broken) {
+		s.renew = func(ctx context.Context, m *memoryLease, at time.Duration) error {
+			if ctx.Err() != nil {
+				return owner.ErrRevoked
+			}
+			return m.Renew(ctx, at)
+		}
+	}, "EndedContexts", "Renew, with a context that has ended"},
+	{"a renewal that loses the lease by its context's end", func(s *broken) {
+		s.renew = func(ctx context.Context, m *memoryLease, at time.Duration) error {
+			if ctx.Err() != nil {
+				_ = m.Release(ctx)
+				return context.Cause(ctx)
+			}
+			return m.Renew(ctx, at)
+		}
+	}, "EndedContexts", "Renew, after one whose context had ended"},
+	{"a release that keeps the lease after its context's end", func(s *broken) {
+		s.release = func(ctx context.Context, m *memoryLease) error {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return m.Release(ctx)
+		}
+	}, "EndedContexts", "the lease is free, and"},
+}
+
+const brokenEnv = "OWNERTEST_BROKEN"
+
+// Each promise that is broken is noticed: by the test that is for it, run on the
+// broken store in a process of its own.
+func TestBrokenStores(t *testing.T) {
+	if name, ok := os.LookupEnv(brokenEnv); ok {
+		runBroken(t, name)
+		return
+	}
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	free := make(chan struct{}, 8) // most of them only wait
+	for _, tc := range cases {
+		free <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-free }()
+			t.Run(tc.name, func(t *testing.T) { noticed(t, tc.name, tc.test, tc.says) })
+		})
+	}
+}
+
+// Each of the suite's tests can fail.
+func TestEveryTestNoticesSomething(t *testing.T) {
+	notices := map[string]bool{}
+	for _, tc := range cases {
+		notices[tc.test] = true
+	}
+	for _, tests := range []map[string]func(*check){alone, together} {
+		for name := range tests {
+			if !notices[name] {
+				t.Errorf("%s notices none of the broken stores", name)
+			}
+		}
+	}
+}
+
+// noticed tries three times, as a slow machine can let the moment pass.
+func noticed(t *testing.T, store, test, says string) {
+	for range 2 {
+		if noticedOnce(t, store, test, says) == "" {
+			return
+		}
+	}
+	if missed := noticedOnce(t, store, test, says); missed != "" {
+		t.Error(missed)
+	}
+}
+
+// noticedOnce returns what is wrong with what the suite says of a store.
+func noticedOnce(t *testing.T, store, test, says string) string {
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestBrokenStores$/^"+test+"$", "-test.v")
+	cmd.Env = append(os.Environ(), brokenEnv+"="+store)
+	out, err := cmd.CombinedOutput()
+	var exit *exec.ExitError
+	switch {
+	case !errors.As(err, &exit):
+		return fmt.Sprintf("%s has not noticed: %v\n%s", test, err, out)
+	case !strings.Contains(string(out), "--- FAIL: TestBrokenStores/"+test) || !strings.Contains(string(out), says):
+		return fmt.Sprintf("it does not say %q:\n%s", says, out)
+	}
+	return ""
+}
+
+func runBroken(t *testing.T, name string) {
+	for _, tc := range cases {
+		if tc.name != name {
+			continue
+		}
+		var opts []Option
+		switch tc.test {
+		case "History": // which waits for more than what hangs
+		case "HungOwner": // the moment is a quarter of it
+			opts = append(opts, TTL(time.Second))
+		default:
+			opts = append(opts, func(s *suite) { s.patience = 2 * time.Second })
+		}
+		TestStore(t, func(*testing.T) owner.Store {
+			s := &broken{Memory: NewMemory()}
+			tc.breaks(s)
+			return s
+		}, opts...)
+		return
+	}
+	t.Fatalf("no such store: %s", name)
+}

@@ -1,4 +1,3 @@
-// Package etcdtest runs etcd for tests, in the test's process, with faults.
 package etcdtest
 
 import (
@@ -19,9 +18,6 @@ import (
 	"go.uber.org/zap"
 )
 
-// limit is when a test that waits is taken for hanging.
-const limit = 2 * time.Minute
-
 // A Cluster is three members. What they tell each other, and what clients tell them,
 // goes through proxies that can hold it back.
 type Cluster struct {
@@ -36,21 +32,21 @@ type Member struct {
 	cluster *Cluster
 	cfg     embed.Config
 	cert    transport.TLSInfo
-	peers   *proxy           // before it, for the other members
-	from    map[string]*gate // of peers, by the caller's name
+	peers   *proxy            // before it, for the other members
+	from    map[string]*route // of peers, by the caller's name
 
 	mu      sync.Mutex
 	server  *embed.Etcd // nil while it is stopped
 	clients []*proxy    // before it
 }
 
-// NewCluster starts a cluster that ends with the test, and waits until it serves.
+// StartCluster starts a cluster that ends with the test, and waits until it serves.
 // change can change a member's configuration.
-func NewCluster(t testing.TB, change ...func(*embed.Config)) *Cluster {
+func StartCluster(t testing.TB, change ...func(*embed.Config)) *Cluster {
 	t.Helper()
 	c := &Cluster{}
 	for i := range 3 {
-		c.Members = append(c.Members, &Member{Name: fmt.Sprintf("m%d", i), cluster: c, from: map[string]*gate{}})
+		c.Members = append(c.Members, &Member{Name: fmt.Sprintf("m%d", i), cluster: c, from: map[string]*route{}})
 	}
 	dir := t.TempDir()
 	var initial []string
@@ -73,23 +69,16 @@ func NewCluster(t testing.TB, change ...func(*embed.Config)) *Cluster {
 // listen starts the proxy before a member, and so gives it an address for life.
 func (m *Member) listen(t testing.TB, dir string) {
 	t.Helper()
-	var err error
-	// The certificate's host is the member's name.
-	if m.cert, err = transport.SelfCert(zap.NewNop(), dir+".cert", []string{m.Name + ":0"}, 1); err != nil {
-		t.Fatal(err)
-	}
-	own, err := tls.LoadX509KeyPair(m.cert.CertFile, m.cert.KeyFile)
-	if err != nil {
-		t.Fatal(err)
-	}
+	own, info := certify(t, m.Name, dir)
+	m.cert = info
 	for _, o := range m.cluster.Members {
-		m.from[o.Name] = newGate()
+		m.from[o.Name] = newRoute()
 	}
 	m.peers = startProxy(t, &tls.Config{Certificates: []tls.Certificate{own}, ClientAuth: tls.RequireAnyClientCert}, m.caller)
 }
 
-// caller returns the gate of the member whose connection it is.
-func (m *Member) caller(c net.Conn) *gate {
+// caller returns the route of the member whose connection it is.
+func (m *Member) caller(c net.Conn) *route {
 	encrypted := c.(*tls.Conn)
 	if encrypted.Handshake() != nil {
 		return nil
@@ -205,8 +194,8 @@ func (m *Member) Rejoin() { m.cut(false) }
 
 func (m *Member) cut(off bool) {
 	for _, o := range m.cluster.Members {
-		m.from[o.Name].set(off)
-		o.from[m.Name].set(off)
+		m.from[o.Name].cut(off)
+		o.from[m.Name].cut(off)
 	}
 }
 
@@ -239,6 +228,12 @@ func (c *Cluster) leader() *Member {
 	return nil
 }
 
+// Follower waits for a leader, and returns a member that is none.
+func (c *Cluster) Follower(t testing.TB) *Member {
+	t.Helper()
+	return c.Others(c.Leader(t))[0]
+}
+
 // Others returns the members but one.
 func (c *Cluster) Others(but *Member) []*Member {
 	return slices.DeleteFunc(slices.Clone(c.Members), func(m *Member) bool { return m == but })
@@ -247,11 +242,21 @@ func (c *Cluster) Others(but *Member) []*Member {
 // Await waits until something is so.
 func Await(t testing.TB, what string, so func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(limit); !so(); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(limit); !so(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("waited in vain for %s", what)
 		}
 	}
+}
+
+// Mend starts what is stopped, and joins what is cut off.
+func (c *Cluster) Mend(t testing.TB) {
+	t.Helper()
+	for _, m := range c.Members {
+		m.Rejoin()
+	}
+	c.Start(t)
+	c.Leader(t)
 }
 
 // close lets everything pass, so that nothing waits for ever, and ends it.
@@ -273,7 +278,7 @@ type Client struct {
 
 type link struct {
 	*proxy
-	gate *gate
+	*route
 }
 
 // NewClient connects a client to these members, or to all. It ends with the test.
@@ -285,8 +290,8 @@ func (c *Cluster) NewClient(t testing.TB, members ...*Member) *Client {
 	client := &Client{links: map[*Member]*link{}}
 	var endpoints []string
 	for _, m := range members {
-		l := &link{gate: newGate()}
-		l.proxy = startProxy(t, nil, func(net.Conn) *gate { return l.gate })
+		l := &link{route: newRoute()}
+		l.proxy = startProxy(t, nil, func(net.Conn) *route { return l.route })
 		m.admit(l.proxy)
 		client.links[m] = l
 		endpoints = append(endpoints, l.addr())
@@ -312,15 +317,29 @@ func (m *Member) admit(p *proxy) {
 
 // Cut holds back everything between the client and these members, or all, until
 // Heal.
-func (c *Client) Cut(members ...*Member) { c.set(true, members) }
+func (c *Client) Cut(members ...*Member) {
+	c.each(members, func(l *link) { l.cut(true) })
+}
 
-// Heal ends Cut.
-func (c *Client) Heal(members ...*Member) { c.set(false, members) }
+// Heal ends Cut, Deafen and Delay.
+func (c *Client) Heal(members ...*Member) {
+	c.each(members, func(l *link) { l.cut(false) })
+}
 
-func (c *Client) set(shut bool, members []*Member) {
+// Deafen holds the answers back, until Heal. Requests arrive.
+func (c *Client) Deafen() {
+	c.each(nil, func(l *link) { l.back.set(true, 0) })
+}
+
+// Delay has answers take so much longer, until Heal.
+func (c *Client) Delay(by time.Duration) {
+	c.each(nil, func(l *link) { l.back.set(false, by) })
+}
+
+func (c *Client) each(members []*Member, do func(*link)) {
 	for m, l := range c.links {
 		if len(members) == 0 || slices.Contains(members, m) {
-			l.gate.set(shut)
+			do(l)
 		}
 	}
 }

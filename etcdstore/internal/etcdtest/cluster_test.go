@@ -14,7 +14,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // What the cluster's faults do, so that a test that relies on them does not pass for
 // nothing.
 func TestCluster(t *testing.T) {
-	c := NewCluster(t)
+	c := StartCluster(t)
 	all := c.NewClient(t)
 	put(t, all, "1")
 

@@ -5,14 +5,16 @@ import (
 	"net"
 	"sync"
 	"testing"
+	"time"
 )
 
 // A gate lets bytes pass, or holds them back. Nothing is lost while it is shut, as on
 // a network that comes back before anybody has given a connection up.
 type gate struct {
-	mu   sync.Mutex
-	turn sync.Cond
-	shut bool
+	mu    sync.Mutex
+	turn  sync.Cond
+	shut  bool
+	delay time.Duration
 }
 
 func newGate() *gate {
@@ -21,15 +23,19 @@ func newGate() *gate {
 	return g
 }
 
-func (g *gate) set(shut bool) {
+func (g *gate) set(shut bool, delay time.Duration) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.shut = shut
+	g.shut, g.delay = shut, delay
 	g.turn.Broadcast()
 }
 
-// pass returns when the gate is open.
+// pass returns when the gate is open, and not before its delay.
 func (g *gate) pass() {
+	g.mu.Lock()
+	delay := g.delay
+	g.mu.Unlock()
+	time.Sleep(delay)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for g.shut {
@@ -37,11 +43,20 @@ func (g *gate) pass() {
 	}
 }
 
-// A proxy stands before a server. Whose connection it is decides which gate the bytes
-// have to pass, in both directions.
+// A route is what a connection goes through: the requests, and the answers.
+type route struct{ there, back *gate }
+
+func newRoute() *route { return &route{newGate(), newGate()} }
+
+func (r *route) cut(off bool) {
+	r.there.set(off, 0)
+	r.back.set(off, 0)
+}
+
+// A proxy stands before a server. Whose connection it is decides which route it has.
 type proxy struct {
 	listener net.Listener
-	gateOf   func(net.Conn) *gate // nil: nobody who may pass
+	routeOf  func(net.Conn) *route // nil: nobody who may pass
 
 	mu      sync.Mutex
 	to      string // where the server is; "" while there is none
@@ -51,9 +66,9 @@ type proxy struct {
 	work    sync.WaitGroup
 }
 
-// startProxy starts a proxy, which ends with the test. With a tls.Config, the proxy
-// and not the server is the connection's end.
-func startProxy(t testing.TB, encrypted *tls.Config, gateOf func(net.Conn) *gate) *proxy {
+// startProxy starts a proxy. With a tls.Config, it and not the server is the
+// connection's end.
+func startProxy(t testing.TB, encrypted *tls.Config, routeOf func(net.Conn) *route) *proxy {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -62,7 +77,7 @@ func startProxy(t testing.TB, encrypted *tls.Config, gateOf func(net.Conn) *gate
 	if encrypted != nil {
 		l = tls.NewListener(l, encrypted)
 	}
-	p := &proxy{listener: l, gateOf: gateOf, servers: map[net.Conn]bool{}, clients: map[net.Conn]bool{}}
+	p := &proxy{listener: l, routeOf: routeOf, servers: map[net.Conn]bool{}, clients: map[net.Conn]bool{}}
 	p.work.Go(p.accept)
 	return p
 }
@@ -91,23 +106,35 @@ func (p *proxy) accept() {
 
 func (p *proxy) serve(client net.Conn) {
 	if !p.keep(client) {
+		client.Close()
 		return
 	}
 	defer p.forget(p.clients, client)
-	g := p.gateOf(client)
-	if g == nil {
+	r := p.routeOf(client)
+	if r == nil {
 		return
 	}
-	g.pass() // who connects while the gate is shut waits, too
+	r.there.pass() // who connects while it is shut waits, too
 	server := p.dial()
 	if server == nil {
 		return
 	}
 	defer p.forget(p.servers, server)
 	var both sync.WaitGroup
-	both.Go(func() { forward(server, client, g) })
-	both.Go(func() { forward(client, server, g) })
+	both.Go(func() { forward(server, client, r.there) })
+	both.Go(func() { forward(client, server, r.back) })
 	both.Wait()
+}
+
+// keep remembers a client's connection, if there is a server to connect it to.
+func (p *proxy) keep(client net.Conn) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed || p.to == "" {
+		return false
+	}
+	p.clients[client] = true
+	return true
 }
 
 // dial connects to the server, nil if there is none, or has ceased to be meanwhile.
@@ -146,33 +173,11 @@ func forward(to, from net.Conn, g *gate) {
 	}
 }
 
-// keep remembers a client's connection, for as long as the proxy takes any.
-func (p *proxy) keep(client net.Conn) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.closed {
-		client.Close()
-		return false
-	}
-	p.clients[client] = true
-	return true
-}
-
 func (p *proxy) forget(all map[net.Conn]bool, c net.Conn) {
 	c.Close()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(all, c)
-}
-
-// close ends all connections. No gate may be shut any more.
-func (p *proxy) close() {
-	p.listener.Close()
-	p.mu.Lock()
-	p.closed = true
-	p.mu.Unlock()
-	p.drop()
-	p.work.Wait()
 }
 
 // drop ends the connections that there are.
@@ -185,4 +190,14 @@ func (p *proxy) drop() {
 	for c := range p.servers {
 		c.Close()
 	}
+}
+
+// close ends the proxy. No gate may be shut any more.
+func (p *proxy) close() {
+	p.listener.Close()
+	p.mu.Lock()
+	p.closed = true
+	p.mu.Unlock()
+	p.drop()
+	p.work.Wait()
 }

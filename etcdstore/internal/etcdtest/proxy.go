@@ -1,0 +1,203 @@
+package etcdtest
+
+import (
+	"crypto/tls"
+	"net"
+	"sync"
+	"testing"
+	"time"
+)
+
+// A gate lets bytes pass, or holds them back. Nothing is lost while it is shut, as on
+// a network that comes back before anybody has given a connection up.
+type gate struct {
+	mu    sync.Mutex
+	turn  sync.Cond
+	shut  bool
+	delay time.Duration
+}
+
+func newGate() *gate {
+	g := &gate{}
+	g.turn.L = &g.mu
+	return g
+}
+
+func (g *gate) set(shut bool, delay time.Duration) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.shut, g.delay = shut, delay
+	g.turn.Broadcast()
+}
+
+// pass returns when the gate is open, and not before its delay.
+func (g *gate) pass() {
+	g.mu.Lock()
+	delay := g.delay
+	g.mu.Unlock()
+	time.Sleep(delay)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for g.shut {
+		g.turn.Wait()
+	}
+}
+
+// A route is what a connection goes through: the requests, and the answers.
+type route struct{ there, back *gate }
+
+func newRoute() *route { return &route{newGate(), newGate()} }
+
+func (r *route) cut(off bool) {
+	r.there.set(off, 0)
+	r.back.set(off, 0)
+}
+
+// A proxy stands before a server. Whose connection it is decides which route it has.
+type proxy struct {
+	listener net.Listener
+	routeOf  func(net.Conn) *route // nil: nobody who may pass
+
+	mu      sync.Mutex
+	to      string // where the server is; "" while there is none
+	servers map[net.Conn]bool
+	clients map[net.Conn]bool
+	closed  bool
+	work    sync.WaitGroup
+}
+
+// startProxy starts a proxy. With a tls.Config, it and not the server is the
+// connection's end.
+func startProxy(t testing.TB, encrypted *tls.Config, routeOf func(net.Conn) *route) *proxy {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if encrypted != nil {
+		l = tls.NewListener(l, encrypted)
+	}
+	p := &proxy{listener: l, routeOf: routeOf, servers: map[net.Conn]bool{}, clients: map[net.Conn]bool{}}
+	p.work.Go(p.accept)
+	return p
+}
+
+func (p *proxy) addr() string { return p.listener.Addr().String() }
+
+// aim says where the server is from now on. Connections to the one before end.
+func (p *proxy) aim(to string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.to = to
+	for c := range p.servers {
+		c.Close()
+	}
+}
+
+func (p *proxy) accept() {
+	for {
+		client, err := p.listener.Accept()
+		if err != nil {
+			return
+		}
+		p.work.Go(func() { p.serve(client) })
+	}
+}
+
+func (p *proxy) serve(client net.Conn) {
+	if !p.keep(client) {
+		client.Close()
+		return
+	}
+	defer p.forget(p.clients, client)
+	r := p.routeOf(client)
+	if r == nil {
+		return
+	}
+	r.there.pass() // who connects while it is shut waits, too
+	server := p.dial()
+	if server == nil {
+		return
+	}
+	defer p.forget(p.servers, server)
+	var both sync.WaitGroup
+	both.Go(func() { forward(server, client, r.there) })
+	both.Go(func() { forward(client, server, r.back) })
+	both.Wait()
+}
+
+// keep remembers a client's connection, if there is a server to connect it to.
+func (p *proxy) keep(client net.Conn) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed || p.to == "" {
+		return false
+	}
+	p.clients[client] = true
+	return true
+}
+
+// dial connects to the server, nil if there is none, or has ceased to be meanwhile.
+func (p *proxy) dial() net.Conn {
+	p.mu.Lock()
+	to := p.to
+	p.mu.Unlock()
+	c, err := net.Dial("tcp", to)
+	if err != nil {
+		return nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed || p.to != to {
+		c.Close()
+		return nil
+	}
+	p.servers[c] = true
+	return c
+}
+
+// forward passes on what comes, and the end.
+func forward(to, from net.Conn, g *gate) {
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := from.Read(buf)
+		g.pass()
+		if err == nil {
+			_, err = to.Write(buf[:n])
+		}
+		if err != nil {
+			from.Close()
+			to.Close()
+			return
+		}
+	}
+}
+
+func (p *proxy) forget(all map[net.Conn]bool, c net.Conn) {
+	c.Close()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(all, c)
+}
+
+// drop ends the connections that there are.
+func (p *proxy) drop() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for c := range p.clients {
+		c.Close()
+	}
+	for c := range p.servers {
+		c.Close()
+	}
+}
+
+// close ends the proxy. No gate may be shut any more.
+func (p *proxy) close() {
+	p.listener.Close()
+	p.mu.Lock()
+	p.closed = true
+	p.mu.Unlock()
+	p.drop()
+	p.work.Wait()
+}

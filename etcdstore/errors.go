@@ -87,7 +87,7 @@ func (s *store) failed(ctx context.Context, what string, err error) error {
 		return fmt.Errorf("%s: the client's user needs a role with readwrite permission from %q to %q (etcdctl role grant-permission ROLE readwrite KEY END): %w",
 			what, s.key, s.rangeEnd(), err)
 	case isPassing(err):
-		return fmt.Errorf("%w: %s: %w", owner.ErrUnavailable, what, err)
+		return fmt.Errorf("%w: %s: %w (endpoints: %s)", owner.ErrUnavailable, what, err, strings.Join(s.client.Endpoints(), ", "))
 	}
 	return fmt.Errorf("%s: %w", what, err)
 }

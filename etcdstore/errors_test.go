@@ -54,6 +54,20 @@ func TestUnavailable(t *testing.T) {
 	}
 }
 
+// Who cannot reach etcd is told where it was looked for.
+func TestUnreachable(t *testing.T) {
+	t.Parallel()
+	srv := etcdtest.Start(t)
+	c := srv.Client(t)
+	srv.Stop()
+	s := New(c, "/k")
+	_, err := s.Acquire(t.Context(), claim(2*time.Second))
+	_, looked := s.Look(t.Context())
+	for _, err := range []error{err, looked} {
+		says(t, "etcd is away", err, owner.ErrUnavailable, "/k", srv.Endpoint())
+	}
+}
+
 // A request is tried three times, each time twice as long, where that can help.
 func TestCall(t *testing.T) {
 	t.Parallel()

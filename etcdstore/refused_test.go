@@ -30,9 +30,9 @@ func says(t *testing.T, what string, err, match error, words ...string) {
 
 func TestInvalid(t *testing.T) {
 	t.Parallel()
-	srv := etcdtest.Start(t, func(c *embed.Config) { c.TickMs, c.ElectionMs = 100, 1000 }) // etcd's defaults
+	srv := etcdtest.Start(t, etcdtest.Defaults)
 	c := srv.Client(t)
-	for _, ttl := range []time.Duration{1500 * time.Millisecond, 999 * time.Millisecond, time.Second + 1} {
+	for _, ttl := range []time.Duration{0, -time.Second, 1500 * time.Millisecond, 999 * time.Millisecond, time.Second + 1} {
 		_, err := New(c, "/k").Acquire(t.Context(), claim(ttl))
 		says(t, "a TTL in parts of seconds", err, owner.ErrInvalidConfig, ttl.String(), "whole seconds")
 	}

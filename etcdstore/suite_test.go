@@ -14,5 +14,5 @@ func TestStore(t *testing.T) {
 	c := etcdtest.Start(t).Client(t)
 	ownertest.TestStore(t, func(*testing.T) owner.Store {
 		return New(c, "/"+uuid.NewString())
-	}, ownertest.TTL(4*time.Second))
+	}, ownertest.TTL(3*time.Second))
 }

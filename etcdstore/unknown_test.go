@@ -83,7 +83,7 @@ func TestAcquireNotUndone(t *testing.T) {
 	srv := etcdtest.Start(t)
 	c, line := through(t, srv)
 	s := New(c, "/k")
-	mine := claim(time.Minute)
+	mine := claim(ttl * 10)
 	line.disturb(func(ctx context.Context, kind string, apply func(context.Context) error) error {
 		switch kind {
 		case "put":

@@ -2,6 +2,7 @@
 package etcdtest
 
 import (
+	"fmt"
 	"net/url"
 	"testing"
 	"time"
@@ -17,31 +18,48 @@ const limit = time.Minute
 
 // Server is an etcd of one member.
 type Server struct {
-	tb     testing.TB
 	opts   []func(*embed.Config)
 	dir    string
 	listen url.URL
 	etcd   *embed.Etcd // nil while it is stopped
 }
 
-// Start starts a server on a port of the kernel's choice, and stops it when the
-// test ends. It does not sync its disk, and its election timeout is a tenth of
-// etcd's default, so that it grants leases of a second; opts can change that.
+// Start starts a server on a port of the kernel's choice, and stops it when the test
+// ends. See New.
 func Start(tb testing.TB, opts ...func(*embed.Config)) *Server {
 	tb.Helper()
-	s := &Server{tb: tb, opts: opts, dir: tb.TempDir(), listen: url.URL{Scheme: "http", Host: "127.0.0.1:0"}}
-	s.Start()
+	s, err := New(tb.TempDir(), opts...)
+	if err != nil {
+		tb.Fatal(err)
+	}
 	tb.Cleanup(s.Stop)
 	return s
 }
 
-// WithFsync has the server sync its disk, as etcd does by default: for whoever
-// measures times.
-func WithFsync(cfg *embed.Config) { cfg.UnsafeNoFsync = false }
+// New starts a server with its data in dir; the caller stops it. It does not sync its disk,
+// and its election timeout is a tenth of etcd's default, so that it grants leases of a
+// second; opts can change that.
+func New(dir string, opts ...func(*embed.Config)) (*Server, error) {
+	s := &Server{opts: opts, dir: dir, listen: url.URL{Scheme: "http", Host: "127.0.0.1:0"}}
+	return s, s.start()
+}
 
-// Start starts the server again, with the data and the port that it had.
+// Defaults has the server sync its disk and hold elections as etcd does by default: for
+// whoever measures times.
+func Defaults(cfg *embed.Config) {
+	cfg.UnsafeNoFsync = false
+	cfg.TickMs, cfg.ElectionMs = 100, 1000
+}
+
+// Start starts a server that was stopped, with the data and the port that it had. It panics
+// if it cannot.
 func (s *Server) Start() {
-	s.tb.Helper()
+	if err := s.start(); err != nil {
+		panic(err)
+	}
+}
+
+func (s *Server) start() error {
 	cfg := embed.NewConfig()
 	cfg.Dir = s.dir
 	cfg.TickMs, cfg.ElectionMs = 10, 100
@@ -56,13 +74,15 @@ func (s *Server) Start() {
 	}
 	etcd, err := embed.StartEtcd(cfg)
 	if err != nil {
-		s.tb.Fatalf("start etcd: %v", err)
+		return fmt.Errorf("start etcd: %w", err)
 	}
 	s.etcd, s.listen.Host = etcd, etcd.Clients[0].Addr().String()
 	select {
 	case <-etcd.Server.ReadyNotify():
+		return nil
 	case <-time.After(limit):
-		s.tb.Fatal("etcd is not ready")
+		s.Stop()
+		return fmt.Errorf("etcd is not ready after %v", limit)
 	}
 }
 
@@ -80,7 +100,13 @@ func (s *Server) Endpoint() string { return s.listen.String() }
 // Client returns a client that is closed when the test ends.
 func (s *Server) Client(tb testing.TB, opts ...func(*clientv3.Config)) *clientv3.Client {
 	tb.Helper()
-	cfg := clientv3.Config{Endpoints: []string{s.Endpoint()}, DialTimeout: limit, Logger: zap.NewNop()}
+	return Dial(tb, s.Endpoint(), opts...)
+}
+
+// Dial returns a client that is closed when the test ends.
+func Dial(tb testing.TB, endpoint string, opts ...func(*clientv3.Config)) *clientv3.Client {
+	tb.Helper()
+	cfg := clientv3.Config{Endpoints: []string{endpoint}, DialTimeout: limit, Logger: zap.NewNop()}
 	for _, opt := range opts {
 		opt(&cfg)
 	}

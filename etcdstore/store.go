@@ -1,6 +1,6 @@
 // Package etcdstore keeps a lease in etcd, for instances on several machines.
 //
-//	client, err := clientv3.New(clientv3.Config{Endpoints: endpoints, DialKeepAliveTime: 5 * time.Second, DialKeepAliveTimeout: 2 * time.Second})
+//	client, err := clientv3.New(clientv3.Config{Endpoints: endpoints, DialKeepAliveTime: 10 * time.Second, DialKeepAliveTimeout: 2 * time.Second})
 //	…
 //	o, err := owner.Join(ctx, owner.Config{Store: etcdstore.New(client, "/locks/gpu"), TTL: 10 * time.Second})
 //

@@ -41,9 +41,9 @@ import (
 type Store interface {
 	// Now reads the clock that the lease is timed by. It never steps or runs
 	// backwards, over all goroutines, and runs at the same rate for every instance,
-	// and, while the machine is awake, at that of Go's timers. Where instances can be on several machines, it
-	// goes on while a machine is suspended; where all are on one, it may stand
-	// still, as they do. Its zero is any.
+	// and, while the machine is awake, at that of Go's timers. Where instances can be
+	// on several machines, it goes on while a machine is suspended; where all are on
+	// one, it may stand still, as they do. Its zero is any.
 	//
 	// IsOwner calls it each time: it must not block, and should be cheap.
 	Now() time.Duration

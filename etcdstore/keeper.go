@@ -57,32 +57,33 @@ func (k *keeper) leave() {
 	}
 }
 
-// keepAlive has an etcd lease last for another TTL from some moment after this call.
+// keepAlive has an etcd lease last for another TTL from some moment after this call, and
+// says in which term it was answered.
 // It is patient with a stream that brings answers, be they others', and asks again on
 // another, which goes to the next endpoint, where there are none or the stream has ended.
-func (k *keeper) keepAlive(ctx context.Context, p patience, id clientv3.LeaseID) error {
+func (k *keeper) keepAlive(ctx context.Context, p patience, id clientv3.LeaseID) (term uint64, err error) {
 	var asked *request
 	for n := 0; ; n++ {
 		if asked == nil {
 			asked = k.ask(id)
 		}
 		if asked == nil {
-			return context.Cause(k.client.Ctx())
+			return 0, context.Cause(k.client.Ctx())
 		}
 		timer := time.NewTimer(time.Duration(p) << n)
 		select {
 		case err := <-asked.answer:
 			timer.Stop()
 			if err == nil || isNotFound(err) || n == tries-1 || !sleep(ctx, time.Duration(p)/8<<n) {
-				return err
+				return asked.term, err
 			}
 			asked = nil
 		case <-ctx.Done():
 			timer.Stop()
-			return ctx.Err()
+			return 0, ctx.Err()
 		case <-timer.C:
 			if n == tries-1 {
-				return fmt.Errorf("%w within %v", errSlow, time.Duration(p)<<n)
+				return 0, fmt.Errorf("%w within %v", errSlow, time.Duration(p)<<n)
 			}
 			if asked.silent() {
 				asked.stream.end(errSlow) // for all who wait there
@@ -98,6 +99,7 @@ type request struct {
 	stream *stream
 	heard  int        // how many answers the stream had brought before
 	answer chan error // has room for it
+	term   uint64     // in which it was answered, once it was
 }
 
 // ask asks on the present stream, or on a new one. It does not wait. It returns nil if
@@ -227,5 +229,6 @@ func (st *stream) answered(resp *etcdserverpb.LeaseKeepAliveResponse) {
 	if resp.TTL <= 0 {
 		err = rpctypes.ErrLeaseNotFound
 	}
+	waiting[0].term = resp.GetHeader().GetRaftTerm()
 	waiting[0].answer <- err
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/ownerlease/owner"
@@ -22,9 +23,15 @@ type lease struct {
 // Renew: see owner.Lease. It keeps both etcd leases alive, and reads whether both
 // keys are as they were put. It writes nothing: a full etcd costs nobody the ownership.
 //
-// nil: each of the three was answered well, at some moment after the call began. A key
-// that is there is under its etcd lease, and the lease was kept then, so neither key runs
-// out before at + TTL.
+// nil: each of the three was answered well, at some moment after the call began, and no
+// keep-alive in an older term than the reading. A key that is there is under its etcd lease,
+// and the lease was kept then, so neither key runs out before at + TTL.
+//
+// The terms matter, as a member that has been cut off, or has stood still, takes itself for the
+// leader for a while, and says that it has kept a lease which runs out elsewhere: etcd
+// asks no other member before it says so. The reading is answered by a leader that had a
+// majority after the call began. So whoever leads in its term or later, and keeps the lease,
+// passes it on to the leaders after.
 //
 // owner.ErrRevoked, owner.ErrTakenOver: a key is gone or another, and nobody can put it
 // back as it was. Only what was read says that: etcd leases that are gone have
@@ -36,11 +43,13 @@ func (l *lease) Renew(ctx context.Context, _ time.Duration) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var lost error
-	errs := inParallel(1+len(l.ids), func(i int) error {
+	terms := make([]uint64, len(l.ids)+1) // in which each was answered, the reading last
+	errs := inParallel(len(terms), func(i int) (err error) {
 		if i < len(l.ids) {
-			return l.keepAlive(ctx, l.ids[i])
+			terms[i], err = l.keepAlive(ctx, l.ids[i])
+			return err
 		}
-		err := l.check(ctx)
+		terms[i], err = l.check(ctx)
 		if isLoss(err) {
 			lost = err
 			cancel() // the rest does not matter any more
@@ -52,9 +61,12 @@ func (l *lease) Renew(ctx context.Context, _ time.Duration) error {
 	}
 	err := errors.Join(errs...)
 	if isNotFound(err) { // its key has gone with it, perhaps after it was read
-		if err := l.check(ctx); err != nil {
+		if _, err := l.check(ctx); err != nil {
 			return err
 		}
+	}
+	if err == nil && slices.Min(terms) < terms[len(l.ids)] {
+		return fmt.Errorf("%w: keep the lease alive at %v: a leader has said that it did, and another leads", owner.ErrUnavailable, l.store)
 	}
 	return err
 }
@@ -63,28 +75,27 @@ func isLoss(err error) bool {
 	return errors.Is(err, owner.ErrRevoked) || errors.Is(err, owner.ErrTakenOver)
 }
 
-// check reads whether both keys are as they were put.
-func (l *lease) check(ctx context.Context) error {
+// check reads whether both keys are as they were put, and says in which term it has.
+func (l *lease) check(ctx context.Context) (term uint64, err error) {
 	found, err := l.store.read(ctx, l.patience)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	var lost error
 	for i, kv := range found.kvs {
 		key := []string{l.store.key, l.store.alive}[i]
 		switch {
 		case kv == nil:
-			lost = fmt.Errorf("%w: the etcd key %q was deleted, or its lease revoked", owner.ErrRevoked, key)
+			err = fmt.Errorf("%w: the etcd key %q was deleted, or its lease revoked", owner.ErrRevoked, key)
 		case kv.ModRevision != l.rev && kv.CreateRevision == l.rev:
-			lost = fmt.Errorf("%w: somebody has written to the etcd key %q", owner.ErrRevoked, key)
+			err = fmt.Errorf("%w: somebody has written to the etcd key %q", owner.ErrRevoked, key)
 		case kv.ModRevision != l.rev:
 			if rec, err := decode(kv); err == nil {
-				return fmt.Errorf("%w: instance %s, pid %d on %s, epoch %d", owner.ErrTakenOver, rec.InstanceID, rec.PID, rec.Host, rec.Epoch)
+				return found.term, fmt.Errorf("%w: instance %s, pid %d on %s, epoch %d", owner.ErrTakenOver, rec.InstanceID, rec.PID, rec.Host, rec.Epoch)
 			}
-			lost = fmt.Errorf("%w: the etcd key %q was deleted, and something else is there", owner.ErrRevoked, key)
+			err = fmt.Errorf("%w: the etcd key %q was deleted, and something else is there", owner.ErrRevoked, key)
 		}
 	}
-	return lost
+	return found.term, err
 }
 
 // Release: see owner.Lease. Three things at the same time, each of which harms nobody
@@ -117,10 +128,11 @@ func (l *lease) Release(ctx context.Context) error {
 	return nil
 }
 
-// keepAlive has one of the etcd leases last for another TTL.
-func (l *lease) keepAlive(ctx context.Context, id clientv3.LeaseID) error {
-	if err := l.keeper.keepAlive(ctx, l.patience, id); err != nil {
-		return l.store.failed(ctx, "keep the lease alive", err)
+// keepAlive has one of the etcd leases last for another TTL, and says in which term.
+func (l *lease) keepAlive(ctx context.Context, id clientv3.LeaseID) (term uint64, err error) {
+	term, err = l.keeper.keepAlive(ctx, l.patience, id)
+	if err != nil {
+		return 0, l.store.failed(ctx, "keep the lease alive", err)
 	}
-	return nil
+	return term, nil
 }

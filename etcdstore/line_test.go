@@ -27,8 +27,9 @@ type line struct {
 	leaderless int    // requests that a member without a leader would take
 	sending    func() // is called before a keep-alive is sent
 
-	streams int // how many were opened for keep-alives
-	hung    int // the first so many of them bring no more answers
+	streams  int    // how many were opened for keep-alives
+	hung     int    // the first so many of them bring no more answers
+	replaced uint64 // so many leaders have been replaced since whoever answers them
 
 	isCut   bool // there are no watches
 	watches []context.CancelFunc
@@ -171,6 +172,16 @@ func (l *line) hang(n int) {
 	l.hung = n
 }
 
+// outdate has keep-alives be answered by a leader in an older term than the present.
+func (l *line) outdate(outdated bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.replaced = 0
+	if outdated {
+		l.replaced = 1
+	}
+}
+
 // opened returns how many streams of keep-alives were opened.
 func (l *line) opened() int {
 	l.mu.Lock()
@@ -249,8 +260,11 @@ func (s *lineStream) SendMsg(m any) error {
 func (s *lineStream) RecvMsg(m any) error {
 	err := s.ClientStream.RecvMsg(m)
 	s.line.mu.Lock()
-	hung, cut := s.n != never && s.n <= s.line.hung, s.line.isCut
+	hung, cut, replaced := s.n != never && s.n <= s.line.hung, s.line.isCut, s.line.replaced
 	s.line.mu.Unlock()
+	if answer, ok := m.(*etcdserverpb.LeaseKeepAliveResponse); ok && err == nil {
+		answer.Header.RaftTerm -= replaced
+	}
 	switch {
 	case err != nil && cut:
 		return errLine

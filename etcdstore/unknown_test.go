@@ -283,6 +283,22 @@ func TestRenewOnAnotherStream(t *testing.T) {
 	must(t, acq.Lease.Release(context.Background()))
 }
 
+// A keep-alive that was answered by a leader of the past says nothing of the lease, which
+// its successors know of.
+func TestRenewWithReplacedLeader(t *testing.T) {
+	t.Parallel()
+	c, line := through(t, etcdtest.Start(t))
+	s := New(c, "/k")
+	acq := acquire(t, s, ttl)
+	line.outdate(true)
+	if err := acq.Lease.Renew(t.Context(), s.Now()); !errors.Is(err, owner.ErrUnavailable) {
+		t.Errorf("Renew: %v", err)
+	}
+	line.outdate(false)
+	must(t, acq.Lease.Renew(t.Context(), s.Now()))
+	must(t, acq.Lease.Release(context.Background()))
+}
+
 func TestReleaseUndecided(t *testing.T) {
 	t.Parallel()
 	srv := etcdtest.Start(t)

@@ -69,13 +69,14 @@ func decode(kv *mvccpb.KeyValue) (owner.Record, error) {
 
 // legs are the two keys of a lease at one revision.
 type legs struct {
-	rev int64
-	kvs [2]*mvccpb.KeyValue // nil for one that does not exist
+	rev  int64
+	term uint64              // of the leader that the reading was confirmed by, or a later one
+	kvs  [2]*mvccpb.KeyValue // nil for one that does not exist
 }
 
 // legsIn returns the legs that a transaction has read.
 func legsIn(resp *clientv3.TxnResponse) legs {
-	l := legs{rev: resp.Header.Revision}
+	l := legs{rev: resp.Header.Revision, term: resp.Header.RaftTerm}
 	for i := range l.kvs {
 		if kvs := resp.Responses[i].GetResponseRange().Kvs; len(kvs) > 0 {
 			l.kvs[i] = kvs[0]

@@ -67,6 +67,7 @@ func (s *scenario) run(t *testing.T, cluster *etcdtest.Cluster) {
 // must not cost it.
 var ofKeys = []scenario{
 	{"handover", 10 * time.Second, handover},
+	{"an owner stays", 6 * time.Second, stays},
 	{"the first lease is revoked", 8 * time.Second, taken(revoke, "", true)},
 	{"the second lease is revoked", 8 * time.Second, taken(revoke, ".alive", true)},
 	{"the first key is deleted", 8 * time.Second, taken(remove, "", true)},
@@ -120,6 +121,12 @@ func handover(tr *trial) {
 	}
 	slices.Sort(took)
 	tr.Logf("handed over %d times, in %v", len(took), took)
+}
+
+// For longer than a TTL, by its renewals.
+func stays(tr *trial) {
+	a, _ := ownerAndOthers(tr)
+	tr.renews(a, 16)
 }
 
 // Which is what others see of an owner that crashes, while this one goes on until its

@@ -2,6 +2,7 @@ package etcdstore_test
 
 import (
 	"context"
+	"flag"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -10,8 +11,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// stormLength is how long a storm lasts.
-const stormLength = 12 * time.Second
+var stormLength = flag.Duration("storm", 12*time.Second, "how long the storm lasts")
 
 // All that can happen to members, clients and keys, at any time, to those who own
 // shortly and often.
@@ -24,7 +24,7 @@ func storm(tr *trial) {
 		tr.contend(m)
 	}
 	tr.owner()
-	ctx, end := context.WithTimeout(tr.Context(), stormLength)
+	ctx, end := context.WithTimeout(tr.Context(), *stormLength)
 	defer end()
 	var lanes sync.WaitGroup
 	lane := func(pause time.Duration, turn func(pause func())) {
@@ -35,9 +35,9 @@ func storm(tr *trial) {
 		})
 	}
 	tr.disturb(func() {
-		lane(tr.ttl/4, tr.nag)
+		lane(tr.ttl/8, tr.nag)
 		lane(tr.ttl, tr.hurtMember)
-		lane(tr.ttl/2, tr.hurtClient)
+		lane(tr.ttl, tr.hurtClient)
 		lane(2*tr.ttl, tr.hurtKey)
 		lanes.Wait()
 		tr.cluster.Mend(tr)
@@ -52,9 +52,11 @@ func sleep(ctx context.Context, d time.Duration) {
 	}
 }
 
-// nag has whoever owns release.
+// nag has whoever owns release, after long or after short.
 func (tr *trial) nag(pause func()) {
-	pause()
+	for range oneOf([]int{1, 16}) {
+		pause()
+	}
 	for _, c := range tr.contenders {
 		select {
 		case c.yield <- make(chan time.Duration, 1):
@@ -74,11 +76,16 @@ func (tr *trial) hurtMember(pause func()) {
 		pause()
 		m.Rejoin()
 	}
-	pause()
+	for range 3 { // an election takes its time
+		pause()
+	}
 }
 
 func (tr *trial) hurtClient(pause func()) {
 	c := oneOf(tr.contenders).client
+	if i := slices.IndexFunc(tr.contenders, (*contender).owns); i >= 0 && rand.N(2) == 0 {
+		c = tr.contenders[i].client
+	}
 	switch rand.N(4) {
 	case 0:
 		c.Cut()
@@ -89,7 +96,9 @@ func (tr *trial) hurtClient(pause func()) {
 	case 3:
 		c.Delay(rand.N(tr.ttl / 20))
 	}
-	pause()
+	for range oneOf([]int{1, 4}) {
+		pause()
+	}
 	if rand.N(2) == 0 {
 		c.Break()
 	}

@@ -35,23 +35,32 @@ func Find(name string) (Mutant, error) {
 // Overlay writes, into dir, what makes "go build -overlay" build the mutant of the
 // sources in root, and returns the path to give to it.
 func (m Mutant) Overlay(root, dir string) (string, error) {
+	return Overlay(root, dir, m)
+}
+
+// Overlay is that of several mutants at once, each of another file: for what more than
+// one line guards against.
+func Overlay(root, dir string, all ...Mutant) (string, error) {
 	root, err := filepath.Abs(root)
 	if err != nil {
 		return "", err
 	}
-	original := filepath.Join(root, m.File)
-	b, err := os.ReadFile(original)
-	if err != nil {
-		return "", err
+	replace := map[string]string{}
+	for _, m := range all {
+		original, changed := filepath.Join(root, m.File), filepath.Join(dir, m.File)
+		b, err := os.ReadFile(original)
+		if err != nil {
+			return "", err
+		}
+		if n := strings.Count(string(b), m.Old); n != 1 {
+			return "", fmt.Errorf("mutant %q: %s has its line %d times, and not once: %s", m.Name, m.File, n, m.Old)
+		}
+		if err := os.WriteFile(changed, []byte(strings.Replace(string(b), m.Old, m.New, 1)), 0o600); err != nil {
+			return "", err
+		}
+		replace[original] = changed
 	}
-	if n := strings.Count(string(b), m.Old); n != 1 {
-		return "", fmt.Errorf("mutant %q: %s has its line %d times, and not once: %s", m.Name, m.File, n, m.Old)
-	}
-	changed := filepath.Join(dir, m.File)
-	if err := os.WriteFile(changed, []byte(strings.Replace(string(b), m.Old, m.New, 1)), 0o600); err != nil {
-		return "", err
-	}
-	overlay, err := json.Marshal(map[string]map[string]string{"Replace": {original: changed}})
+	overlay, err := json.Marshal(map[string]map[string]string{"Replace": replace})
 	if err != nil {
 		return "", err
 	}

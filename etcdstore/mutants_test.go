@@ -1,0 +1,85 @@
+package etcdstore_test
+
+import (
+	"errors"
+	"flag"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/ownerlease/owner/internal/mutant"
+)
+
+var withMutants = flag.Bool("mutants", false, "build each mutant, and demand that the tests find it")
+
+// mutants are the store with a line or two changed, so that it breaks a promise, and the
+// test that finds it.
+var mutants = []struct {
+	name    string
+	by      string // as go test -run takes it
+	changes []mutant.Mutant
+}{
+	{"the first key is enough", "TestFaults/keys/the_first_key_is_deleted,_unheard", []mutant.Mutant{
+		{File: "value.go", Old: "for _, kv := range l.kvs {\n\t\tif kv == nil {\n\t\t\tcontinue", New: "for _, kv := range l.kvs[:1] {\n\t\tif kv == nil {\n\t\t\tcontinue"},
+		{File: "store.go", Old: "If(absent(s.key), absent(s.alive))", New: "If(absent(s.key))"},
+	}},
+	{"the second key is enough", "TestFaults/keys/the_second_lease_is_revoked", []mutant.Mutant{
+		{File: "value.go", Old: "for _, kv := range l.kvs {\n\t\tif kv == nil {\n\t\t\tcontinue", New: "for _, kv := range l.kvs[1:] {\n\t\tif kv == nil {\n\t\t\tcontinue"},
+		{File: "store.go", Old: "If(absent(s.key), absent(s.alive))", New: "If(absent(s.alive))"},
+	}},
+	{"the first TTL counts from the answer", "TestFaults/keys/the_owner_hears_late", []mutant.Mutant{
+		{File: "store.go", Old: "From: acq.From}", New: "From: s.Now()}"},
+	}},
+	{"a renewal does not look at the keys", "TestFaults/keys/the_first_key_is_deleted$", []mutant.Mutant{
+		{File: "lease.go", Old: "terms[i], err = l.check(ctx)", New: ""},
+	}},
+	{"a renewal keeps one lease alive", "TestFaults/keys/an_owner_stays", []mutant.Mutant{
+		{File: "lease.go", Old: "l.keepAlive(ctx, l.ids[i])", New: "l.keepAlive(ctx, l.ids[0])"},
+	}},
+	{"a renewal believes a replaced leader", "TestRenewWithReplacedLeader", []mutant.Mutant{
+		{File: "lease.go", Old: "err == nil && slices.Min(terms) < terms[len(l.ids)]", New: "slices.Min(terms) < 0"},
+	}},
+	{"a release deletes whatever is there", "TestStore", []mutant.Mutant{
+		{File: "lease.go", Old: `clientv3.Compare(clientv3.ModRevision(key), "=", l.rev)`, New: `clientv3.Compare(clientv3.ModRevision(key), ">", 0)`},
+	}},
+	{"a watch goes on from what is compacted", "TestFaults/keys/what_a_watch_has_missed_is_compacted", []mutant.Mutant{
+		{File: "watch.go", Old: "return 0, begun", New: "return rev, begun"},
+	}},
+	{"a watch that begins again gives no hint", "TestFaults/keys/what_a_watch_has_missed_is_compacted", []mutant.Mutant{
+		{File: "watch.go", Old: "resp.Created && !told ||", New: ""},
+	}},
+}
+
+// The tests can fail: each mutant is found by the one that is to find it.
+func TestMutants(t *testing.T) {
+	if !*withMutants {
+		t.Skip("builds the package for each mutant: run it with go test -run TestMutants -v . -mutants")
+	}
+	for _, m := range mutants {
+		t.Run(m.name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			overlay, err := mutant.Overlay(".", dir, m.changes...)
+			must(t, err)
+			test := filepath.Join(dir, "mutant.test")
+			if out, err := exec.Command("go", "test", "-c", "-overlay", overlay, "-o", test, ".").CombinedOutput(); err != nil {
+				t.Fatalf("cannot be built: %v\n%s", err, out)
+			}
+			out, err := exec.Command(test, "-test.run", m.by, "-test.v").CombinedOutput()
+			var failed *exec.ExitError
+			if !errors.As(err, &failed) {
+				t.Fatalf("was not found: %v\n%s", err, out)
+			}
+			t.Logf("%s", out)
+		})
+	}
+}
+
+// Each mutant's lines are there, so that none is lost when the store changes.
+func TestMutantsApply(t *testing.T) {
+	for _, m := range mutants {
+		if _, err := mutant.Overlay(".", t.TempDir(), m.changes...); err != nil {
+			t.Errorf("%s: %v", m.name, err)
+		}
+	}
+}

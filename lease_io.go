@@ -248,7 +248,8 @@ func (s *fileStore) heldWithout(seen sighting, id string) (*Record, leftovers, e
 		// Its next renewal mends it.
 		return nil, leftovers{}, unavailable{fmt.Errorf("instance %s lives: %w", cmp.Or(id, "(unknown)"), seen.damage)}
 	case id == "":
-		return nil, leftovers{}, fmt.Errorf("%s may be held by an instance whose other files were removed", lastPath(s.path))
+		// It loses the lease at its next renewal.
+		return nil, leftovers{}, unavailable{fmt.Errorf("%s is locked by an instance whose other files were removed, or cannot be looked at: if no process uses this lease, remove it", lastPath(s.path))}
 	}
 	return &Record{InstanceID: id}, leftovers{}, nil
 }
@@ -434,10 +435,11 @@ func (l *fileLease) free(wall time.Time, now time.Duration) error {
 	if l.file != nil {
 		_ = l.file.Close() // all that was to be written has been
 	}
-	trace := !l.aliveGone(lastPath(l.store.path)) // and not a successor's
+	last := lastPath(l.store.path)
+	ours, _ := l.alive.At(last) // false where that cannot be told: it may be a successor's
 	err = errors.Join(err, l.alive.Unlock())
-	if trace {
-		_ = l.store.Remove(lastPath(l.store.path))
+	if ours {
+		_ = l.store.Remove(last)
 	}
 	name := alivePath(l.store.path, l.instance)
 	if err == nil && inPlace {

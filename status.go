@@ -1,7 +1,6 @@
 package owner
 
 import (
-	"errors"
 	"io/fs"
 	"time"
 )
@@ -51,10 +50,13 @@ func Probe(path string) (Status, error) {
 		return Status{}, seen.damage
 	case seen.rec == nil:
 		holder, _, err := s.judgeWithout(seen, s.recall())
-		if holder != nil {
-			return Status{Record: *holder, Condition: Live}, nil
+		switch {
+		case err != nil: // not that there is no record: somebody may own the lease
+			return Status{}, err
+		case holder == nil:
+			return Status{}, noRecord(path)
 		}
-		return Status{}, errors.Join(err, noRecord(path))
+		return Status{Record: *holder, Condition: Live}, nil
 	}
 	st := Status{Record: seen.rec.public(), Remaining: max(0, s.remaining(seen))}
 	st.Condition = s.condition(seen.rec, st.Remaining)

@@ -286,6 +286,39 @@ func TestOwnerInAFullFolder(t *testing.T) {
 	}
 }
 
+// All is gone of an owner but its alive file's second name: who it is cannot be told,
+// nobody else owns, and that passes when it has noticed.
+func TestOwnerWithoutAName(t *testing.T) {
+	notOnWindows(t)
+	p := leasePath(t)
+	o := joinFile(t, p)
+	must(t, os.Remove(p), os.Remove(guardPath(p)), os.Remove(alivePath(p, o.InstanceID())))
+	if f, err := tryJoin(t, p); !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), lastPath(p)) {
+		t.Errorf("got %v, %v", f, err)
+	}
+	if _, err := Probe(p); !errors.Is(err, ErrUnavailable) || errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Probe: %v", err) // that nobody owns it would be wrong
+	}
+	if err := o.a.lease.Renew(t.Context(), clock.Now()); !errors.Is(err, ErrRevoked) {
+		t.Errorf("its renewal: %v", err)
+	}
+	must(t, o.Release())
+	if !joinFile(t, p).IsOwner() {
+		t.Error("not free after it has let go")
+	}
+}
+
+// A release leaves the second name of its successor's alive file alone.
+func TestReleaseSparesTheSuccessorsName(t *testing.T) {
+	notOnWindows(t)
+	p := leasePath(t)
+	o := joinFile(t, p)
+	must(t, os.WriteFile(p+".other", nil, 0o600), os.Rename(p+".other", lastPath(p)), o.Release())
+	if _, err := os.Stat(lastPath(p)); err != nil {
+		t.Error(err)
+	}
+}
+
 // What a dead instance has left makes no difference, whatever of it is there.
 func TestLeftoversInPart(t *testing.T) {
 	for _, left := range [][]func(p, id string) string{

@@ -14,8 +14,8 @@ import (
 
 // File has hint called when the lease file at path, which is absolute, has been
 // replaced, created, removed or renamed, when one of its alive files has been
-// removed, renamed or written, and when the second name of one has gone. A lease's record that is rewritten in place, as at
-// every renewal, gives no hint.
+// removed, renamed or written, and when the second name of one has gone. A lease's
+// record that is rewritten in place, as at every renewal, gives no hint.
 //
 // If the folder goes away, everybody gets a hint; what comes in its place is
 // watched from the next call of File for it on, by anybody.

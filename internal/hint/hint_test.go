@@ -144,6 +144,10 @@ func TestFile(t *testing.T) {
 			func(t testing.TB, l string) { must(t, os.Remove(l+id+".alive")) }, true},
 		{"alive renamed", func(t testing.TB, l string) { write(t, l+id+".alive") },
 			func(t testing.TB, l string) { must(t, os.Rename(l+id+".alive", l+".was")) }, true},
+		{"second name made", func(t testing.TB, l string) { write(t, l+id+".alive") },
+			func(t testing.TB, l string) { must(t, os.Link(l+id+".alive", l+".last")) }, false},
+		{"second name removed", func(t testing.TB, l string) { write(t, l+".last") },
+			func(t testing.TB, l string) { must(t, os.Remove(l+".last")) }, true},
 		{"lock", nil, func(t testing.TB, l string) { write(t, l+".lock"); must(t, os.Remove(l+".lock")) }, false},
 		{"tmp", nil, func(t testing.TB, l string) { write(t, l+id+".tmp"); must(t, os.Remove(l+id+".tmp")) }, false},
 		{"another lease's alive", nil, func(t testing.TB, l string) {

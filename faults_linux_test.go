@@ -20,18 +20,28 @@ import (
 // loopFS mounts a small ext4, and returns its folder.
 func loopFS(t *testing.T, options ...string) string {
 	t.Helper()
+	return loopOf(t, "ext4", 16<<20, append(options, "-q")...)
+}
+
+// loopOf mounts a file system of a kind, made with mkfs's options.
+func loopOf(t *testing.T, kind string, size int64, options ...string) string {
+	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("mounts a file system: run it as root, with go test -exec sudo -run TestDisk .")
 	}
-	for _, tool := range []string{"mkfs.ext4", "mount", "umount", "fsfreeze"} {
+	for _, tool := range []string{"mkfs." + kind, "mount", "umount", "fsfreeze"} {
 		if _, err := exec.LookPath(tool); err != nil {
-			t.Skipf("needs %s (Debian: apt-get install e2fsprogs mount util-linux): %v", tool, err)
+			t.Skipf("needs %s (Debian: apt-get install e2fsprogs btrfs-progs mount util-linux): %v", tool, err)
 		}
 	}
 	image, dir := filepath.Join(t.TempDir(), "image"), t.TempDir()
-	must(t, os.WriteFile(image, nil, 0o600), os.Truncate(image, 16<<20))
-	run(t, "mkfs.ext4", append(options, "-q", image)...)
-	if out, err := exec.Command("mount", "-o", "loop,errors=remount-ro", image, dir).CombinedOutput(); err != nil {
+	must(t, os.WriteFile(image, nil, 0o600), os.Truncate(image, size))
+	run(t, "mkfs."+kind, append(options, image)...)
+	mount := "loop"
+	if kind == "ext4" {
+		mount += ",errors=remount-ro"
+	}
+	if out, err := exec.Command("mount", "-o", mount, image, dir).CombinedOutput(); err != nil {
 		t.Skipf("needs loop devices, which this machine does not give: %v: %s", err, out)
 	}
 	t.Cleanup(func() { run(t, "umount", "--lazy", dir) })
@@ -48,7 +58,12 @@ func run(t *testing.T, name string, args ...string) {
 // Renewals allocate nothing: a full disk costs nobody the ownership. Nor does it
 // keep one from being given up.
 func TestDiskFull(t *testing.T) {
-	p := filepath.Join(loopFS(t), "x.lease")
+	t.Run("ext4", func(t *testing.T) { fullDisk(t, loopFS(t)) })
+	t.Run("btrfs", func(t *testing.T) { fullDisk(t, loopOf(t, "btrfs", 128<<20, "-q")) })
+}
+
+func fullDisk(t *testing.T, dir string) {
+	p := filepath.Join(dir, "x.lease")
 	o := joinFile(t, p)
 	filler, err := os.Create(filepath.Join(filepath.Dir(p), "filler"))
 	must(t, err)

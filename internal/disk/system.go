@@ -80,6 +80,9 @@ func (osSystem) Open(path string, flag int) (File, error) {
 		_ = f.Close()
 		return nil, err
 	}
+	if flag&os.O_EXCL != 0 {
+		keepInPlace(f)
+	}
 	return &osFile{f, info, identify(f, info)}, nil
 }
 

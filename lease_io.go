@@ -21,6 +21,7 @@ import (
 type fileStore struct {
 	*process
 	path string
+	mode fs.FileMode // of the files that it makes; 0 keeps that of the lease
 }
 
 // newFileStore resolves a relative path now: the process may change its folder
@@ -31,13 +32,16 @@ func newFileStore(path string) (*fileStore, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &fileStore{thisProcess, abs}, nil
+	return &fileStore{process: thisProcess, path: abs}, nil
 }
 
 // Acquire looks without the guard first, so that the many who find a live holder
 // disturb nobody, and takes the guard only when the lease looks free.
 func (s *fileStore) Acquire(ctx context.Context, claim Record) (acq Acquisition, err error) {
 	if err := s.CheckTrusted(filepath.Dir(s.path)); err != nil {
+		return Acquisition{}, explain(err)
+	}
+	if err := s.checkSharing(); err != nil {
 		return Acquisition{}, explain(err)
 	}
 	err = s.guarded(ctx, func() (held bool) {
@@ -47,7 +51,7 @@ func (s *fileStore) Acquire(ctx context.Context, claim Record) (acq Acquisition,
 		acq, err = s.acquireGuarded(claim, g)
 		return err
 	})
-	return acq, err
+	return acq, s.denied(err)
 }
 
 // guarded calls f under the guard, unless enough says before that there is no need
@@ -124,6 +128,10 @@ func (s *fileStore) acquireGuarded(claim Record, g *guard) (Acquisition, error) 
 		return Acquisition{}, err
 	}
 	holder, leftovers, err := s.judge(last)
+	shared := unshared
+	if err == nil { // else what is there is not ours to share
+		shared, err = s.share(g)
+	}
 	if err != nil || holder != nil {
 		return Acquisition{Holder: deref(holder)}, err
 	}
@@ -137,7 +145,7 @@ func (s *fileStore) acquireGuarded(claim Record, g *guard) (Acquisition, error) 
 	if err := g.remember(memory{claim.InstanceID, claim.PID, claim.Epoch}); err != nil {
 		return Acquisition{}, err
 	}
-	lease, from, err := s.publish(claim)
+	lease, from, err := s.publish(claim, shared)
 	if err != nil {
 		return Acquisition{}, err
 	}
@@ -148,6 +156,7 @@ func (s *fileStore) acquireGuarded(claim Record, g *guard) (Acquisition, error) 
 		_ = lease.Release(context.Background())
 		return Acquisition{}, errors.Join(errGuardGone, err)
 	}
+	lease.letFollow()
 	// The old holder's alive file goes last. Without it its death could not be
 	// told, should this process die before it has published.
 	if !slices.Contains(leftovers.holder, claim.InstanceID) { // else this is a second try
@@ -281,13 +290,13 @@ func (s *fileStore) free(seen sighting) bool {
 // publish makes the record of a new ownership: in a file of its own, which
 // replaces the old one. A resumed old owner thus writes into a file that nobody
 // reads.
-func (s *fileStore) publish(claim Record) (_ *fileLease, from time.Duration, err error) {
-	alive, err := s.lockAlive(alivePath(s.path, claim.InstanceID))
+func (s *fileStore) publish(claim Record, shared sharing) (_ *fileLease, from time.Duration, err error) {
+	alive, err := s.makeAlive(claim.InstanceID, shared.guard)
 	if err != nil {
 		return nil, 0, err
 	}
 	s.markLast(claim.InstanceID)
-	l := &fileLease{store: s, instance: claim.InstanceID, alive: alive}
+	l := &fileLease{store: s, instance: claim.InstanceID, alive: alive, shared: shared}
 	temp := tempPath(s.path, claim.InstanceID)
 	defer func() {
 		if err != nil {
@@ -296,6 +305,9 @@ func (s *fileStore) publish(claim Record) (_ *fileLease, from time.Duration, err
 		}
 	}()
 	if l.file, err = s.Open(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL); err != nil {
+		return nil, 0, err
+	}
+	if err = s.allow(l.file, shared.files, 1); err != nil {
 		return nil, 0, err
 	}
 	l.enc, err = newEncoder(diskHead{
@@ -320,6 +332,7 @@ type fileLease struct {
 	file     disk.File // the record that this ownership made, still linked or not
 	enc      *encoder
 	alive    disk.Lock
+	shared   sharing
 }
 
 // Renew rewrites the own record in place, and then looks whether it is still the
@@ -372,6 +385,9 @@ func (l *fileLease) restoreAlive(at time.Duration) error {
 	}
 	enc, err := l.naming(alive)
 	if err == nil {
+		err = s.allowLocked(temp, alive, l.shared.guard, 1)
+	}
+	if err == nil {
 		err = s.Replace(temp, alivePath(s.path, l.instance))
 	}
 	if err != nil {
@@ -381,6 +397,7 @@ func (l *fileLease) restoreAlive(at time.Duration) error {
 	old := l.alive
 	l.enc, l.alive = enc, alive
 	err = l.write(diskTail{RenewedAt: l.store.Wall(), Heartbeat: at})
+	l.letFollow()
 	// The number may have fewer digits than before.
 	return errors.Join(err, l.file.Truncate(l.enc.size()), old.Unlock())
 }

@@ -65,6 +65,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"maps"
 	"os"
@@ -115,6 +116,27 @@ type Config struct {
 	// Elected closes then. Without it, a follower stays what it was when it joined.
 	Standby bool
 
+	// FileMode says who besides this user may use the lease, by the permissions of its
+	// files: those who may read them may follow (join as a follower, Probe, Watch), those
+	// who may write them may take part (own the lease, stand by for it, Revoke it). The
+	// folder's permissions must allow the same: to enter it, and for those who take part
+	// to write to it; it must not have the sticky bit then. What is given to a group is
+	// given to the folder's group, if this user is in it. The umask does not matter.
+	//
+	// Default 0600 for a new lease, and what it has for one that is there. 0640 lets the
+	// group follow, 0660 take part; 0644 lets every user follow. The files' own user
+	// must be able to read and to write, a permission to write needs that to read, and
+	// other bits are refused. A mode applies to the files that this instance makes, so
+	// the participants of a lease should all set the same; that of LeasePath.lock, which
+	// is made once, is changed by root and by the user whose it is.
+	//
+	// Files that root makes are given to the user to whom the lease's files, or else its
+	// folder, belong.
+	//
+	// On Windows it changes nothing: the folder's access list says who may do what.
+	// It is for the lease file, and refused together with a Store.
+	FileMode fs.FileMode
+
 	// Logger gets one record for every transition: of heartbeats at debug level, of
 	// losses as errors. nil is silent.
 	Logger *slog.Logger
@@ -160,7 +182,7 @@ func Join(ctx context.Context, cfg Config) (*Owner, error) {
 	}
 	store := cfg.Store
 	if store == nil {
-		if store, err = FileStore(cfg.LeasePath); err != nil {
+		if store, err = cfg.fileStore(); err != nil {
 			return nil, cfg.joinError(err)
 		}
 	}
@@ -169,6 +191,16 @@ func Join(ctx context.Context, cfg Config) (*Owner, error) {
 		return nil, cfg.joinError(err)
 	}
 	return &Owner{a}, nil
+}
+
+// fileStore is the store of a configuration that has none.
+func (cfg *Config) fileStore() (Store, error) {
+	s, err := openLease(cfg.LeasePath)
+	if err != nil {
+		return nil, err
+	}
+	s.mode = cfg.FileMode
+	return s, nil
 }
 
 // joinError says what was tried.
@@ -222,6 +254,12 @@ func (cfg *Config) resolve() (timing, error) {
 	}
 	if cfg.LeasePath == "" && cfg.Store == nil {
 		return timing{}, fmt.Errorf("%w: LeasePath is empty", ErrInvalidConfig)
+	}
+	if cfg.FileMode != 0 && cfg.Store != nil {
+		return timing{}, fmt.Errorf("%w: FileMode is %#o, and there is a Store: it is for the lease file only", ErrInvalidConfig, cfg.FileMode)
+	}
+	if err := checkMode(cfg.FileMode); err != nil {
+		return timing{}, fmt.Errorf("%w: %w", ErrInvalidConfig, err)
 	}
 	return timing{
 		ttl: cfg.TTL, margin: cfg.SafetyMargin, interval: cfg.RenewInterval,

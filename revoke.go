@@ -53,6 +53,10 @@ func (s *fileStore) revoke(ctx context.Context) (owner Record, err error) {
 		}
 		holder, _, err := s.judge(last)
 		owner = deref(holder)
+		shared := unshared
+		if err == nil {
+			shared, err = s.share(g)
+		}
 		if err != nil || holder == nil {
 			return err
 		}
@@ -74,9 +78,9 @@ func (s *fileStore) revoke(ctx context.Context) (owner Record, err error) {
 		if same, err := g.inPlace(); err != nil || !same {
 			return errors.Join(errGuardGone, err)
 		}
-		return s.publishRevocation(rec, own)
+		return s.publishRevocation(rec, own, shared.files)
 	})
-	return owner, err
+	return owner, s.denied(err)
 }
 
 // publishRevocation replaces the owner's record. What the others may judge by is
@@ -84,7 +88,7 @@ func (s *fileStore) revoke(ctx context.Context) (owner Record, err error) {
 // looked at the path before the replacement, so it is in the owner's file by then.
 // Until it is copied from there, the heartbeat is one of the future, by which nobody
 // can judge.
-func (s *fileStore) publishRevocation(rec *diskRecord, own disk.File) error {
+func (s *fileStore) publishRevocation(rec *diskRecord, own disk.File, access disk.Access) error {
 	temp := tempPath(s.path, "revoked")
 	_ = s.Remove(temp) // of somebody who has died at this point
 	file, err := s.Open(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL)
@@ -93,6 +97,9 @@ func (s *fileStore) publishRevocation(rec *diskRecord, own disk.File) error {
 	}
 	defer s.Remove(temp) // if it has not become the record
 	defer file.Close()
+	if err := s.allow(file, access, 1); err != nil {
+		return err
+	}
 	h := rec.diskHead
 	h.Revoked, h.File = true, file.Number()
 	enc, err := newEncoder(h)

@@ -29,7 +29,7 @@ func checkMode(mode fs.FileMode) error {
 	case mode == 0: // not set
 		return nil
 	case mode&^0o777 != 0:
-		return fmt.Errorf("FileMode is %v (%#o); it has bits that are not permissions", mode, uint32(mode))
+		return fmt.Errorf("FileMode is %#o, with bits that are not permissions", uint32(mode))
 	case mode&0o111 != 0:
 		return fmt.Errorf("FileMode is %#o, with permissions to execute: a lease needs those to read and to write only", mode)
 	case mode&0o222 == 0:

@@ -26,6 +26,7 @@ const childEnv = "OWNER_TEST_CHILD"
 func runChild(path string) int {
 	var o *Owner
 	var g *guard
+	var locks []*flock.Flock // what is not referred to any more is closed
 	in := bufio.NewScanner(os.Stdin)
 	for in.Scan() {
 		switch command, arg, _ := strings.Cut(in.Text(), " "); command {
@@ -93,7 +94,9 @@ func runChild(path string) int {
 			_, err := Revoke(context.Background(), path)
 			fmt.Println(err)
 		case "lock": // of any file, as any program can
-			locked, err := flock.New(arg, flock.SetFlag(os.O_RDONLY)).TryLock()
+			l := flock.New(arg, flock.SetFlag(os.O_RDONLY))
+			locks = append(locks, l)
+			locked, err := l.TryLock()
 			fmt.Println(locked, err)
 		}
 	}

@@ -139,7 +139,7 @@ func TestUsersTakePart(t *testing.T) {
 		t.Errorf("a user of no group: %s", got)
 	}
 	again := as(alice, "0660")
-	again.mustSay("stand 1m", "follower")
+	again.mustSay("stand 1s", "follower")
 	b.kill()
 	again.mustSay("elected", "elected")
 	next := as(bob, "0660")
@@ -206,7 +206,7 @@ func TestUsersRootTakesOver(t *testing.T) {
 		}
 		as(alice, "").mustSay("join 1m", "follower")
 		c.kill()
-		as(alice, "").mustSay("join 1m", "owner")
+		as(alice, "").mustSay("join 1s", "owner")
 		if _, err := Revoke(context.Background(), path); err != nil { // by root
 			t.Error(err)
 		}

@@ -242,5 +242,5 @@ func (s *fileStore) denied(err error) error {
 	case errors.As(err, &path) && path.Path == guardPath(s.path) && path.Op == "open":
 		return fmt.Errorf("%w (this user may at most follow the lease: to take part needs permission to write this file and its folder)", err)
 	}
-	return fmt.Errorf("%w (to take part in the lease needs permission to write its folder and, where that has the sticky bit, to be the user of its files)", err)
+	return fmt.Errorf("%w (to take part in the lease needs permission to read and write its folder and, where that has the sticky bit, to be the user of its files)", err)
 }

@@ -116,25 +116,26 @@ type Config struct {
 	// Elected closes then. Without it, a follower stays what it was when it joined.
 	Standby bool
 
-	// FileMode says who besides this user may use the lease, by the permissions of its
-	// files: those who may read them may follow (join as a follower, Probe, Watch), those
-	// who may write them may take part (own the lease, stand by for it, Revoke it). The
-	// folder's permissions must allow the same: to enter it, and for those who take part
-	// to write to it; it must not have the sticky bit then. What is given to a group is
-	// given to the folder's group, if this user is in it. The umask does not matter.
+	// FileMode opens the lease to other users, by the permissions of its files. A user
+	// who may read them can follow: join as a follower, Probe, Watch. A user who may also
+	// write them can take part: own the lease, be a standby, Revoke. docs/users.md says
+	// what each can do to the others.
 	//
-	// Default 0600 for a new lease, and what it has for one that is there. 0640 lets the
-	// group follow, 0660 take part; 0644 lets every user follow. The files' own user
-	// must be able to read and to write, a permission to write needs that to read, and
-	// other bits are refused. A mode applies to the files that this instance makes, so
-	// the participants of a lease should all set the same; that of LeasePath.lock, which
-	// is made once, is changed by root and by the user whose it is.
+	// Default 0600 for a new lease; an existing lease keeps its mode. With 0640 the group
+	// can follow, with 0660 take part; with 0644 every user can follow. The files' own
+	// user must be able to read and write; write permission needs read permission; other
+	// bits are refused. The umask has no influence.
 	//
-	// Files that root makes are given to the user to whom the lease's files, or else its
-	// folder, belong.
+	// The folder must permit the same: to enter it, and to participants to read and write
+	// it, without the sticky bit. Files get the folder's group if this user is in it, and
+	// if root makes them, the user of the lease's files or else of the folder.
 	//
-	// On Windows it changes nothing: the folder's access list says who may do what.
-	// It is for the lease file, and refused together with a Store.
+	// The mode applies to the files that this instance makes, so all participants should
+	// set the same or none. LeasePath.lock is made once: an acquisition by its own user or
+	// by root changes its mode.
+	//
+	// It has no effect on Windows, where the folder's access list decides. It is refused
+	// together with a Store.
 	FileMode fs.FileMode
 
 	// Logger gets one record for every transition: of heartbeats at debug level, of

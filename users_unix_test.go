@@ -164,7 +164,7 @@ func TestUsersFolderRefuses(t *testing.T) {
 	}
 }
 
-// Whoever may read a file may lock it. By that a reader makes a dead owner look alive,
+// A file that can be read can be locked. By that a reader makes a dead owner look alive,
 // but no longer than until its lease has expired.
 func TestUsersReaderLocksAliveFile(t *testing.T) {
 	path, as := sharedFolder(t, 0o755)
@@ -339,7 +339,7 @@ func TestModeOfLease(t *testing.T) {
 	}
 }
 
-// Somebody who may write to the folder links a file of the owner's, private until now,
+// A user who may write to the folder links a file of the owner's, private until now,
 // in the place of one that the owner is about to make.
 func TestLinkInPlaceOfAliveFile(t *testing.T) {
 	for _, mode := range []fs.FileMode{0o644, 0o666} {

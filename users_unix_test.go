@@ -215,7 +215,7 @@ func TestUsersRootTakesOver(t *testing.T) {
 }
 
 // A standby that may not take the lease says so, once, and does not spin.
-func TestUsersStandbyWithoutPermission(t *testing.T) {
+func TestUsersStandbyRefused(t *testing.T) {
 	_, as := sharedFolder(t, 0o755)
 	owner, reader := as(alice, "0644"), as(carol, "0644")
 	owner.mustSay("join 1m", "owner")

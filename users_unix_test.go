@@ -16,8 +16,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/ownerlease/owner/internal/clock"
 	"github.com/ownerlease/owner/internal/disk"
 )
@@ -348,11 +346,9 @@ func TestLinkInPlaceOfAliveFile(t *testing.T) {
 		private := filepath.Join(t.TempDir(), "private")
 		must(t, os.WriteFile(private, []byte("secret"), 0o600))
 		s := &fileStore{process: thisProcess, path: p, mode: mode}
-		id := uuid.NewString()
-		must(t, os.Link(private, alivePath(p, id)), os.Link(private, tempPath(p, id)))
-		if acq, err := s.Acquire(t.Context(), Record{InstanceID: id, TTL: time.Minute}); err == nil && acq.Lease != nil {
-			_ = acq.Lease.Release(t.Context())
-		}
+		o := joinFile(t, p, func(c *Config) { c.Store = unwatchedStore{s} })
+		must(t, os.Remove(aliveFiles(t, p)[0]), os.Link(private, tempPath(p, o.InstanceID())))
+		must(t, o.a.lease.Renew(t.Context(), clock.Now())) // which puts another in place
 		if a, err := disk.OS.Access(private); err != nil || a.Perm != 0o600 {
 			t.Errorf("%#o: the private file now has %#o, %v", mode, a.Perm, err)
 		}

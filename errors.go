@@ -40,7 +40,8 @@ var (
 
 	// ErrUnavailable: the store gives no answer now, so nothing is known of the
 	// lease: a server cannot be reached, a disk hangs, a live owner's record is
-	// damaged until its next renewal. Trying again can help, and Campaign and Run do.
+	// damaged until its next renewal. Trying again can help: Campaign and Run do, also
+	// where it is the first attempt that fails.
 	ErrUnavailable = errors.New("owner: the store gives no answer now")
 
 	// ErrUnsupportedFilesystem: the lease's folder is on a file system whose

@@ -63,9 +63,9 @@ func (i *simProcess) sum(h *explore.Hash) {
 	}
 	i.files.sightings.Range(func(_, v any) bool {
 		first := v.(firstSight)
-		h.Bytes([]byte(first.instance))
-		h.Int(uint64(first.heartbeat.at))
-		h.Int(uint64(first.at))
+		h.Bytes([]byte(first.Instance))
+		h.Int(uint64(first.Heartbeat))
+		h.Int(uint64(first.At))
 		return true
 	})
 }

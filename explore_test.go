@@ -37,6 +37,7 @@ type scenario struct {
 	ttl         time.Duration // 3 ticks if it does not say
 	swift       bool          // the owner's renewals take one step
 	turns       int           // how often another goes on while one is between two calls
+	clocks      [2]string     // the clock domain of the owner, and that of the others
 
 	// How often each may happen in one run.
 	crashes, failures, releases, tampers int
@@ -140,6 +141,7 @@ func newSimWorld(s scenario, told bool) *simWorld {
 	w.k.Record, w.k.Show, w.k.WallGoes = told, showContent, s.wall
 	if s.owned {
 		o := w.add("A", false)
+		o.p.Domain = s.clocks[0]
 		o.p.Free(true)
 		o.begin()
 		o.settle()
@@ -151,7 +153,7 @@ func newSimWorld(s scenario, told bool) *simWorld {
 		}
 	}
 	for i := range s.challengers {
-		w.add(string(rune('B'+i)), s.standing)
+		w.add(string(rune('B'+i)), s.standing).p.Domain = s.clocks[1]
 	}
 	if s.revokes {
 		w.add("R", false).a = nil
@@ -164,8 +166,11 @@ func newSimWorld(s scenario, told bool) *simWorld {
 // simID is the id of an instance: a UUID in which a person finds its name, and the
 // how many-th it is of its process.
 func simID(name string, nth int) string {
-	if name == "N" {
+	switch name { // letters that a UUID can have
+	case "N":
 		name = "E"
+	case "R":
+		name = "F"
 	}
 	return strings.ReplaceAll("xxxxxxxx-xxxx-4xxx-8xxx-", "x", strings.ToLower(name)) + fmt.Sprintf("%012d", nth)
 }
@@ -315,7 +320,7 @@ func (i *simProcess) begin() {
 		go func() {
 			ctx, cancel := context.WithCancel(context.Background())
 			defer cancel()
-			_, _ = i.files.revoke(ctx)
+			_, _ = i.files.revoke(ctx, simID(i.name, 0))
 			i.finish()
 		}()
 		i.wait()

@@ -95,7 +95,7 @@ var unshared = sharing{disk.Plain, disk.Plain}
 // share returns the access that files get from now on, and gives the guard its own, if
 // that is this process's to do. The guard is held.
 func (s *fileStore) share(g *guard) (sharing, error) {
-	guard, err := s.Access(g.path)
+	guard, err := s.Access(g.path())
 	if err != nil || guard.UID < 0 {
 		return unshared, nil // if it has gone, that is found out in the end
 	}
@@ -111,7 +111,21 @@ func (s *fileStore) share(g *guard) (sharing, error) {
 		return unshared, err
 	}
 	defer f.Close()
-	return sh, s.allow(f, sh.guard, 1)
+	// It is known as a guard by its mark, and can still have the name that it was made by.
+	return sh, s.allow(f, sh.guard, 2)
+}
+
+// shareGuard gives a guard that is being made its access before it gets its name.
+func (s *fileStore) shareGuard(temp string, f disk.File) error {
+	guard, err := s.Access(temp)
+	if err != nil || guard.UID < 0 {
+		return err
+	}
+	sh, err := s.sharing(guard)
+	if err != nil {
+		return err
+	}
+	return s.allow(f, sh.guard, 1)
 }
 
 func is(id, wanted int) bool { return wanted < 0 || wanted == id }
@@ -229,6 +243,17 @@ func (l *fileLease) letFollow() {
 		names++
 	}
 	_ = l.store.allowLocked(alivePath(l.store.path, l.instance), l.alive, l.shared.files, names)
+}
+
+// follow makes a follower of a user who may not take part in a lease that is owned: it
+// was more than the record that the guard was wanted for.
+func (s *fileStore) follow(denied error) (Acquisition, error) {
+	if errors.Is(denied, fs.ErrPermission) {
+		if view, err := s.look(); err == nil && !view.Free() {
+			return Acquisition{Holder: view.Holder}, nil
+		}
+	}
+	return Acquisition{}, s.denied(denied)
 }
 
 // denied says what it is that this user may not do.

@@ -2,7 +2,6 @@ package owner
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -118,35 +117,59 @@ func readOpen(f disk.File) (*diskRecord, error) {
 func (s *fileStore) remaining(seen sighting) time.Duration {
 	rec, now := seen.rec, seen.now
 	ttl := rec.public().TTL
-	if rec.Clock != "" && rec.Clock == s.Clock() && rec.Heartbeat <= now {
+	if s.comparable(seen) {
 		return rec.Heartbeat + ttl - now
 	}
-	return s.watched(heartbeat{rec.InstanceID, rec.Heartbeat}, now) + ttl - now
+	return s.watched(rec.beat(), now) + ttl - now
+}
+
+// comparable reports whether the heartbeat of a record is a reading of our clock.
+func (s *fileStore) comparable(seen sighting) bool {
+	rec := seen.rec
+	return rec.Clock != "" && rec.Clock == s.Clock() && rec.Heartbeat <= seen.now
 }
 
 // A heartbeat of another clock.
 type heartbeat struct {
-	instance string
-	at       time.Duration
+	Instance  string        `json:"instance_id"`
+	Heartbeat time.Duration `json:"heartbeat"`
 }
 
-// A firstSight says which heartbeat a process has seen last at a path, and when
-// first. The process remembers it, and not the store, as Join may be called again
-// and again.
+func (r *diskRecord) beat() heartbeat { return heartbeat{r.InstanceID, r.Heartbeat} }
+
+// A firstSight says which heartbeat has been seen last at a path, and when first. A
+// process remembers it, as Join may be called again and again; and the guard does, as
+// processes may come and go within less than a TTL, none of which sees it expire.
 type firstSight struct {
 	heartbeat
-	at time.Duration // by our clock, after the reading that showed it
+	At    time.Duration `json:"at"`    // after the reading that showed it
+	Clock string        `json:"clock"` // of At
 }
 
 // watched returns since when, by our clock, the heartbeat has been the last. The
-// owner wrote it before we first saw it: a full TTL later it has expired.
+// owner wrote it before it was first seen: a full TTL later it has expired.
 func (s *fileStore) watched(h heartbeat, now time.Duration) time.Duration {
 	if v, ok := s.sightings.Load(s.path); ok && v.(firstSight).heartbeat == h {
-		return v.(firstSight).at
+		return v.(firstSight).At
 	}
-	first := firstSight{h, max(s.Now(), now)}
+	first := firstSight{h, max(s.Now(), now), s.Clock()}
+	if told := s.recall().Sight; s.counts(told, h) && told.At < first.At {
+		first.At = told.At
+	}
 	s.sightings.Store(s.path, first)
-	return first.at
+	return first.At
+}
+
+// counts reports whether what another process has seen is of this heartbeat, and of a
+// clock that is ours.
+func (s *fileStore) counts(told *firstSight, h heartbeat) bool {
+	return told != nil && told.heartbeat == h && told.Clock != "" && told.Clock == s.Clock()
+}
+
+// untold reports whether a heartbeat that only time can judge is to be kept in the
+// guard for the processes that come after this one.
+func (s *fileStore) untold(seen sighting, told *firstSight) bool {
+	return seen.rec != nil && s.Clock() != "" && !s.comparable(seen) && !s.counts(told, seen.rec.beat())
 }
 
 // liveness is what an alive file tells of its instance.
@@ -195,10 +218,13 @@ func (s *fileStore) aliveAt(path string, number uint64) liveness {
 
 // lockAlive makes and locks an instance's own alive file.
 func (p *process) lockAlive(path string) (disk.Lock, error) {
-	// Whoever tries the lock holds it for a moment: the name is found by those who
-	// search the folder.
+	// A process that tries the lock holds it for a moment: the name is found by those
+	// that search the folder.
 	for try := range 100 {
 		l, err := p.Lock(path, os.O_RDWR|os.O_CREATE)
+		if l != nil {
+			p.markAlive(path, l)
+		}
 		if l != nil || err != nil {
 			return l, err
 		}
@@ -209,11 +235,15 @@ func (p *process) lockAlive(path string) (disk.Lock, error) {
 
 // markLast gives the alive file of an instance its second name. Where the file
 // system has no links, its first one has to do: no reason to fail.
-func (s *fileStore) markLast(id string) {
+func (s *fileStore) markLast(id string) error {
 	if err := s.Link(alivePath(s.path, id), lastPath(s.path)); errors.Is(err, fs.ErrExist) {
+		if err := s.checkLast(); err != nil {
+			return err
+		}
 		_ = s.Remove(lastPath(s.path)) // of the one before
 		_ = s.Link(alivePath(s.path, id), lastPath(s.path))
 	}
+	return nil
 }
 
 // instances returns the ids of all instances that have files beside the record, as
@@ -236,157 +266,4 @@ func (s *fileStore) instances(most int) ([]string, error) {
 		}
 	}
 	return ids, nil
-}
-
-// remove removes what dead instances have left. Under the guard only.
-func (s *fileStore) remove(ids []string) {
-	for _, id := range ids {
-		// Without an error to report: what stays harms nobody.
-		_ = s.Remove(tempPath(s.path, id))
-		_ = s.Remove(alivePath(s.path, id))
-	}
-}
-
-// A guard excludes all others who want to acquire the lease. Its file is never
-// removed: whoever holds a removed one would exclude nobody.
-type guard struct {
-	*process
-	path string
-	lock disk.Lock
-}
-
-// lockGuard locks the guard. It returns nil if somebody else has it.
-func (s *fileStore) lockGuard() (*guard, error) {
-	g := &guard{process: s.process, path: guardPath(s.path)}
-	for range 10 {
-		err := g.try()
-		if g.lock == nil || err != nil {
-			return nil, err
-		}
-		same, err := g.inPlace()
-		if err == nil && same {
-			if err = g.excludes(); err == nil {
-				return g, nil
-			}
-			// The second handle may have been of another guard.
-			if same, serr := g.inPlace(); serr == nil && !same {
-				err = nil
-			}
-		}
-		g.unlock()
-		if err != nil {
-			return nil, err
-		}
-		// Removed or exchanged between opening and locking: the next one locks
-		// another file.
-	}
-	return nil, fmt.Errorf("%s is being replaced all the time", g.path)
-}
-
-// try opens and locks the file, which is made only if it is not there: in a
-// folder with the sticky bit, Linux refuses O_CREAT for a file of another user
-// even to root.
-func (g *guard) try() (err error) {
-	g.lock, err = g.Lock(g.path, os.O_RDWR)
-	if errors.Is(err, fs.ErrNotExist) {
-		g.lock, err = g.Lock(g.path, os.O_RDWR|os.O_CREATE)
-	}
-	return err
-}
-
-// inPlace reports whether the path still leads to the locked file.
-func (g *guard) inPlace() (bool, error) { return g.lock.At(g.path) }
-
-// excludes tries out that a second handle is kept out: there are file systems
-// on which a lock succeeds and means nothing.
-func (g *guard) excludes() error {
-	second, err := g.Lock(g.path, os.O_RDWR)
-	if second != nil {
-		_ = second.Unlock()
-		return &disk.UntrustedError{Dir: filepath.Dir(g.path), FS: "a file system whose locks let two holders in"}
-	}
-	return err
-}
-
-func (g *guard) unlock() { _ = g.lock.Unlock() }
-
-// memory is what the guard's file remembers of whoever acquired last. It stands
-// behind the first byte, which Windows keeps from others while it is locked.
-type memory struct {
-	InstanceID string `json:"instance_id"`
-	PID        int    `json:"pid"`
-	Epoch      uint64 `json:"epoch"`
-}
-
-const (
-	memoryOffset = 1
-	memorySize   = 255
-)
-
-// open opens the locked file a second time, to read and write: flock keeps its
-// own handle to itself. The path can have come to lead to another guard, whose
-// memory belongs to whoever holds that.
-func (g *guard) open() (disk.File, error) {
-	f, err := g.Open(g.path, os.O_RDWR)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, errGuardGone
-	}
-	if err != nil {
-		return nil, err
-	}
-	if !g.lock.Is(f) {
-		_ = f.Close()
-		return nil, errGuardGone
-	}
-	return f, nil
-}
-
-func (g *guard) recall() (memory, error) {
-	f, err := g.open()
-	if err != nil {
-		return memory{}, err
-	}
-	defer f.Close()
-	return readMemory(f), nil
-}
-
-// recall is for those who do not hold the guard: it may be about to change.
-func (s *fileStore) recall() memory {
-	f, err := s.Open(guardPath(s.path), os.O_RDONLY)
-	if err != nil {
-		return memory{}
-	}
-	defer f.Close()
-	return readMemory(f)
-}
-
-// readMemory returns the zero memory where there is none that can be read.
-func readMemory(f disk.File) (m memory) {
-	var buf [memorySize]byte
-	n, _ := f.ReadAt(buf[:], memoryOffset)
-	if json.Unmarshal(buf[:n], &m) != nil || !isInstanceID(m.InstanceID) || m.Epoch > maxNumber {
-		return memory{}
-	}
-	return m
-}
-
-func (g *guard) remember(m memory) error {
-	b, err := json.Marshal(m)
-	if err != nil {
-		return err
-	}
-	f, err := g.open()
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteAt([]byte(fmt.Sprintf("%-*s\n", memorySize-1, b)), memoryOffset)
-	return errors.Join(err, f.Close())
-}
-
-// whoGuards tells who was acquiring last, for the message of whoever waits.
-func (s *fileStore) whoGuards() string {
-	if m := s.recall(); m.PID != 0 {
-		return fmt.Sprintf(" (last taken by pid %d)", m.PID)
-	}
-	return ""
 }

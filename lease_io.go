@@ -9,8 +9,10 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 	"time"
 
+	"github.com/ownerlease/owner/internal/clock"
 	"github.com/ownerlease/owner/internal/disk"
 	"github.com/ownerlease/owner/internal/hint"
 )
@@ -38,28 +40,42 @@ func newFileStore(path string) (*fileStore, error) {
 // Acquire looks without the guard first, so that the many who find a live holder
 // disturb nobody, and takes the guard only when the lease looks free.
 func (s *fileStore) Acquire(ctx context.Context, claim Record) (acq Acquisition, err error) {
+	if !isInstanceID(claim.InstanceID) || claim.TTL <= 0 {
+		return Acquisition{}, fmt.Errorf("%w: a claim needs a UUID as its InstanceID, and a TTL: it has %q and %v", ErrInvalidConfig, claim.InstanceID, claim.TTL)
+	}
 	if err := s.CheckTrusted(filepath.Dir(s.path)); err != nil {
 		return Acquisition{}, explain(err)
 	}
 	if err := s.checkSharing(); err != nil {
 		return Acquisition{}, explain(err)
 	}
-	err = s.guarded(ctx, func() (held bool) {
-		acq.Holder, held = s.glance()
-		return held
+	err = s.guarded(ctx, claim.InstanceID, claim.TTL/2, func() (held bool, err error) {
+		acq.Holder, held, err = s.glance()
+		return held, err
 	}, func(g *guard) (err error) {
 		acq, err = s.acquireGuarded(claim, g)
 		return err
 	})
-	return acq, s.denied(err)
+	if err != nil {
+		return s.follow(err)
+	}
+	return acq, nil
 }
 
 // guarded calls f under the guard, unless enough says before that there is no need
-// to. It waits for the guard: somebody else is acquiring, which takes less than a
-// millisecond, and then the record will say so.
-func (s *fileStore) guarded(ctx context.Context, enough func() bool, f func(*guard) error) error {
-	for pause := 200 * time.Microsecond; !enough(); pause = min(2*pause, 20*time.Millisecond) {
-		g, err := s.lockGuard()
+// to. It waits for the guard, but not longer than patience: another process is
+// acquiring, which takes less than a millisecond, and then the record will say so.
+// id is for the files that it makes.
+func (s *fileStore) guarded(ctx context.Context, id string, patience time.Duration, enough func() (bool, error), f func(*guard) error) error {
+	waited := time.Duration(0)
+	for pause := 200 * time.Microsecond; ; pause = min(2*pause, 20*time.Millisecond) {
+		if done, err := enough(); done || err != nil {
+			return explain(err)
+		}
+		g, err := s.lockGuard(id)
+		if err == nil && g == nil && waited == 0 {
+			err = s.checkGuard() // another program may hold a lock file of that name for long
+		}
 		if err != nil {
 			return explain(err)
 		}
@@ -70,11 +86,14 @@ func (s *fileStore) guarded(ctx context.Context, enough func() bool, f func(*gua
 				return explain(err)
 			}
 		}
+		if waited >= patience {
+			return unavailable{fmt.Errorf("the guard %s%s has been locked by another process for %v: it is stopped, or is no process of this library", guardPath(s.path), s.whoGuards(), patience)}
+		}
+		waited += pause
 		if err := s.Sleep(ctx, jitter(pause)); err != nil {
 			return fmt.Errorf("waiting for the guard %s%s: %w", guardPath(s.path), s.whoGuards(), err)
 		}
 	}
-	return nil
 }
 
 // Look reads the record, and tries whether its owner lives. Where an instance lives
@@ -111,13 +130,17 @@ func (s *fileStore) Watch(holder Record, given func()) (stop func(), err error) 
 }
 
 // glance reports a healthy record of a live holder. Whatever else it sees wants
-// the guard for a second look.
-func (s *fileStore) glance() (holder Record, held bool) {
+// the guard for a second look, but for what is not a lease's: nothing is made beside
+// that.
+func (s *fileStore) glance() (holder Record, held bool, err error) {
 	seen, err := s.read()
 	if err != nil || seen.damage != nil || s.free(seen) {
-		return Record{}, false
+		return Record{}, false, err
 	}
-	return seen.rec.public(), true
+	if !s.comparable(seen) && s.untold(seen, s.recall().Sight) {
+		return Record{}, false, nil
+	}
+	return seen.rec.public(), true, nil
 }
 
 // acquireGuarded takes the lease if it is free. The guard is held: nobody else
@@ -133,6 +156,7 @@ func (s *fileStore) acquireGuarded(claim Record, g *guard) (Acquisition, error) 
 		shared, err = s.share(g)
 	}
 	if err != nil || holder != nil {
+		s.tellSight(g, last)
 		return Acquisition{Holder: deref(holder)}, err
 	}
 	claim.AcquiredAt = s.Wall()
@@ -141,8 +165,8 @@ func (s *fileStore) acquireGuarded(claim Record, g *guard) (Acquisition, error) 
 
 	// The guard remembers who is about to make files before they are there: what
 	// a crash leaves behind can be found without searching the folder.
-	s.remove(leftovers.crashed)
-	if err := g.remember(memory{claim.InstanceID, claim.PID, claim.Epoch}); err != nil {
+	s.remove(without(append(last.Left, leftovers.crashed...), leftovers.holder, claim.InstanceID))
+	if err := g.remember(memory{InstanceID: claim.InstanceID, PID: claim.PID, Epoch: claim.Epoch, Left: leftovers.holder}); err != nil {
 		return Acquisition{}, err
 	}
 	lease, from, err := s.publish(claim, shared)
@@ -159,10 +183,33 @@ func (s *fileStore) acquireGuarded(claim Record, g *guard) (Acquisition, error) 
 	lease.letFollow()
 	// The old holder's alive file goes last. Without it its death could not be
 	// told, should this process die before it has published.
-	if !slices.Contains(leftovers.holder, claim.InstanceID) { // else this is a second try
-		s.remove(leftovers.holder)
-	}
+	s.remove(without(leftovers.holder, nil, claim.InstanceID))
 	return Acquisition{Holder: claim, Lease: lease, From: from}, nil
+}
+
+// without leaves out the ids that are still needed: a second try finds its own.
+func without(ids, needed []string, own string) (rest []string) {
+	for _, id := range ids {
+		if id != own && !slices.Contains(needed, id) && !slices.Contains(rest, id) {
+			rest = append(rest, id)
+		}
+	}
+	return rest
+}
+
+// tellSight keeps in the guard what this process has seen of a clock that is not its
+// own: the next process need not begin to watch anew. That fails without harm.
+func (s *fileStore) tellSight(g *guard, last memory) {
+	v, ok := s.sightings.Load(s.path)
+	if !ok {
+		return
+	}
+	first := v.(firstSight)
+	if first.Clock == "" || s.counts(last.Sight, first.heartbeat) {
+		return
+	}
+	last.Sight = &first
+	_ = g.remember(last)
 }
 
 // errGuardGone: start again, with the guard that is there now.
@@ -225,7 +272,7 @@ func (s *fileStore) judge(last memory) (*Record, leftovers, error) {
 // may be living all the same. Three things tell: its alive file, that file's second
 // name, and the guard's memory, which says whose alive file to look for.
 func (s *fileStore) judgeWithout(seen sighting, last memory) (*Record, leftovers, error) {
-	trace := s.aliveAt(lastPath(s.path), 0)
+	trace := s.lastAlive()
 	most := -1
 	if seen.damage == nil && last.InstanceID == "" && trace == gone {
 		most = firstSearch
@@ -283,8 +330,21 @@ func (s *fileStore) mayLive(id string) bool { return s.alive(id, 0).maybe() }
 func (s *fileStore) free(seen sighting) bool {
 	return seen.rec == nil ||
 		seen.rec.Released ||
-		s.alive(seen.rec.InstanceID, seen.rec.Alive) == dead ||
+		s.ended(seen.rec) ||
 		s.remaining(seen) <= 0
+}
+
+// ended reports whether the process of a record's owner is known to have ended: its
+// alive lock is free; or it was of another boot of this machine, and what a cleaner has
+// left of its alive file is locked by none.
+func (s *fileStore) ended(rec *diskRecord) bool {
+	switch s.alive(rec.InstanceID, rec.Alive) {
+	case dead:
+		return true
+	case gone:
+		return clock.OtherBoot(rec.Clock, s.Clock()) && !s.lastAlive().maybe()
+	}
+	return false
 }
 
 // publish makes the record of a new ownership: in a file of its own, which
@@ -295,7 +355,6 @@ func (s *fileStore) publish(claim Record, shared sharing) (_ *fileLease, from ti
 	if err != nil {
 		return nil, 0, err
 	}
-	s.markLast(claim.InstanceID)
 	l := &fileLease{store: s, instance: claim.InstanceID, alive: alive, shared: shared}
 	temp := tempPath(s.path, claim.InstanceID)
 	defer func() {
@@ -304,6 +363,9 @@ func (s *fileStore) publish(claim Record, shared sharing) (_ *fileLease, from ti
 			_ = s.Remove(temp)
 		}
 	}()
+	if err = s.markLast(claim.InstanceID); err != nil {
+		return nil, 0, err
+	}
 	if l.file, err = s.Open(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL); err != nil {
 		return nil, 0, err
 	}
@@ -360,7 +422,7 @@ func (l *fileLease) Renew(_ context.Context, at time.Duration) error {
 		_ = l.restoreAlive(at)
 	}
 	if l.aliveGone(lastPath(l.store.path)) {
-		l.store.markLast(l.instance)
+		_ = l.store.markLast(l.instance)
 	}
 	return nil
 }
@@ -491,6 +553,8 @@ func explain(err error) error {
 		return fmt.Errorf("%w: %w", ErrInvalidConfig, err)
 	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("%w (the lease's folder must exist)", err)
+	case errors.Is(err, syscall.EBUSY):
+		return fmt.Errorf("%w (a file that is mounted by itself cannot be replaced: mount the folder that has the lease)", err)
 	}
 	return err
 }

@@ -85,7 +85,10 @@ const EndpointMetaKey = "endpoint"
 type Config struct {
 	// LeasePath is the lease file, one owner per path. Its folder must exist, on a
 	// local disk, and be writable; files named LeasePath.lock, LeasePath.last and
-	// LeasePath.*.alive appear beside it. A relative path is resolved when Join is called.
+	// LeasePath.*.alive appear beside it. What is there by such a name and is not a
+	// file of the lease is never touched: the lease is then refused. A relative path is
+	// resolved when Join is called; a process that changes its root directory
+	// afterwards, by chroot(2), loses the lease at its next renewal.
 	LeasePath string
 
 	// TTL is how long a lease outlives its last renewal: how long a hung owner
@@ -166,8 +169,12 @@ type Owner struct{ a *actor }
 // its deadline unless Release comes first. It bounds the standing by. It bounds Join, too; without an end of
 // ctx, Join gives up a store that hangs after TTL - SafetyMargin.
 //
-// A follower that Join has returned stays one, unless it stands by (see
-// Config.Standby): join again to try again.
+// Where ctx ends with a signal, as by signal.NotifyContext, the renewals end with it,
+// before the work has wound down: the ownership then lasts for what is left of the
+// lease, less the SafetyMargin. Run keeps renewing until the work has returned.
+//
+// A follower that Join has returned stays one, and its Holder, Endpoint and Epoch stay
+// as they were, unless it stands by (see Config.Standby): join again to try again.
 //
 // Errors match ErrInvalidConfig, ErrCorruptRecord, ErrUnsupportedFilesystem,
 // ErrUnavailable, the cause of ctx's end, or what the operating system says

@@ -3,6 +3,7 @@
 package owner
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -69,7 +70,7 @@ func TestStoppedInTheGuard(t *testing.T) {
 	must(t, o.a.lease.Renew(t.Context(), o.a.store.Now()))
 	must(t, o.Release())
 	_, err := tryJoin(t, p, func(c *Config) { c.TTL = 200 * time.Millisecond })
-	if err == nil || !strings.Contains(err.Error(), errNoAnswer.Error()) {
+	if !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), guardPath(p)) {
 		t.Errorf("joined past a guard that is held: %v", err)
 	}
 	must(t, c.cmd.Process.Kill())

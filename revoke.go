@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"os"
 
+	"github.com/google/uuid"
+
 	"github.com/ownerlease/owner/internal/disk"
 )
 
@@ -23,7 +25,7 @@ func Revoke(ctx context.Context, path string) (Record, error) {
 	if err != nil {
 		return Record{}, err
 	}
-	owner, err := s.revoke(ctx)
+	owner, err := s.revoke(ctx, uuid.NewString())
 	if err != nil || owner.InstanceID == "" {
 		return Record{}, revokeError(path, err)
 	}
@@ -44,9 +46,10 @@ func revokeError(path string, err error) error {
 
 // revoke puts a record of the same owner into the place of its own, which the
 // owner takes for what it is at its next renewal. It is done under the guard, so
-// that no new owner's record is replaced.
-func (s *fileStore) revoke(ctx context.Context) (owner Record, err error) {
-	err = s.guarded(ctx, func() bool { return false }, func(g *guard) error {
+// that no new owner's record is replaced. id is for the files that it makes.
+func (s *fileStore) revoke(ctx context.Context, id string) (owner Record, err error) {
+	untilItIsTaken := func() (bool, error) { _, err := s.read(); return false, err }
+	err = s.guarded(ctx, id, maxTTL, untilItIsTaken, func(g *guard) error {
 		last, err := g.recall()
 		if err != nil {
 			return err
@@ -78,7 +81,11 @@ func (s *fileStore) revoke(ctx context.Context) (owner Record, err error) {
 		if same, err := g.inPlace(); err != nil || !same {
 			return errors.Join(errGuardGone, err)
 		}
-		return s.publishRevocation(rec, own, shared.files)
+		last.Left = append(last.Left, id) // should this process die half way
+		if err := g.remember(last); err != nil {
+			return err
+		}
+		return s.publishRevocation(id, rec, own, shared.files)
 	})
 	return owner, s.denied(err)
 }
@@ -88,9 +95,8 @@ func (s *fileStore) revoke(ctx context.Context) (owner Record, err error) {
 // looked at the path before the replacement, so it is in the owner's file by then.
 // Until it is copied from there, the heartbeat is one of the future, by which nobody
 // can judge.
-func (s *fileStore) publishRevocation(rec *diskRecord, own disk.File, access disk.Access) error {
-	temp := tempPath(s.path, "revoked")
-	_ = s.Remove(temp) // of somebody who has died at this point
+func (s *fileStore) publishRevocation(id string, rec *diskRecord, own disk.File, access disk.Access) error {
+	temp := tempPath(s.path, id)
 	file, err := s.Open(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL)
 	if err != nil {
 		return err

@@ -4,8 +4,10 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"path/filepath"
 	"time"
 )
 
@@ -15,8 +17,14 @@ import (
 // Where Join fails with ErrUnavailable, Campaign tries again; other errors it
 // returns. When ctx ends first, it returns its cause, together with the follower,
 // which still says who owned the lease last; that is nil where nothing could be told.
+//
+// A ctx that Run has given to its work for the same lease is refused with
+// ErrInvalidConfig: the wait would never end.
 func Campaign(ctx context.Context, cfg Config) (*Owner, error) {
 	cfg.Standby = true
+	if key := cfg.leaseKey(); key != "" && ctx.Value(runsUnder(key)) != nil {
+		return nil, cfg.campaignError(fmt.Errorf("%w: it is called by the work that Run does under this very lease, and would wait for ever", ErrInvalidConfig))
+	}
 	for pause := retryPause(cfg.TTL); ; pause = min(2*pause, cfg.TTL) {
 		o, err := Join(ctx, cfg)
 		switch {
@@ -30,6 +38,22 @@ func Campaign(ctx context.Context, cfg Config) (*Owner, error) {
 			return nil, cfg.campaignError(err)
 		}
 	}
+}
+
+// runsUnder is the key of a context that Run has given to its work: the lease's.
+type runsUnder string
+
+// leaseKey is the same for two configurations of one lease, "" where that cannot be
+// told.
+func (cfg *Config) leaseKey() string {
+	if named, ok := cfg.Store.(fmt.Stringer); ok {
+		return named.String()
+	}
+	if cfg.Store != nil {
+		return ""
+	}
+	path, _ := filepath.Abs(cfg.LeasePath)
+	return path
 }
 
 func (cfg *Config) awaitElection(ctx context.Context, o *Owner) error {
@@ -60,8 +84,10 @@ func (cfg *Config) campaignError(err error) error {
 // for it to return, and campaigns again, with growing pauses while ownerships end
 // early. So it never calls work twice at once, nor while it does not own.
 //
-// An error of the first attempt to join is returned; later ones are tried again,
-// as the disk that has cost the ownership may still be out of order.
+// An error of the first attempt to join is returned, except ErrUnavailable, which is
+// tried again; later ones are tried again, as the disk that has cost the ownership may
+// still be out of order. Run within the work of Run on the same lease is refused like
+// Campaign there.
 func Run(ctx context.Context, cfg Config, work func(ctx context.Context, o *Owner) error) error {
 	var pause time.Duration
 	for first := true; ; first = false {
@@ -118,7 +144,7 @@ func runOnce(ctx context.Context, cfg *Config, work func(context.Context, *Owner
 	case o.Check() != nil:
 		return round{leaseLost, 0, nil}
 	}
-	working, stop := context.WithCancelCause(ctx)
+	working, stop := context.WithCancelCause(context.WithValue(ctx, runsUnder(cfg.leaseKey()), true))
 	defer stop(nil)
 	defer context.AfterFunc(o.Context(), func() { stop(context.Cause(o.Context())) })()
 	began := time.Now()

@@ -413,3 +413,24 @@ func TestRunTakesTurns(t *testing.T) {
 		cancel()
 	})
 }
+
+// Work that waits for the lease it runs under would wait for ever.
+func TestRunWithinRun(t *testing.T) {
+	p := leasePath(t)
+	cfg := Config{LeasePath: p, TTL: time.Minute}
+	err := Run(t.Context(), cfg, func(ctx context.Context, _ *Owner) error {
+		again := cfg
+		store, err := FileStore(p)
+		must(t, err)
+		again.Store = store
+		for _, c := range []Config{cfg, again} {
+			if err := Run(ctx, c, func(context.Context, *Owner) error { return nil }); !errors.Is(err, ErrInvalidConfig) {
+				t.Errorf("Run within Run: %v", err)
+			}
+		}
+		return Run(ctx, Config{LeasePath: p + "2", TTL: time.Minute}, func(context.Context, *Owner) error { return nil })
+	})
+	if err != nil {
+		t.Errorf("under another lease: %v", err)
+	}
+}

@@ -12,6 +12,8 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/google/uuid"
+
 	"github.com/ownerlease/owner/internal/clock"
 	"github.com/ownerlease/owner/internal/disk"
 )
@@ -253,7 +255,7 @@ func TestRevokeAHungOwner(t *testing.T) {
 		s, err := newFileStore(p)
 		must(t, err)
 		time.Sleep(30 * time.Second)
-		rec, err := s.revoke(t.Context())
+		rec, err := s.revoke(t.Context(), uuid.NewString())
 		must(t, err)
 		if rec.InstanceID != h.InstanceID {
 			t.Fatalf("revoked %+v", rec)
@@ -294,7 +296,7 @@ func TestRevocationKnowsWhatTheOwnerDidLast(t *testing.T) {
 			tc.does(t, o) // after the reading, and before the replacement
 			last, err := readOpen(own)
 			must(t, err)
-			must(t, o.a.store.(unwatchedStore).publishRevocation(rec, own, disk.Plain))
+			must(t, o.a.store.(unwatchedStore).publishRevocation(uuid.NewString(), rec, own, disk.Plain))
 			got, err := readFile(p)
 			must(t, err)
 			if !got.Revoked || got.Heartbeat != last.Heartbeat || got.Heartbeat == rec.Heartbeat {
@@ -316,7 +318,7 @@ func TestRevocationKnowsWhatTheOwnerDidLast(t *testing.T) {
 					_ = o.a.lease.Renew(context.Background(), o.a.store.Now())
 				}
 			}()
-			rec, err := o.a.store.(unwatchedStore).revoke(t.Context())
+			rec, err := o.a.store.(unwatchedStore).revoke(t.Context(), uuid.NewString())
 			close(stop)
 			<-stopped
 			if err == nil && rec.InstanceID == o.InstanceID() && o.a.lease.Renew(t.Context(), o.a.store.Now()) == nil {
@@ -330,7 +332,7 @@ func TestRevocationKnowsWhatTheOwnerDidLast(t *testing.T) {
 		own, err := disk.OS.Open(p, os.O_RDONLY)
 		must(t, err)
 		rec, err := readOpen(own)
-		must(t, err, own.Close(), o.a.store.(unwatchedStore).publishRevocation(rec, own, disk.Plain))
+		must(t, err, own.Close(), o.a.store.(unwatchedStore).publishRevocation(uuid.NewString(), rec, own, disk.Plain))
 		if got, err := readFile(p); err != nil || got.Heartbeat != maxNumber {
 			t.Errorf("others judge by a heartbeat that may not be the last: %v, %v", got, err)
 		}

@@ -11,6 +11,9 @@ type Condition string
 const (
 	// Live: the owner's process exists and its lease is valid.
 	Live Condition = "live"
+	// Unconfirmed: the lease may be valid, and whether the owner's process exists
+	// cannot be told: its alive file was removed, or cannot be opened.
+	Unconfirmed Condition = "unconfirmed"
 	// Hung: the owner's process exists, but has let its lease expire.
 	Hung Condition = "hung"
 	// Dead: the owner's process has ended without a release.
@@ -35,7 +38,9 @@ type Status struct {
 }
 
 // Owned reports whether the lease is taken: nobody else can own it now.
-func (s Status) Owned() bool { return s.Condition == Live || s.Condition == Revoked }
+func (s Status) Owned() bool {
+	return s.Condition == Live || s.Condition == Unconfirmed || s.Condition == Revoked
+}
 
 // Probe reads the record at path, and looks whether its owner lives. Where there
 // is no record, but an instance of the lease lives, as when somebody has removed
@@ -81,19 +86,20 @@ func noRecord(path string) error {
 }
 
 func (s *fileStore) condition(rec *diskRecord, remaining time.Duration) Condition {
-	if rec.Released {
-		return Released
-	}
 	alive := s.alive(rec.InstanceID, rec.Alive)
 	switch {
-	case alive == dead:
+	case rec.Released:
+		return Released
+	case alive == dead, alive == gone && s.ended(rec):
 		return Dead
-	case rec.Revoked && remaining > 0:
-		return Revoked
-	case remaining > 0:
-		return Live
-	case alive == lives:
+	case remaining <= 0 && alive == lives:
 		return Hung
+	case remaining <= 0:
+		return Expired
+	case rec.Revoked:
+		return Revoked
+	case alive == lives:
+		return Live
 	}
-	return Expired
+	return Unconfirmed
 }

@@ -326,7 +326,7 @@ func TestLeftoversInPart(t *testing.T) {
 	} {
 		p, id := leasePath(t), uuid.NewString()
 		for _, name := range left {
-			must(t, os.WriteFile(name(p, id), nil, 0o600))
+			must(t, os.WriteFile(name(p, id), []byte(aliveMark), 0o600))
 		}
 		if !joinFile(t, p).IsOwner() {
 			t.Error("not the owner")

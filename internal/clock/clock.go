@@ -3,7 +3,26 @@
 // suspended (on FreeBSD: as the kernel has it).
 package clock
 
+import "strings"
+
 // Domain names the clock that Now reads. Processes on one machine, in one time
 // namespace and since one boot have the same. "" means that there is no shared
 // clock here: readings of other processes mean nothing.
 func Domain() string { return domain() }
+
+// OtherBoot reports whether two domains are known to be of two boots: the processes of
+// the one were gone when those of the other began. Containers of one machine share its
+// boot, and have time namespaces of their own at the most. Where a system has no id of
+// a boot, that cannot be told.
+func OtherBoot(one, other string) bool {
+	a, b := boot(one), boot(other)
+	return a != "" && b != "" && a != b
+}
+
+// boot returns the id of the boot in a domain, which begins with the system's name.
+func boot(domain string) string {
+	if fields := strings.Fields(domain); len(fields) > 1 {
+		return fields[0] + " " + fields[1]
+	}
+	return ""
+}

@@ -114,13 +114,14 @@ func (r *report) exit() error {
 func (r *report) known() bool { return r.Condition != none && r.Condition != unreadable }
 
 var meanings = map[owner.Condition]string{
-	owner.Live:     "the owner's process exists and its lease is valid",
-	owner.Hung:     "nobody owns the lease; its owner's process exists, but has let it expire",
-	owner.Dead:     "nobody owns the lease; its owner's process has ended without releasing it",
-	owner.Expired:  "nobody owns the lease; whether its owner's process still exists cannot be told",
-	owner.Released: "nobody owns the lease; its owner has given it up",
-	owner.Revoked:  "the lease was taken away from its owner, which may not have stopped yet",
-	none:           "nobody owns the lease; there is no record",
+	owner.Unconfirmed: "the lease has not expired, and whether its owner's process exists cannot be told",
+	owner.Live:        "the owner's process exists and its lease is valid",
+	owner.Hung:        "nobody owns the lease; its owner's process exists, but has let it expire",
+	owner.Dead:        "nobody owns the lease; its owner's process has ended without releasing it",
+	owner.Expired:     "nobody owns the lease; whether its owner's process still exists cannot be told",
+	owner.Released:    "nobody owns the lease; its owner has given it up",
+	owner.Revoked:     "the lease was taken away from its owner, which may not have stopped yet",
+	none:              "nobody owns the lease; there is no record",
 }
 
 func (r *report) meaning() string {

@@ -1,6 +1,7 @@
 package explore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,6 +21,9 @@ import (
 type Process struct {
 	*Kernel
 	Name string
+	// Domain is what the process takes for the name of its clock: that of another is
+	// one that it cannot compare with its own.
+	Domain string
 
 	number  int
 	made    int // how many files it has made
@@ -201,8 +205,8 @@ func (p *Process) Now() (now time.Duration) {
 	return now
 }
 
-// Clock is one domain for all.
-func (p *Process) Clock() string { return "simulated" }
+// Clock is one domain for all whose own is not given.
+func (p *Process) Clock() string { return cmp.Or(p.Domain, "simulated") }
 
 // Wall is a clock on which nothing may rest but the epoch, once all files are gone.
 func (p *Process) Wall() time.Time {

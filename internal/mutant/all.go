@@ -45,11 +45,11 @@ var All = []Mutant{
 	// The guard.
 	{
 		Name: "guard excludes nobody", Scenario: "a race",
-		File: "lease_files.go", Old: "g.lock, err = g.Lock(g.path, os.O_RDWR)\n", New: "g.lock, err = g.RLock(g.path)\n",
+		File: "lease_guard.go", Old: "g.lock, err = g.store.Lock(g.path(), os.O_RDWR)\n", New: "g.lock, err = g.store.RLock(g.path())\n",
 	},
 	{
 		Name: "guard is not looked at when it is taken", Scenario: "the guard is removed",
-		File: "lease_files.go", Old: "if err == nil && same {", New: "if err == nil && (same || true) {",
+		File: "lease_guard.go", Old: "if err == nil && same {", New: "if err == nil && (same || true) {",
 		Harmless: "The look after the publication finds the same. The clause spares the record of whoever holds the guard that is there.",
 	},
 	{
@@ -58,7 +58,7 @@ var All = []Mutant{
 	},
 	{
 		Name: "memory of another guard is used", Scenario: "the guard is removed",
-		File: "lease_files.go", Old: "if !g.lock.Is(f) {", New: "if false {",
+		File: "lease_guard.go", Old: "if !g.lock.Is(f) {", New: "if false {",
 	},
 	{
 		Name: "guard's memory is not heeded", Scenario: "the guard is removed",
@@ -105,6 +105,20 @@ var All = []Mutant{
 	{
 		Name: "old alive file tells of death", Scenario: "the alive file is removed",
 		File: "lease_files.go", Old: "if same, err := l.At(path); err != nil || !same {\n\t\treturn unknown", New: "if same, err := l.At(path); err != nil && !same {\n\t\treturn unknown",
+	},
+
+	// Clocks that cannot be compared.
+	{
+		Name: "another boot means dead", Scenario: "an owner of another boot",
+		File: "lease_io.go", Old: " && !s.lastAlive().maybe()", New: "",
+	},
+	{
+		Name: "first sight of another heartbeat counts", Scenario: "an owner whose clock is another",
+		File: "lease_files.go", Old: "told.heartbeat == h &&", New: "told.Instance == h.Instance &&",
+	},
+	{
+		Name: "first sight is from before its reading", Scenario: "an owner whose clock is another",
+		File: "lease_files.go", Old: "max(s.Now(), now)", New: "now",
 	},
 
 	// Revocation.

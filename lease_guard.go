@@ -1,0 +1,237 @@
+package owner
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/ownerlease/owner/internal/disk"
+)
+
+// A guard excludes all others who want to acquire the lease. Its file is never
+// removed: a process that held a removed one would exclude none.
+type guard struct {
+	store *fileStore
+	lock  disk.Lock
+}
+
+func (g *guard) path() string { return guardPath(g.store.path) }
+
+// lockGuard locks the guard, which id makes if there is none. It returns nil if
+// another process has it.
+func (s *fileStore) lockGuard(id string) (*guard, error) {
+	g := &guard{store: s}
+	for range 10 {
+		err := g.try(id)
+		if errors.Is(err, errGuardGone) {
+			continue
+		}
+		if g.lock == nil || err != nil {
+			return nil, err
+		}
+		same, err := g.inPlace()
+		if err == nil && same {
+			if err = g.excludes(); err == nil {
+				return g, nil
+			}
+			// The second handle may have been of another guard.
+			if same, serr := g.inPlace(); serr == nil && !same {
+				err = nil
+			}
+		}
+		g.unlock()
+		if err != nil {
+			return nil, err
+		}
+		// Removed or exchanged between opening and locking: the next one locks
+		// another file.
+	}
+	return nil, fmt.Errorf("%s is being replaced all the time", g.path())
+}
+
+// try opens and locks the file. It is opened to be written, not to be made: in a
+// folder with the sticky bit, Linux refuses O_CREAT for a file of another user even
+// to root.
+func (g *guard) try(id string) (err error) {
+	g.lock, err = g.store.Lock(g.path(), os.O_RDWR)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := g.store.makeGuard(id); err != nil {
+			return err
+		}
+		if g.lock, err = g.store.Lock(g.path(), os.O_RDWR); errors.Is(err, fs.ErrNotExist) {
+			return errGuardGone
+		}
+	}
+	return err
+}
+
+// makeGuard makes the guard with its mark in one step, a link: a process that is
+// killed half way must not leave a file that the next one takes for another
+// program's. Nothing is made where the acquisition would be refused anyway.
+func (s *fileStore) makeGuard(id string) error {
+	if err := s.checkLast(); err != nil {
+		return err
+	}
+	temp := tempPath(s.path, id)
+	f, err := s.Open(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL)
+	if err != nil {
+		return err
+	}
+	if err = s.shareGuard(temp, f); err == nil {
+		_, err = f.WriteAt(encodeGuard(memory{}), 0)
+	}
+	_ = f.Close()
+	if err != nil {
+		_ = s.Remove(temp)
+		return err
+	}
+	switch err := s.Link(temp, guardPath(s.path)); {
+	case err == nil, errors.Is(err, fs.ErrExist): // another was quicker
+		_ = s.Remove(temp)
+	case errors.Is(err, fs.ErrNotExist):
+		// An acquirer, who has another's guard by now, has taken it for a leftover.
+	default: // a file system without links
+		return s.Replace(temp, guardPath(s.path))
+	}
+	return nil
+}
+
+// inPlace reports whether the path still leads to the locked file.
+func (g *guard) inPlace() (bool, error) { return g.lock.At(g.path()) }
+
+// excludes tries out that a second handle is kept out: there are file systems
+// on which a lock succeeds and means nothing.
+func (g *guard) excludes() error {
+	second, err := g.store.Lock(g.path(), os.O_RDWR)
+	if second != nil {
+		_ = second.Unlock()
+		return &disk.UntrustedError{Dir: filepath.Dir(g.path()), FS: "a file system whose locks let two holders in"}
+	}
+	return err
+}
+
+func (g *guard) unlock() { _ = g.lock.Unlock() }
+
+// memory is what the guard's file remembers of the instance that acquired last. It
+// stands behind the mark.
+type memory struct {
+	InstanceID string `json:"instance_id"`
+	PID        int    `json:"pid"`
+	Epoch      uint64 `json:"epoch"`
+	// Left are the instances before it whose files may still be there.
+	Left []string `json:"left,omitempty"`
+	// Sight is the heartbeat of another clock that was seen last.
+	Sight *firstSight `json:"sight,omitempty"`
+}
+
+const (
+	guardSize = 1024
+	// maxLeft bounds the list, so that the memory has its room.
+	maxLeft = 8
+)
+
+// encodeGuard returns the guard's content. It has one size, so that writing it again
+// allocates no block.
+func encodeGuard(m memory) []byte {
+	m.Left = m.Left[max(0, len(m.Left)-maxLeft):]
+	b, err := json.Marshal(m)
+	if err != nil || len(guardMark)+len(b) >= guardSize { // neither can be
+		b = nil
+	}
+	return fmt.Appendf(nil, "%s%-*s\n", guardMark, guardSize-len(guardMark)-1, b)
+}
+
+// readGuard returns the zero memory where there is none that can be read.
+func readGuard(f disk.File) (m memory, k kind) {
+	var buf [guardSize - 1]byte
+	n, _ := f.ReadAt(buf[:], 1)
+	b := buf[:n]
+	if k = kindOfBytes(b, guardMark[1:]); k != marked {
+		return memory{}, k
+	}
+	if json.Unmarshal(b[len(guardMark)-1:], &m) != nil || m.validate() != nil {
+		return memory{}, k
+	}
+	return m, k
+}
+
+var errBadMemory = errors.New("not what an instance remembers")
+
+// validate refuses ids that are not safe as a part of a file's name, and numbers on
+// which sums could overflow.
+func (m *memory) validate() error {
+	for _, id := range m.Left {
+		if !isInstanceID(id) {
+			return errBadMemory
+		}
+	}
+	if m.InstanceID != "" && !isInstanceID(m.InstanceID) || m.Epoch > maxNumber {
+		return errBadMemory
+	}
+	if s := m.Sight; s != nil && (s.At < -maxNumber || s.At > maxNumber) {
+		return errBadMemory
+	}
+	return nil
+}
+
+// open opens the locked file a second time, to read and write: flock keeps its
+// own handle to itself. The path can have come to lead to another guard, whose
+// memory belongs to the process that holds that.
+func (g *guard) open() (disk.File, error) {
+	f, err := g.store.Open(g.path(), os.O_RDWR)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, errGuardGone
+	}
+	if err != nil {
+		return nil, err
+	}
+	if !g.lock.Is(f) {
+		_ = f.Close()
+		return nil, errGuardGone
+	}
+	return f, nil
+}
+
+// recall reads the memory. An error that matches ErrInvalidConfig says that the file
+// is not a guard.
+func (g *guard) recall() (memory, error) {
+	f, err := g.open()
+	if err != nil {
+		return memory{}, err
+	}
+	defer f.Close()
+	m, k := readGuard(f)
+	return m, g.store.accept(g.path(), k)
+}
+
+// recall is for those who do not hold the guard: it may be about to change.
+func (s *fileStore) recall() memory {
+	f, err := s.Open(guardPath(s.path), os.O_RDONLY)
+	if err != nil {
+		return memory{}
+	}
+	defer f.Close()
+	m, _ := readGuard(f)
+	return m
+}
+
+func (g *guard) remember(m memory) error {
+	f, err := g.open()
+	if err != nil {
+		return err
+	}
+	// From the second byte on: Windows keeps the first one from other handles.
+	_, err = f.WriteAt(encodeGuard(m)[1:], 1)
+	return errors.Join(err, f.Close())
+}
+
+// whoGuards tells who was acquiring last, for the message of those who wait.
+func (s *fileStore) whoGuards() string {
+	if m := s.recall(); m.PID != 0 {
+		return fmt.Sprintf(" (last taken by pid %d)", m.PID)
+	}
+	return ""
+}

@@ -1,0 +1,189 @@
+package owner
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+
+	"github.com/ownerlease/owner/internal/disk"
+)
+
+// A file beside the record is known as this lease's own before it is written, kept
+// locked, or removed: package managers have lock files of such names, and another
+// lease can have a path that is a companion's of this one. What tells is the mark at
+// the file's beginning. A guard's first byte is not part of it: Windows keeps that
+// from others while the guard is locked.
+const (
+	guardMark = "#owner-lease/1 guard\n"
+	aliveMark = "owner-lease/1 alive\n"
+)
+
+// A kind is what a file turns out to be in a companion's place.
+type kind int
+
+const (
+	absent  kind = iota
+	marked       // a companion of a lease
+	blank        // empty, or zeros: cut, or what a power loss leaves of a young file
+	foreign      // another program's, or another lease's record
+)
+
+// kindOf reads a file's first bytes from an offset and compares them with a mark.
+func (p *process) kindOf(path, mark string, from int) (kind, error) {
+	f, err := p.Open(path, os.O_RDONLY)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return absent, nil
+	case err != nil:
+		return foreign, err
+	}
+	defer f.Close()
+	b := make([]byte, len(mark)-from)
+	n, err := f.ReadAt(b, int64(from))
+	if err != nil && err != io.EOF {
+		return foreign, err
+	}
+	return kindOfBytes(b[:n], mark[from:]), nil
+}
+
+func kindOfBytes(b []byte, mark string) kind {
+	switch {
+	case strings.HasPrefix(string(b), mark):
+		return marked
+	case isBlank(b):
+		return blank
+	}
+	return foreign
+}
+
+func isBlank(b []byte) bool { return len(bytes.Trim(b, "\x00")) == 0 }
+
+// notOurs refuses a file in a companion's place.
+func notOurs(path string) error {
+	return fmt.Errorf("%w: %s is not a file of this lease, and is left as it is: remove it if it may go, or choose another path for the lease", ErrInvalidConfig, path)
+}
+
+// checkGuard returns an error if another program's file is in the guard's place.
+func (s *fileStore) checkGuard() error {
+	path := guardPath(s.path)
+	k, err := s.kindOf(path, guardMark, 1)
+	if err != nil {
+		return err
+	}
+	return s.accept(path, k)
+}
+
+// accept decides about a file in the guard's place. One that is blank may be a guard
+// that was cut, or another program's lock file, which is often empty: it is a guard
+// if there is more of the lease beside it.
+func (s *fileStore) accept(guard string, k kind) error {
+	switch {
+	case k == foreign:
+		return notOurs(guard)
+	case k != blank:
+		return nil
+	}
+	var corrupt *corruptError
+	if _, err := s.readFile(); err == nil || errors.As(err, &corrupt) && corrupt.ours {
+		return nil
+	}
+	if ids, err := s.instances(-1); err != nil || len(ids) > 0 {
+		return err
+	}
+	return notOurs(guard)
+}
+
+// checkLast returns an error if another program's file has the name that is to
+// become the alive file's second one. A file that is blank is a mark that was lost,
+// or somebody's marker: it is ours if it is an alive file's second name.
+func (s *fileStore) checkLast() error {
+	last := lastPath(s.path)
+	k, err := s.kindOf(last, aliveMark, 0)
+	if err != nil {
+		return err
+	}
+	if k == foreign || k == blank && !s.linksAlive(last) {
+		return notOurs(last)
+	}
+	return nil
+}
+
+// linksAlive reports whether a file is one of this lease's alive files.
+func (s *fileStore) linksAlive(path string) bool {
+	f, err := s.Open(path, os.O_RDONLY)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	ids, _ := s.instances(-1)
+	for _, id := range ids {
+		if same, _, err := f.At(alivePath(s.path, id)); err == nil && same {
+			return true
+		}
+	}
+	return false
+}
+
+// lastAlive is what the alive file's second name tells. Another program's file of
+// that name tells nothing.
+func (s *fileStore) lastAlive() liveness {
+	last := lastPath(s.path)
+	if k, err := s.kindOf(last, aliveMark, 0); err == nil && (k == absent || k == foreign) {
+		return gone
+	}
+	return s.aliveAt(last, 0)
+}
+
+// markAlive writes the mark into an alive file that has just been made. A full disk
+// has room for a file and none for its content: the name, which has a UUID in it, then
+// has to do.
+func (p *process) markAlive(path string, alive disk.Lock) {
+	f, err := p.Open(path, os.O_RDWR)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	if alive.Is(f) {
+		_, _ = f.WriteAt([]byte(aliveMark), 0)
+	}
+}
+
+// remove removes what dead instances have left, as far as it is theirs. Under the
+// guard only. There is no error to report: what stays harms nobody.
+func (s *fileStore) remove(ids []string) {
+	for _, id := range ids {
+		if temp := tempPath(s.path, id); s.leftBy(id, temp) {
+			_ = s.Remove(temp)
+		}
+		alive := alivePath(s.path, id)
+		if k, err := s.kindOf(alive, aliveMark, 0); err == nil && (k == marked || k == blank) {
+			_ = s.Remove(alive)
+		}
+	}
+}
+
+// leftBy reports whether a temporary file was left by an instance: a record or an
+// alive file that was not put in its place, or a guard.
+func (s *fileStore) leftBy(id, temp string) bool {
+	f, err := s.Open(temp, os.O_RDONLY)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	b := make([]byte, maxRecord+1)
+	n, err := f.ReadAt(b, 0)
+	if err != nil && err != io.EOF {
+		return false
+	}
+	b = b[:n]
+	rec, err := decodeRecord(b)
+	if err == nil { // another lease can have this path
+		return rec.InstanceID == id || rec.Revoked
+	}
+	var corrupt *corruptError
+	return errors.As(err, &corrupt) && corrupt.ours || kindOfBytes(b, aliveMark) == marked || kindOfBytes(b, guardMark) == marked
+}

@@ -249,11 +249,20 @@ func TestFailedAttemptsAreLoggedOnce(t *testing.T) {
 	}
 }
 
-// A machine on which something happens before a file is renamed to a path.
+// A machine on which something happens before a file is renamed to a path, and before
+// the guard beside it gets its name.
 type beforeReplace struct {
 	machine
-	to string
-	do func()
+	to   string
+	do   func()
+	made func(guard string)
+}
+
+func (m beforeReplace) Link(path, second string) error {
+	if second == guardPath(m.to) {
+		m.made(path)
+	}
+	return m.machine.Link(path, second)
 }
 
 func (m beforeReplace) Replace(from, to string) error {
@@ -280,6 +289,11 @@ func TestAliveFileOpensLast(t *testing.T) {
 			temps, _ := filepath.Glob(p + ".*.tmp")
 			if a, err := disk.OS.Access(temps[0]); err != nil || a.Perm != mode {
 				t.Errorf("%#o: before the record is there, it has %#o, %v", mode, a.Perm, err)
+			}
+		}, func(guard string) {
+			// Else a process that is killed here leaves one that the others cannot open.
+			if a, err := disk.OS.Access(guard); err != nil || a.Perm != participants(mode) {
+				t.Errorf("%#o: the guard that is being made has %#o, %v", mode, a.Perm, err)
 			}
 		}}
 		s := &fileStore{process: &process{machine: m}, path: p, mode: mode}

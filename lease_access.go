@@ -119,7 +119,7 @@ func (s *fileStore) share(g *guard) (sharing, error) {
 func (s *fileStore) shareGuard(temp string, f disk.File) error {
 	guard, err := s.Access(temp)
 	if err != nil || guard.UID < 0 {
-		return err
+		return nil // if it has gone, that is found out when it gets its name
 	}
 	sh, err := s.sharing(guard)
 	if err != nil {
@@ -225,8 +225,13 @@ func (s *fileStore) makeAlive(id string, a disk.Access) (disk.Lock, error) {
 	if err = s.allowLocked(temp, alive, a, 1); err == nil {
 		err = s.Replace(temp, path)
 	}
+	if errors.Is(err, fs.ErrNotExist) {
+		// An acquirer, who has another guard by now, has taken it for a leftover.
+		err = errGuardGone
+	}
 	if err != nil {
-		return nil, errors.Join(err, alive.Unlock(), s.Remove(temp))
+		_ = s.Remove(temp)
+		return nil, errors.Join(err, alive.Unlock())
 	}
 	return alive, nil
 }

@@ -26,7 +26,6 @@ const childEnv = "OWNER_TEST_CHILD"
 func runChild(path string) int {
 	var o *Owner
 	var g *guard
-	var locks []*flock.Flock // what is not referred to any more is closed
 	in := bufio.NewScanner(os.Stdin)
 	for in.Scan() {
 		switch command, arg, _ := strings.Cut(in.Text(), " "); command {
@@ -95,13 +94,16 @@ func runChild(path string) int {
 			fmt.Println(err)
 		case "lock": // of any file, as any program can
 			l := flock.New(arg, flock.SetFlag(os.O_RDONLY))
-			locks = append(locks, l)
+			childLocks = append(childLocks, l)
 			locked, err := l.TryLock()
 			fmt.Println(locked, err)
 		}
 	}
 	return 0
 }
+
+// childLocks are those that a child holds: what is not referred to any more is closed.
+var childLocks []*flock.Flock
 
 const childModeEnv = "OWNER_TEST_MODE"
 

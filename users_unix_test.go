@@ -368,3 +368,33 @@ func TestLinkInPlaceOfAliveFile(t *testing.T) {
 		}
 	}
 }
+
+// A lease with a mode is made by many at once.
+func TestSharedLeaseMadeByMany(t *testing.T) {
+	for range 20 {
+		p := leasePath(t)
+		must(t, os.Chmod(filepath.Dir(p), 0o777))
+		s := &fileStore{process: thisProcess, path: p, mode: 0o666}
+		owners := make(chan *Owner, 16)
+		for range cap(owners) {
+			go func() {
+				o, err := tryJoin(t, p, func(c *Config) { c.Store = unwatchedStore{s} })
+				if err != nil {
+					t.Error(err)
+				}
+				owners <- o
+			}()
+		}
+		owning := 0
+		for range cap(owners) {
+			if o := <-owners; o != nil && o.IsOwner() {
+				owning++
+			}
+		}
+		for _, name := range append(aliveFiles(t, p), p, guardPath(p)) {
+			if a, err := disk.OS.Access(name); err != nil || a.Perm != 0o666 || owning != 1 {
+				t.Errorf("%d owners; %s has %#o, %v", owning, name, a.Perm, err)
+			}
+		}
+	}
+}

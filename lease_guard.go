@@ -80,7 +80,9 @@ func (s *fileStore) makeGuard(id string) error {
 	if err != nil {
 		return err
 	}
-	_, err = f.WriteAt(encodeGuard(memory{}), 0)
+	if err = s.shareGuard(temp, f); err == nil {
+		_, err = f.WriteAt(encodeGuard(memory{}), 0)
+	}
 	_ = f.Close()
 	if err != nil {
 		_ = s.Remove(temp)

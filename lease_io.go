@@ -23,6 +23,7 @@ import (
 type fileStore struct {
 	*process
 	path string
+	mode fs.FileMode // of the files that it makes; 0 keeps that of the lease
 }
 
 // newFileStore resolves a relative path now: the process may change its folder
@@ -33,7 +34,7 @@ func newFileStore(path string) (*fileStore, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &fileStore{thisProcess, abs}, nil
+	return &fileStore{process: thisProcess, path: abs}, nil
 }
 
 // Acquire looks without the guard first, so that the many who find a live holder
@@ -45,6 +46,9 @@ func (s *fileStore) Acquire(ctx context.Context, claim Record) (acq Acquisition,
 	if err := s.CheckTrusted(filepath.Dir(s.path)); err != nil {
 		return Acquisition{}, explain(err)
 	}
+	if err := s.checkSharing(); err != nil {
+		return Acquisition{}, explain(err)
+	}
 	err = s.guarded(ctx, claim.InstanceID, claim.TTL/2, func() (held bool, err error) {
 		acq.Holder, held, err = s.glance()
 		return held, err
@@ -52,7 +56,10 @@ func (s *fileStore) Acquire(ctx context.Context, claim Record) (acq Acquisition,
 		acq, err = s.acquireGuarded(claim, g)
 		return err
 	})
-	return acq, err
+	if err != nil {
+		return s.follow(err)
+	}
+	return acq, nil
 }
 
 // guarded calls f under the guard, unless enough says before that there is no need
@@ -144,6 +151,10 @@ func (s *fileStore) acquireGuarded(claim Record, g *guard) (Acquisition, error) 
 		return Acquisition{}, err
 	}
 	holder, leftovers, err := s.judge(last)
+	shared := unshared
+	if err == nil { // else what is there is not ours to share
+		shared, err = s.share(g)
+	}
 	if err != nil || holder != nil {
 		s.tellSight(g, last)
 		return Acquisition{Holder: deref(holder)}, err
@@ -158,7 +169,7 @@ func (s *fileStore) acquireGuarded(claim Record, g *guard) (Acquisition, error) 
 	if err := g.remember(memory{InstanceID: claim.InstanceID, PID: claim.PID, Epoch: claim.Epoch, Left: leftovers.holder}); err != nil {
 		return Acquisition{}, err
 	}
-	lease, from, err := s.publish(claim)
+	lease, from, err := s.publish(claim, shared)
 	if err != nil {
 		return Acquisition{}, err
 	}
@@ -169,6 +180,7 @@ func (s *fileStore) acquireGuarded(claim Record, g *guard) (Acquisition, error) 
 		_ = lease.Release(context.Background())
 		return Acquisition{}, errors.Join(errGuardGone, err)
 	}
+	lease.letFollow()
 	// The old holder's alive file goes last. Without it its death could not be
 	// told, should this process die before it has published.
 	s.remove(without(leftovers.holder, nil, claim.InstanceID))
@@ -338,12 +350,12 @@ func (s *fileStore) ended(rec *diskRecord) bool {
 // publish makes the record of a new ownership: in a file of its own, which
 // replaces the old one. A resumed old owner thus writes into a file that nobody
 // reads.
-func (s *fileStore) publish(claim Record) (_ *fileLease, from time.Duration, err error) {
-	alive, err := s.lockAlive(alivePath(s.path, claim.InstanceID))
+func (s *fileStore) publish(claim Record, shared sharing) (_ *fileLease, from time.Duration, err error) {
+	alive, err := s.makeAlive(claim.InstanceID, shared.guard)
 	if err != nil {
 		return nil, 0, err
 	}
-	l := &fileLease{store: s, instance: claim.InstanceID, alive: alive}
+	l := &fileLease{store: s, instance: claim.InstanceID, alive: alive, shared: shared}
 	temp := tempPath(s.path, claim.InstanceID)
 	defer func() {
 		if err != nil {
@@ -355,6 +367,9 @@ func (s *fileStore) publish(claim Record) (_ *fileLease, from time.Duration, err
 		return nil, 0, err
 	}
 	if l.file, err = s.Open(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL); err != nil {
+		return nil, 0, err
+	}
+	if err = s.allow(l.file, shared.files, 1); err != nil {
 		return nil, 0, err
 	}
 	l.enc, err = newEncoder(diskHead{
@@ -379,6 +394,7 @@ type fileLease struct {
 	file     disk.File // the record that this ownership made, still linked or not
 	enc      *encoder
 	alive    disk.Lock
+	shared   sharing
 }
 
 // Renew rewrites the own record in place, and then looks whether it is still the
@@ -431,6 +447,9 @@ func (l *fileLease) restoreAlive(at time.Duration) error {
 	}
 	enc, err := l.naming(alive)
 	if err == nil {
+		err = s.allowLocked(temp, alive, l.shared.guard, 1)
+	}
+	if err == nil {
 		err = s.Replace(temp, alivePath(s.path, l.instance))
 	}
 	if err != nil {
@@ -440,6 +459,7 @@ func (l *fileLease) restoreAlive(at time.Duration) error {
 	old := l.alive
 	l.enc, l.alive = enc, alive
 	err = l.write(diskTail{RenewedAt: l.store.Wall(), Heartbeat: at})
+	l.letFollow()
 	// The number may have fewer digits than before.
 	return errors.Join(err, l.file.Truncate(l.enc.size()), old.Unlock())
 }

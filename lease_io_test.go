@@ -116,7 +116,7 @@ func die(t testing.TB, path, id string) {
 }
 
 // storeAt is the lease at path, as this process sees it.
-func storeAt(path string) *fileStore { return &fileStore{thisProcess, path} }
+func storeAt(path string) *fileStore { return &fileStore{process: thisProcess, path: path} }
 
 func lockGuard(path string) (*guard, error) { return storeAt(path).lockGuard(uuid.NewString()) }
 
@@ -124,7 +124,7 @@ func readFile(path string) (*diskRecord, error) { return storeAt(path).readFile(
 
 // withClock is the lease at path, for a process whose clock is the function.
 func withClock(path string, now func() time.Duration) *fileStore {
-	return &fileStore{&process{machine: otherClock{thisMachine{disk.OS}, now}}, path}
+	return &fileStore{process: &process{machine: otherClock{thisMachine{disk.OS}, now}}, path: path}
 }
 
 type otherClock struct {

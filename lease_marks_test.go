@@ -220,7 +220,7 @@ func TestFirstSightIsRemembered(t *testing.T) {
 // acquiresAnew reports whether a new process, which has seen nothing, gets the lease.
 func acquiresAnew(t *testing.T, path string) bool {
 	t.Helper()
-	s := &fileStore{&process{machine: thisProcess.machine}, path}
+	s := &fileStore{process: &process{machine: thisProcess.machine}, path: path}
 	acq, err := s.Acquire(t.Context(), Record{InstanceID: uuid.NewString(), TTL: time.Minute})
 	must(t, err)
 	return acq.Lease != nil

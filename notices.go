@@ -29,7 +29,8 @@ type notices struct {
 	logger       *slog.Logger
 	lease        string
 	queue        queue
-	dropped      int // since the last that was put; the actor's
+	dropped      int    // since the last that was put; the actor's
+	failure      string // of the last attempt that was logged; the queue's
 }
 
 // maxNotices bounds what a blocked callback can make the process keep.
@@ -110,7 +111,24 @@ func (n *notices) log(t Transition, instance, holder string, sinceRenewal time.D
 	if dropped > 0 {
 		attrs = append(attrs, slog.Int("dropped_before", dropped))
 	}
-	n.logger.LogAttrs(context.Background(), level(t), "lease "+string(t.To), attrs...)
+	n.logger.LogAttrs(context.Background(), n.levelOf(t), "lease "+string(t.To), attrs...)
+}
+
+// levelOf is the level of a transition. An attempt that has failed like the one before is no
+// more news: a standby that may not take the lease goes on trying, and a log that fills
+// up tells less.
+func (n *notices) levelOf(t Transition) slog.Level {
+	switch {
+	case event(t.Event) == evFailed && t.Err != nil:
+		known := n.failure == t.Err.Error()
+		n.failure = t.Err.Error()
+		if known {
+			return slog.LevelDebug
+		}
+	case t.To != StateAcquiring:
+		n.failure = ""
+	}
+	return level(t)
 }
 
 // level says how much a move matters: the heartbeat is noise, a loss is not.

@@ -65,6 +65,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"maps"
 	"os"
@@ -118,6 +119,28 @@ type Config struct {
 	// Elected closes then. Without it, a follower stays what it was when it joined.
 	Standby bool
 
+	// FileMode opens the lease to other users, by the permissions of its files. A user
+	// who may read them can follow: join as a follower, Probe, Watch. A user who may also
+	// write them can take part: own the lease, be a standby, Revoke. docs/users.md says
+	// what each can do to the others.
+	//
+	// Default 0600 for a new lease; an existing lease keeps its mode. With 0640 the group
+	// can follow, with 0660 take part; with 0644 every user can follow. The files' own
+	// user must be able to read and write; write permission needs read permission; other
+	// bits are refused. The umask has no influence.
+	//
+	// The folder must permit the same: to enter it, and to participants to read and write
+	// it, without the sticky bit. Files get the folder's group if this user is in it, and
+	// if root makes them, the user of the lease's files or else of the folder.
+	//
+	// The mode applies to the files that this instance makes, so all participants should
+	// set the same or none. LeasePath.lock is made once: an acquisition by its own user or
+	// by root changes its mode.
+	//
+	// It has no effect on Windows, where the folder's access list decides. It is refused
+	// together with a Store.
+	FileMode fs.FileMode
+
 	// Logger gets one record for every transition: of heartbeats at debug level, of
 	// losses as errors. nil is silent.
 	Logger *slog.Logger
@@ -167,7 +190,7 @@ func Join(ctx context.Context, cfg Config) (*Owner, error) {
 	}
 	store := cfg.Store
 	if store == nil {
-		if store, err = FileStore(cfg.LeasePath); err != nil {
+		if store, err = cfg.fileStore(); err != nil {
 			return nil, cfg.joinError(err)
 		}
 	}
@@ -176,6 +199,16 @@ func Join(ctx context.Context, cfg Config) (*Owner, error) {
 		return nil, cfg.joinError(err)
 	}
 	return &Owner{a}, nil
+}
+
+// fileStore is the store of a configuration that has none.
+func (cfg *Config) fileStore() (Store, error) {
+	s, err := openLease(cfg.LeasePath)
+	if err != nil {
+		return nil, err
+	}
+	s.mode = cfg.FileMode
+	return s, nil
 }
 
 // joinError says what was tried.
@@ -229,6 +262,12 @@ func (cfg *Config) resolve() (timing, error) {
 	}
 	if cfg.LeasePath == "" && cfg.Store == nil {
 		return timing{}, fmt.Errorf("%w: LeasePath is empty", ErrInvalidConfig)
+	}
+	if cfg.FileMode != 0 && cfg.Store != nil {
+		return timing{}, fmt.Errorf("%w: FileMode is %#o, and there is a Store: it is for the lease file only", ErrInvalidConfig, cfg.FileMode)
+	}
+	if err := checkMode(cfg.FileMode); err != nil {
+		return timing{}, fmt.Errorf("%w: %w", ErrInvalidConfig, err)
 	}
 	return timing{
 		ttl: cfg.TTL, margin: cfg.SafetyMargin, interval: cfg.RenewInterval,

@@ -4,11 +4,15 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/gofrs/flock"
 
 	"github.com/ownerlease/owner/internal/clock"
 )
@@ -32,6 +36,7 @@ func runChild(path string) int {
 			}
 			o, err = Join(context.Background(), Config{
 				LeasePath: path, TTL: ttl, Endpoint: endpointOf(os.Getpid()), Standby: command == "stand",
+				FileMode: childMode(),
 			})
 			if err != nil {
 				fmt.Println("error", err)
@@ -74,9 +79,38 @@ func runChild(path string) int {
 				return 2
 			}
 			fmt.Println("spawned", cmd.Process.Pid)
+		case "why":
+			fmt.Println(o.Check())
+		case "probe":
+			st, err := Probe(path)
+			fmt.Println(st.Condition, st.Record.PID, err)
+		case "watch":
+			for rec, err := range Watch(context.Background(), path) {
+				fmt.Println(rec.PID, err)
+				break
+			}
+		case "revoke":
+			_, err := Revoke(context.Background(), path)
+			fmt.Println(err)
+		case "lock": // of any file, as any program can
+			l := flock.New(arg, flock.SetFlag(os.O_RDONLY))
+			childLocks = append(childLocks, l)
+			locked, err := l.TryLock()
+			fmt.Println(locked, err)
 		}
 	}
 	return 0
+}
+
+// childLocks are those that a child holds: what is not referred to any more is closed.
+var childLocks []*flock.Flock
+
+const childModeEnv = "OWNER_TEST_MODE"
+
+// childMode is the mode that the child gives its leases.
+func childMode() fs.FileMode {
+	mode, _ := strconv.ParseUint(os.Getenv(childModeEnv), 8, 16)
+	return fs.FileMode(mode)
 }
 
 // fork starts processes until the child ends.
@@ -101,8 +135,13 @@ type child struct {
 
 func startChild(t testing.TB, path string) *child {
 	t.Helper()
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), childEnv+"="+path)
+	return startCommand(t, exec.Command(os.Args[0]), path)
+}
+
+// startCommand starts the child by this command.
+func startCommand(t testing.TB, cmd *exec.Cmd, path string) *child {
+	t.Helper()
+	cmd.Env = append(append(os.Environ(), cmd.Env...), childEnv+"="+path)
 	cmd.Stderr = os.Stderr
 	stdin, in, err := os.Pipe()
 	must(t, err)

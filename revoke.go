@@ -56,6 +56,10 @@ func (s *fileStore) revoke(ctx context.Context, id string) (owner Record, err er
 		}
 		holder, _, err := s.judge(last)
 		owner = deref(holder)
+		shared := unshared
+		if err == nil {
+			shared, err = s.share(g)
+		}
 		if err != nil || holder == nil {
 			return err
 		}
@@ -81,9 +85,9 @@ func (s *fileStore) revoke(ctx context.Context, id string) (owner Record, err er
 		if err := g.remember(last); err != nil {
 			return err
 		}
-		return s.publishRevocation(id, rec, own)
+		return s.publishRevocation(id, rec, own, shared.files)
 	})
-	return owner, err
+	return owner, s.denied(err)
 }
 
 // publishRevocation replaces the owner's record. What the others may judge by is
@@ -91,7 +95,7 @@ func (s *fileStore) revoke(ctx context.Context, id string) (owner Record, err er
 // looked at the path before the replacement, so it is in the owner's file by then.
 // Until it is copied from there, the heartbeat is one of the future, by which nobody
 // can judge.
-func (s *fileStore) publishRevocation(id string, rec *diskRecord, own disk.File) error {
+func (s *fileStore) publishRevocation(id string, rec *diskRecord, own disk.File, access disk.Access) error {
 	temp := tempPath(s.path, id)
 	file, err := s.Open(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL)
 	if err != nil {
@@ -99,6 +103,9 @@ func (s *fileStore) publishRevocation(id string, rec *diskRecord, own disk.File)
 	}
 	defer s.Remove(temp) // if it has not become the record
 	defer file.Close()
+	if err := s.allow(file, access, 1); err != nil {
+		return err
+	}
 	h := rec.diskHead
 	h.Revoked, h.File = true, file.Number()
 	enc, err := newEncoder(h)

@@ -296,7 +296,7 @@ func TestRevocationKnowsWhatTheOwnerDidLast(t *testing.T) {
 			tc.does(t, o) // after the reading, and before the replacement
 			last, err := readOpen(own)
 			must(t, err)
-			must(t, o.a.store.(unwatchedStore).publishRevocation(uuid.NewString(), rec, own))
+			must(t, o.a.store.(unwatchedStore).publishRevocation(uuid.NewString(), rec, own, disk.Plain))
 			got, err := readFile(p)
 			must(t, err)
 			if !got.Revoked || got.Heartbeat != last.Heartbeat || got.Heartbeat == rec.Heartbeat {
@@ -332,7 +332,7 @@ func TestRevocationKnowsWhatTheOwnerDidLast(t *testing.T) {
 		own, err := disk.OS.Open(p, os.O_RDONLY)
 		must(t, err)
 		rec, err := readOpen(own)
-		must(t, err, own.Close(), o.a.store.(unwatchedStore).publishRevocation(uuid.NewString(), rec, own))
+		must(t, err, own.Close(), o.a.store.(unwatchedStore).publishRevocation(uuid.NewString(), rec, own, disk.Plain))
 		if got, err := readFile(p); err != nil || got.Heartbeat != maxNumber {
 			t.Errorf("others judge by a heartbeat that may not be the last: %v, %v", got, err)
 		}

@@ -141,7 +141,8 @@ type Lease interface {
 
 // FileStore keeps the lease in the file at path, as Config.LeasePath says: it is
 // the store that Join uses for it. A relative path is resolved now; nothing is read
-// or written before the first call.
+// or written before the first call. Its files keep the mode that the lease has: to set
+// another, use Config.LeasePath and Config.FileMode.
 //
 // An error matches ErrInvalidConfig, for an empty path, or is the operating system's.
 func FileStore(path string) (Store, error) {

@@ -184,7 +184,7 @@ func TestGuardExchangedWhileHeld(t *testing.T) {
 	// The worst: A has published already, and undoes it.
 	s, err := newFileStore(p)
 	must(t, err)
-	lease, _, err := s.publish(Record{InstanceID: uuid.NewString(), TTL: time.Minute})
+	lease, _, err := s.publish(Record{InstanceID: uuid.NewString(), TTL: time.Minute}, unshared)
 	must(t, err, lease.Release(t.Context()))
 	if c := joinFile(t, p); c.IsOwner() || c.InstanceID() != b.InstanceID() {
 		t.Errorf("owns beside a live owner: %+v", c.Holder())

@@ -49,6 +49,7 @@ var files = cmdline.Place{
 	Flags: func() []cli.Flag {
 		return []cli.Flag{&cli.StringFlag{Name: "lease", Usage: "the lease file is `PATH`; its folder must exist"}}
 	},
+	HasModes: true,
 	Open: func(c *cli.Command) (*cmdline.Lease, error) {
 		path, err := filepath.Abs(c.String("lease"))
 		return &cmdline.Lease{Name: path, Config: owner.Config{LeasePath: path}}, err

@@ -22,6 +22,8 @@ type Place struct {
 	Help string
 	// Flags are those that a lease takes, made anew for each subcommand.
 	Flags func() []cli.Flag
+	// HasModes says that the leases are files, which have permissions.
+	HasModes bool
 	// Open is the lease that the flags name; Flag is not empty then.
 	Open func(c *cli.Command) (*Lease, error)
 }

@@ -52,7 +52,7 @@ func Run(p *Place) *cli.Command {
 		HideHelpCommand: true, // or COMMAND could not be named "help"
 		// A value may have commas.
 		DisableSliceFlagSeparator: true,
-		Flags: append(p.Flags(),
+		Flags: append(append(p.Flags(), p.modeFlags()...),
 			&cli.DurationFlag{Name: "ttl", Value: 10 * time.Second, Usage: "the lease outlives its last renewal by `DURATION`"},
 			&cli.BoolFlag{Name: "nonblock", Aliases: []string{"n"}, Usage: "do not wait if somebody else owns the lease", HideDefault: true},
 			&cli.DurationFlag{Name: "wait", Aliases: []string{"w"}, Usage: "wait for `DURATION` at most", HideDefault: true},
@@ -69,11 +69,16 @@ func runAction(c *cli.Command, p *Place) error {
 	if err := runMistake(c, p); err != nil {
 		return err
 	}
+	mode, err := fileMode(c)
+	if err != nil {
+		return usage(c, "%w", err)
+	}
 	l, err := p.opened(c)
 	if err != nil {
 		return err
 	}
 	defer l.close()
+	l.Config.FileMode = mode
 	code, err := run.Run(runOptions(c, l))
 	return runExit(l.Name, code, c.Int("conflict-exit-code"), err)
 }

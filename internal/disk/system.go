@@ -12,7 +12,7 @@ import (
 
 // A System is a machine's files and their locks, as far as the lease file needs
 // them. OS is the real one. Files are opened without following links or waiting,
-// and made with permissions for their user only.
+// and made with permissions for their user only: Allow gives them to others.
 type System interface {
 	// Open opens a regular file: a *NotRegularError names anything else.
 	Open(path string, flag int) (File, error)
@@ -27,6 +27,8 @@ type System interface {
 	Link(path, second string) error
 	// Touch sets a file's times, which those who watch its folder hear of.
 	Touch(path string, at time.Time) error
+	// Access says whose the file or folder at path is, and who may do what with it.
+	Access(path string) (Access, error)
 	// Names returns the names of the files in a folder, no more than most: of all if
 	// that is negative.
 	Names(dir string, most int) ([]string, error)
@@ -42,6 +44,8 @@ type File interface {
 	io.Closer
 	Size() (int64, error)
 	Truncate(size int64) error
+	// Allow gives the file another access, unless it has more than so many names.
+	Allow(a Access, names int) error
 	// At reports whether the path leads to this file, and the size of what is there.
 	At(path string) (same bool, size int64, err error)
 	// Number tells the files of a file system apart, for a record to carry: a copy

@@ -147,7 +147,8 @@ func (p *process) markAlive(path string, alive disk.Lock) {
 		return
 	}
 	defer f.Close()
-	if alive.Is(f) {
+	// What is not empty was not made just now: a link to another file, perhaps.
+	if size, err := f.Size(); err == nil && size == 0 && alive.Is(f) {
 		_, _ = f.WriteAt([]byte(aliveMark), 0)
 	}
 }

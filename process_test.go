@@ -99,7 +99,7 @@ type child struct {
 	out *bufio.Scanner
 }
 
-func startChild(t testing.TB, path string) *child {
+func startChild(t testing.TB, path string, change ...func(*exec.Cmd)) *child {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), childEnv+"="+path)
@@ -108,6 +108,9 @@ func startChild(t testing.TB, path string) *child {
 	must(t, err)
 	defer stdin.Close()
 	cmd.Stdin = stdin
+	for _, f := range change {
+		f(cmd)
+	}
 	out, err := cmd.StdoutPipe()
 	must(t, err, cmd.Start())
 	c := &child{t: t, cmd: cmd, in: in, out: bufio.NewScanner(out)}

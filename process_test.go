@@ -40,6 +40,15 @@ func runChild(path string) int {
 			fmt.Println(o.Role(), o.InstanceID(), o.Epoch(), o.Endpoint())
 		case "check":
 			fmt.Println(o.IsOwner())
+		case "hold": // until it does not own; when it last did
+			var last time.Duration
+			for now := clock.Now(); o.IsOwner(); now = clock.Now() {
+				if last == 0 {
+					fmt.Println("holding")
+				}
+				last = now
+			}
+			fmt.Println(int64(last))
 		case "elected":
 			<-o.Elected()
 			fmt.Println("elected", int64(clock.Now()), o.Epoch())

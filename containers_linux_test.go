@@ -178,7 +178,7 @@ func TestFrozenCgroup(t *testing.T) {
 		t.Errorf("owns %v before the frozen owner's lease has run out", expiry-s.from)
 	}
 	freeze("0")
-	if last, err := strconv.Atoi(c.hear()); err != nil || time.Duration(last) >= expiry {
+	if last, err := strconv.ParseInt(c.hear(), 10, 64); err != nil || time.Duration(last) >= expiry {
 		t.Errorf("after the thaw, IsOwner was true %v after the lease has run out, %v", time.Duration(last)-expiry, err)
 	}
 	c.mustSay("lost", "lost")

@@ -138,16 +138,22 @@ func TestCleaner(t *testing.T) {
 	}
 }
 
-// awaitMended waits until the owner has renewed, or another owns.
+// awaitMended waits until the owner has renewed, or another owns, and until the owner's
+// files are all in place: the heartbeat is written before they are put back.
 func awaitMended(t *testing.T, p string, was Record) {
 	t.Helper()
 	for start := time.Now(); time.Since(start) < 20*time.Second; time.Sleep(time.Millisecond) {
-		rec, err := Inspect(p)
-		if err == nil && (rec.Epoch > was.Epoch || rec.RenewedAt.After(was.RenewedAt)) {
+		rec, err := readFile(p)
+		if err != nil || rec == nil || rec.Epoch == was.Epoch && !rec.RenewedAt.After(was.RenewedAt) {
+			continue
+		}
+		alive, err := os.Stat(alivePath(p, rec.InstanceID))
+		last, lastErr := os.Stat(lastPath(p))
+		if err == nil && lastErr == nil && os.SameFile(alive, last) && alive.Sys().(*syscall.Stat_t).Ino == rec.Alive {
 			return
 		}
 	}
-	t.Fatal("nobody renews")
+	t.Fatal("the lease is not in order again")
 }
 
 // What an owner needs it has opened: permissions that are taken away later cost it

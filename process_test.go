@@ -45,6 +45,15 @@ func runChild(path string) int {
 			fmt.Println(o.Role(), o.InstanceID(), o.Epoch(), o.Endpoint())
 		case "check":
 			fmt.Println(o.IsOwner())
+		case "hold": // until it does not own; when it last did
+			var last time.Duration
+			for now := clock.Now(); o.IsOwner(); now = clock.Now() {
+				if last == 0 {
+					fmt.Println("holding")
+				}
+				last = now
+			}
+			fmt.Println(int64(last))
 		case "elected":
 			<-o.Elected()
 			fmt.Println("elected", int64(clock.Now()), o.Epoch())
@@ -133,7 +142,7 @@ type child struct {
 	out *bufio.Scanner
 }
 
-func startChild(t testing.TB, path string) *child {
+func startChild(t testing.TB, path string, change ...func(*exec.Cmd)) *child {
 	t.Helper()
 	return startCommand(t, exec.Command(os.Args[0]), path)
 }
@@ -147,6 +156,9 @@ func startCommand(t testing.TB, cmd *exec.Cmd, path string) *child {
 	must(t, err)
 	defer stdin.Close()
 	cmd.Stdin = stdin
+	for _, f := range change {
+		f(cmd)
+	}
 	out, err := cmd.StdoutPipe()
 	must(t, err, cmd.Start())
 	c := &child{t: t, cmd: cmd, in: in, out: bufio.NewScanner(out)}

@@ -6,7 +6,7 @@ replace github.com/ownerlease/owner => ../
 
 require (
 	github.com/go-logr/logr v1.4.4
-	github.com/gofrs/flock v0.13.2
+	github.com/gofrs/flock v0.13.1
 	github.com/klauspost/cpuid/v2 v2.4.2
 	github.com/ownerlease/owner v0.0.0-00010101000000-000000000000
 	go.etcd.io/etcd/api/v3 v3.7.3

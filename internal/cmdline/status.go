@@ -222,7 +222,7 @@ func recordForPrograms(rec owner.Record) jsonRecord {
 	if rec.AcquiredAt.IsZero() { // somebody has removed a live owner's record
 		return out
 	}
-	out.TTL = new(rec.TTL.Seconds())
+	out.TTL = pointerTo(rec.TTL.Seconds())
 	out.PID, out.Host, out.Epoch = &rec.PID, &rec.Host, &rec.Epoch
 	out.AcquiredAt, out.RenewedAt = &rec.AcquiredAt, &rec.RenewedAt
 	if e, ok := rec.Meta[owner.EndpointMetaKey]; ok {
@@ -272,3 +272,6 @@ func escape(b []byte) []byte {
 	}
 	return out
 }
+
+// pointerTo is new(v), which Go 1.25 does not take.
+func pointerTo[T any](v T) *T { return &v }

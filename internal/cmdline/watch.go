@@ -156,12 +156,12 @@ type jsonChange struct {
 func (c *change) json(w io.Writer) error {
 	out := jsonChange{At: c.at, Lease: c.lease, jsonRecord: recordForPrograms(c.owner)}
 	if c.err == nil {
-		out.Owned = new(c.owner.InstanceID != "")
+		out.Owned = pointerTo(c.owner.InstanceID != "")
 	} else {
-		out.Error = new(plain(c.err))
+		out.Error = pointerTo(plain(c.err))
 	}
 	if d, ok := c.ownedFor(); ok {
-		out.OwnedFor = new(d.Seconds())
+		out.OwnedFor = pointerTo(d.Seconds())
 	}
 	return writeJSON(w, out)
 }

@@ -6,6 +6,8 @@ import (
 	"os/exec"
 
 	"golang.org/x/sys/windows"
+
+	"github.com/ownerlease/owner/internal/winproc"
 )
 
 // What is done to the processes, in words.
@@ -34,8 +36,8 @@ func call(proc *windows.LazyProc, p *os.Process) error {
 	if err != nil {
 		return err
 	}
-	handled := p.WithHandle(func(h uintptr) {
-		if status, _, _ := proc.Call(h); status != 0 {
+	handled := winproc.WithHandle(p, func(h windows.Handle) {
+		if status, _, _ := proc.Call(uintptr(h)); status != 0 {
 			err = windows.NTStatus(status)
 		}
 	})

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/windows"
 
 	"github.com/ownerlease/owner"
+	"github.com/ownerlease/owner/internal/winproc"
 )
 
 // A job is a job object: the command and all that it starts. None can leave it,
@@ -70,8 +71,8 @@ func newJobObject() (windows.Handle, error) {
 // begin puts the suspended process into the job, and lets it run.
 func (j *job) begin(p *os.Process, own *owner.Owner) error {
 	var admitted error
-	err := p.WithHandle(func(h uintptr) {
-		admitted = windows.AssignProcessToJobObject(j.object, windows.Handle(h))
+	err := winproc.WithHandle(p, func(h windows.Handle) {
+		admitted = windows.AssignProcessToJobObject(j.object, h)
 	})
 	if err := errors.Join(err, admitted); err != nil {
 		return fmt.Errorf("cannot put COMMAND into a job object: %w", err)

@@ -25,9 +25,11 @@ type director struct {
 	began  time.Duration
 	length time.Duration // of the play
 	chosen []fault
-	lanes  []*lane
-	stderr *os.File
-	failed context.CancelCauseFunc // ends the run
+	// contains: workers can be put into pid namespaces.
+	contains bool
+	lanes    []*lane
+	stderr   *os.File
+	failed   context.CancelCauseFunc // ends the run
 
 	mu        sync.Mutex
 	processes []*process // all workers that there ever were
@@ -71,9 +73,14 @@ func (d *director) run(ctx context.Context, out io.Writer) (err error) {
 // prepare makes the leases' folders and starts the first workers. The last lease has
 // a disk of its own, if there are faults of disks.
 func (d *director) prepare(out io.Writer) error {
+	if err := canContain(); err == nil {
+		d.contains = true
+	} else if _, err := fmt.Fprintf(out, "without containers: %v\n", err); err != nil {
+		return err
+	}
 	for i := range d.leases {
 		l := &lane{
-			d: d, name: fmt.Sprint("lease ", i+1),
+			d: d, name: fmt.Sprint("lease ", i+1), contains: d.contains && i > 0,
 			rng: rand.New(rand.NewPCG(d.seed, uint64(2*i))), seeds: rand.New(rand.NewPCG(d.seed, uint64(2*i+1))),
 		}
 		d.lanes = append(d.lanes, l)
@@ -111,19 +118,20 @@ func (d *director) chose(name string) bool {
 	return slices.ContainsFunc(d.chosen, func(c fault) bool { return c.name == name })
 }
 
-func (d *director) startWorker(t task) (*process, error) {
+func (d *director) startWorker(t task, contained bool) (*process, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	t.Journal = filepath.Join(d.dir, fmt.Sprintf("worker%d.json", len(d.processes)+1))
+	t.Worker = fmt.Sprint("worker", len(d.processes)+1)
+	t.Journal = filepath.Join(d.dir, t.Worker+".json")
 	env, err := json.Marshal(t)
 	if err != nil {
 		return nil, err
 	}
-	p, err := start(d.worker, "worker", []string{taskEnv + "=" + string(env)}, nil, d.stderr)
+	p, err := start(d.worker, "worker", contained, []string{taskEnv + "=" + string(env)}, nil, d.stderr)
 	if err != nil {
 		return nil, err
 	}
-	p.journal = t.Journal
+	p.journal, p.name = t.Journal, t.Worker
 	d.processes = append(d.processes, p)
 	go func() {
 		<-p.done

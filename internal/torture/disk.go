@@ -31,7 +31,7 @@ func newDisk(place string, stderr *os.File) (*disk, error) {
 	}
 	defer stdout.Close()
 	d := &disk{mount: filepath.Join(place, "mount"), answers: bufio.NewScanner(answers)}
-	if d.keeper, err = start(self, "disk", []string{taskEnv + "=" + place}, stdout, stderr); err != nil {
+	if d.keeper, err = start(self, "disk", false, []string{taskEnv + "=" + place}, stdout, stderr); err != nil {
 		return nil, err
 	}
 	if err := d.hear("mounting"); err != nil {

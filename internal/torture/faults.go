@@ -115,7 +115,7 @@ func (l *lane) stop(rng *rand.Rand) error {
 	if rng.IntN(6) == 0 {
 		victims, l.whom = slices.Clone(l.workers), nil
 		for _, p := range victims {
-			l.whom = append(l.whom, p.pid())
+			l.whom = append(l.whom, p.name)
 		}
 	}
 	for _, p := range victims {

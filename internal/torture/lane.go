@@ -27,8 +27,10 @@ type lane struct {
 	rng     *rand.Rand // draws what to do
 	seeds   *rand.Rand // draws the workers' seeds: how many there are depends on what happens
 	workers []*process
-	deeds   []deed
-	whom    []int // the processes that the present fault is done to
+	// contains: every second worker is in a pid namespace of its own.
+	contains bool
+	deeds    []deed
+	whom     []string // the processes that the present fault is done to
 
 	epoch uint64 // the highest that was seen
 	hurt  *wound // what the last fault of a file may have left
@@ -38,7 +40,7 @@ type lane struct {
 type deed struct {
 	fault
 	history.Span
-	whom []int
+	whom []string
 	err  error // why it was left out
 }
 
@@ -204,18 +206,18 @@ func (l *lane) awaitAnother() error {
 // target picks a worker: mostly the owner.
 func (l *lane) target(rng *rand.Rand) int {
 	anybody, owners := rng.IntN(len(l.workers)), rng.IntN(3) > 0
-	pid := l.look().PID
-	if i := slices.IndexFunc(l.workers, func(p *process) bool { return p.pid() == pid }); owners && i >= 0 {
+	holder := l.look().Meta[owner.EndpointMetaKey]
+	if i := slices.IndexFunc(l.workers, func(p *process) bool { return p.name == holder }); owners && i >= 0 {
 		anybody = i
 	}
-	l.whom = append(l.whom, l.workers[anybody].pid())
+	l.whom = append(l.whom, l.workers[anybody].name)
 	return anybody
 }
 
 // hire starts a worker in a place.
 func (l *lane) hire(i int) error {
 	t := task{Lease: l.path, Name: l.name, Seed: l.seeds.Uint64()}
-	p, err := l.d.startWorker(t)
+	p, err := l.d.startWorker(t, l.contains && i%2 == 1)
 	if err == nil {
 		l.workers[i] = p
 	}

@@ -4,6 +4,9 @@
 //
 //	go run ./internal/torture -for 1m
 //
+// As root on Linux, every second process of each lease but the first is in a pid
+// namespace of its own, as in a container.
+//
 // A seed gives the same faults again, in the same order and after the same pauses.
 // What they meet, it does not give again: that is the machine's timing.
 package main

@@ -18,6 +18,9 @@ type process struct {
 	cmd     *exec.Cmd
 	stdin   io.WriteCloser
 	journal string // a worker's
+	name    string // a worker's: pids come again, and differ in containers
+	// contained: it is in a pid namespace of its own, where its pid is 1.
+	contained bool
 
 	// parted is the clock's reading before it was killed or told to end, 0 until then.
 	parted atomic.Int64
@@ -27,11 +30,14 @@ type process struct {
 	err    error
 }
 
-func start(path, part string, env []string, stdout, stderr io.Writer) (*process, error) {
+func start(path, part string, contained bool, env []string, stdout, stderr io.Writer) (*process, error) {
 	cmd := exec.Command(path)
 	cmd.Env = append(os.Environ(), append(env, partEnv+"="+part)...)
 	cmd.Stdout, cmd.Stderr = stdout, stderr
 	isolate(cmd)
+	if contained {
+		contain(cmd)
+	}
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		return nil, err
@@ -40,7 +46,7 @@ func start(path, part string, env []string, stdout, stderr io.Writer) (*process,
 		return nil, fmt.Errorf("starting a %s: %w", part, err)
 	}
 	cmd.Env = nil // an hour has tens of thousands of processes
-	p := &process{cmd: cmd, stdin: stdin, done: make(chan struct{})}
+	p := &process{cmd: cmd, stdin: stdin, contained: contained, done: make(chan struct{})}
 	go func() {
 		defer close(p.done)
 		p.err = cmd.Wait()

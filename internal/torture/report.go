@@ -25,11 +25,13 @@ type report struct {
 	deeds   map[string][]deed
 	faults  []fault
 	length  time.Duration
+
+	contained map[string]bool // the workers in pid namespaces of their own
 }
 
 // report reads what the workers have written, and judges it.
 func (d *director) report() (*report, error) {
-	r := &report{deeds: map[string][]deed{}, faults: d.chosen, length: d.length}
+	r := &report{deeds: map[string][]deed{}, faults: d.chosen, length: d.length, contained: map[string]bool{}}
 	r.Disturbed = map[string][]history.Span{}
 	for _, p := range d.processes {
 		tenures, err := p.tenures()
@@ -37,6 +39,9 @@ func (d *director) report() (*report, error) {
 			return nil, err
 		}
 		r.Tenures = append(r.Tenures, tenures...)
+		if p.contained {
+			r.contained[p.name] = true
+		}
 	}
 	for i := range r.Tenures {
 		t := &r.Tenures[i]
@@ -127,12 +132,33 @@ func (r *report) takeovers() map[string][]time.Duration {
 		quiet := history.Without([]history.Span{{To: r.length + time.Hour}}, r.Disturbed[lease])
 		for i, t := range owned[1:] {
 			after, from := ended(owned[i])
+			if r.across(owned[i], t) {
+				after += ", other namespace"
+			}
 			if t.Joined > 0 && t.Joined < from && from < t.Owned && within(quiet, history.Span{From: from, To: t.Owned}) {
 				took[after] = append(took[after], t.Owned-from)
 			}
 		}
 	}
 	return took
+}
+
+// across reports whether two tenures are of workers in different pid namespaces.
+func (r *report) across(a, b *history.Tenure) bool {
+	return a.By != b.By && (r.contained[a.By] || r.contained[b.By])
+}
+
+// acrossNamespaces counts all takeovers, and those from one pid namespace to another.
+func (r *report) acrossNamespaces() (across, all int) {
+	for _, owned := range r.owned() {
+		for i, t := range owned[1:] {
+			all++
+			if r.across(owned[i], t) {
+				across++
+			}
+		}
+	}
+	return across, all
 }
 
 // within reports whether s lies in one of the spans, which are in order.
@@ -202,12 +228,14 @@ func (r *report) print(out io.Writer) error {
 		all := owned[lease]
 		fmt.Fprintf(&w, "%s: %d owners, epochs from %d to %d\n", lease, len(all), all[0].Epoch, all[len(all)-1].Epoch)
 	}
-	fmt.Fprintf(&w, "%-28s %7s %10s %10s %10s\n", "takeover by who stood by", "number", "median", "p99", "worst")
+	across, all := r.acrossNamespaces()
+	fmt.Fprintf(&w, "%d of %d takeovers from one pid namespace to another\n", across, all)
+	fmt.Fprintf(&w, "%-39s %7s %10s %10s %10s\n", "takeover by who stood by", "number", "median", "p99", "worst")
 	took := r.takeovers()
 	for _, after := range slices.Sorted(maps.Keys(took)) {
 		all := slices.Sorted(slices.Values(took[after]))
 		at := func(p int) time.Duration { return all[(len(all)-1)*p/100].Round(10 * time.Microsecond) }
-		fmt.Fprintf(&w, "  after %-20s %9d %10v %10v %10v\n", after, len(all), at(50), at(99), at(100))
+		fmt.Fprintf(&w, "  after %-31s %9d %10v %10v %10v\n", after, len(all), at(50), at(99), at(100))
 	}
 	fmt.Fprintf(&w, "longest without an owner, though free and wanted: %v\n", r.verdict.Vacancy.Length().Round(10*time.Microsecond))
 	if r.verdict.Closest < time.Hour {

@@ -51,6 +51,9 @@ func TestTorture(t *testing.T) {
 			t.Errorf("%s was not played:\n%s", f.name, told)
 		}
 	}
+	if !strings.Contains(told, "without containers") && strings.Contains(told, "\n0 of ") {
+		t.Errorf("no takeover from one pid namespace to another:\n%s", told)
+	}
 	if left, err := os.ReadDir(o.dir); err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v, %v", left, err)
 	}
@@ -172,7 +175,7 @@ func TestReportOfTwoOwners(t *testing.T) {
 	b := history.Tenure{Lease: "lease 1", By: "pid 2", Instance: "b", Epoch: 2, Sought: 19 * ms, Owned: 20 * ms, Valid: 60 * ms, Over: 61 * ms}
 	far := history.Tenure{Lease: "lease 1", By: "pid 3", Instance: "c", Epoch: 3, Sought: 9e3 * ms, Owned: 9e3 * ms, Valid: 9e3 * ms, Over: 9e3 * ms}
 	r := &report{History: history.History{Tenures: []history.Tenure{a, b, far}}}
-	r.deeds = map[string][]deed{"lease 1": {{faults[0], history.Span{From: 15 * ms, To: 15 * ms}, []int{7}, nil}}}
+	r.deeds = map[string][]deed{"lease 1": {{faults[0], history.Span{From: 15 * ms, To: 15 * ms}, []string{"worker7"}, nil}}}
 	var err error
 	if r.verdict, err = r.Check(time.Minute); err != nil {
 		t.Fatal(err)
@@ -183,7 +186,7 @@ func TestReportOfTwoOwners(t *testing.T) {
 	if err == nil {
 		t.Fatalf("no error:\n%s", &out)
 	}
-	for _, want := range []string{string(history.Overlap), "pid 1", "pid 2", faults[0].name + " [7] until 15ms", "no order"} {
+	for _, want := range []string{string(history.Overlap), "pid 1", "pid 2", faults[0].name + " [worker7] until 15ms", "no order"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is not told: %v", want, err)
 		}
@@ -194,6 +197,26 @@ func TestReportOfTwoOwners(t *testing.T) {
 	}
 	if !strings.Contains(out.String(), "intervals: VIOLATED") || !strings.Contains(out.String(), "order: VIOLATED") {
 		t.Error(out.String())
+	}
+}
+
+// A takeover between two workers counts as one to another pid namespace if either of
+// them has one of its own; one worker's next ownership does not.
+func TestReportOfNamespaces(t *testing.T) {
+	const ms = time.Millisecond
+	r := &report{contained: map[string]bool{"b": true, "c": true}, length: time.Second}
+	for i, by := range []string{"a", "a", "d", "b", "b", "c", "a"} { // d to b, b to c, c to a
+		at := time.Duration(10*i) * ms
+		r.Tenures = append(r.Tenures, history.Tenure{
+			Lease: "lease 1", By: by, Instance: fmt.Sprint(i), Epoch: uint64(i + 1), Joined: 1, Sought: at + 5*ms, Owned: at + 6*ms,
+			Valid: at + 10*ms, Over: at + 11*ms, Freed: at + 11*ms, Expiry: at + time.Second, End: history.Released,
+		})
+	}
+	if across, all := r.acrossNamespaces(); across != 3 || all != 6 {
+		t.Errorf("%d of %d", across, all)
+	}
+	if took := r.takeovers(); len(took["release"]) != 3 || len(took["release, other namespace"]) != 3 {
+		t.Errorf("%v", took)
 	}
 }
 

@@ -24,6 +24,7 @@ import (
 type task struct {
 	Lease   string // the path
 	Name    string // in the history
+	Worker  string // its own, which its lease's endpoint tells
 	Journal string
 	Seed    uint64
 }
@@ -64,7 +65,7 @@ func beWorker() int {
 		err = w.live()
 	}
 	if err != nil {
-		fmt.Fprintf(os.Stderr, "worker %d: %v\n", os.Getpid(), err)
+		fmt.Fprintf(os.Stderr, "%s: %v\n", w.Worker, err)
 		return 1
 	}
 	return 0
@@ -107,7 +108,7 @@ func (w *worker) live() error {
 	w.rng = rand.New(rand.NewPCG(w.Seed, 1))
 	ttl := between(w.rng, shortestTTL, longestTTL)
 	w.cfg = owner.Config{
-		LeasePath: w.Lease, TTL: ttl, SafetyMargin: between(w.rng, ttl/10, ttl/2),
+		LeasePath: w.Lease, Endpoint: w.Worker, TTL: ttl, SafetyMargin: between(w.rng, ttl/10, ttl/2),
 		// Nobody owns by an attempt before that has begun.
 		OnTransition: func(t owner.Transition) {
 			if t.To == owner.StateAcquiring {
@@ -133,7 +134,7 @@ func (w *worker) live() error {
 
 // begin begins another tenure, of an instance that is none before a moment.
 func (w *worker) begin(at time.Duration, stands bool) {
-	w.now = history.Tenure{Lease: w.Name, By: "pid " + strconv.Itoa(os.Getpid()), Sought: at, Margin: w.cfg.SafetyMargin}
+	w.now = history.Tenure{Lease: w.Name, By: w.Worker, Sought: at, Margin: w.cfg.SafetyMargin}
 	if stands {
 		w.now.Joined = at
 	}
@@ -144,7 +145,7 @@ func (w *worker) begin(at time.Duration, stands bool) {
 // use.
 func (w *worker) write() {
 	if err := w.journal.put(&w.now); err != nil {
-		fmt.Fprintf(os.Stderr, "worker %d: %v\n", os.Getpid(), err)
+		fmt.Fprintf(os.Stderr, "%s: %v\n", w.Worker, err)
 		os.Exit(1)
 	}
 }

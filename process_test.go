@@ -144,11 +144,11 @@ type child struct {
 
 func startChild(t testing.TB, path string, change ...func(*exec.Cmd)) *child {
 	t.Helper()
-	return startCommand(t, exec.Command(os.Args[0]), path)
+	return startCommand(t, exec.Command(os.Args[0]), path, change...)
 }
 
 // startCommand starts the child by this command.
-func startCommand(t testing.TB, cmd *exec.Cmd, path string) *child {
+func startCommand(t testing.TB, cmd *exec.Cmd, path string, change ...func(*exec.Cmd)) *child {
 	t.Helper()
 	cmd.Env = append(append(os.Environ(), cmd.Env...), childEnv+"="+path)
 	cmd.Stderr = os.Stderr

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"os/exec"
 	"strconv"
@@ -23,6 +24,9 @@ import (
 
 const childEnv = "OWNER_TEST_CHILD"
 
+// childLog is the Logger of a child's Owners, if a test has asked for one.
+var childLog *slog.Logger
+
 func runChild(path string) int {
 	var o *Owner
 	var g *guard
@@ -36,7 +40,7 @@ func runChild(path string) int {
 			}
 			o, err = Join(context.Background(), Config{
 				LeasePath: path, TTL: ttl, Endpoint: endpointOf(os.Getpid()), Standby: command == "stand",
-				FileMode: childMode(),
+				FileMode: childMode(), Logger: childLog,
 			})
 			if err != nil {
 				fmt.Println("error", err)
@@ -133,13 +137,13 @@ type child struct {
 	out *bufio.Scanner
 }
 
-func startChild(t testing.TB, path string) *child {
+func startChild(t testing.TB, path string, change ...func(*exec.Cmd)) *child {
 	t.Helper()
-	return startCommand(t, exec.Command(os.Args[0]), path)
+	return startCommand(t, exec.Command(os.Args[0]), path, change...)
 }
 
 // startCommand starts the child by this command.
-func startCommand(t testing.TB, cmd *exec.Cmd, path string) *child {
+func startCommand(t testing.TB, cmd *exec.Cmd, path string, change ...func(*exec.Cmd)) *child {
 	t.Helper()
 	cmd.Env = append(append(os.Environ(), cmd.Env...), childEnv+"="+path)
 	cmd.Stderr = os.Stderr
@@ -147,6 +151,9 @@ func startCommand(t testing.TB, cmd *exec.Cmd, path string) *child {
 	must(t, err)
 	defer stdin.Close()
 	cmd.Stdin = stdin
+	for _, f := range change {
+		f(cmd)
+	}
 	out, err := cmd.StdoutPipe()
 	must(t, err, cmd.Start())
 	c := &child{t: t, cmd: cmd, in: in, out: bufio.NewScanner(out)}

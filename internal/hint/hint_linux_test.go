@@ -182,7 +182,7 @@ func TestNoDescriptorsToBeHad(t *testing.T) {
 	if !errors.Is(errF, unix.EMFILE) || !strings.Contains(errF.Error(), "fs.inotify.max_user_instances") {
 		t.Error(errF)
 	}
-	if !errors.Is(errP, unix.EMFILE) {
+	if !errors.Is(errP, unix.EMFILE) || !strings.Contains(errP.Error(), "ulimit -n") {
 		t.Error(errP)
 	}
 	l := listenFile(t, filepath.Join(dir, "lease"))
@@ -195,7 +195,11 @@ func TestAdvise(t *testing.T) {
 	if !errors.Is(err, unix.ENOSPC) || !strings.Contains(err.Error(), "fs.inotify.max_user_watches") {
 		t.Error(err)
 	}
-	if advise(os.ErrPermission) != os.ErrPermission {
+	err = adviseProcess(&os.SyscallError{Syscall: "pidfd_open", Err: unix.EPERM})
+	if !errors.Is(err, unix.EPERM) || !strings.Contains(err.Error(), "seccomp") || !strings.Contains(err.Error(), "Linux 5.3") {
+		t.Error(err)
+	}
+	if advise(os.ErrPermission) != os.ErrPermission || adviseProcess(os.ErrClosed) != os.ErrClosed {
 		t.Error("advice on what needs none")
 	}
 }

@@ -223,11 +223,13 @@ func TestOldSubscribersHearOfNewFolder(t *testing.T) {
 	}
 }
 
+// What has become a file since it was looked at is not watched.
 func TestFolderIsAFile(t *testing.T) {
 	noLeak(t)
 	file := filepath.Join(folderOf(t), "file")
 	write(t, file)
-	if _, err := File(filepath.Join(file, "lease"), func() {}); !errors.Is(err, unix.ENOTDIR) {
+	listenFile(t, file)
+	if err := watched.source.add(&folder{dir: file}); !errors.Is(err, unix.ENOTDIR) {
 		t.Error(err)
 	}
 }

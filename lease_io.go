@@ -121,9 +121,8 @@ func (s *fileStore) look() (View, error) {
 	return View{Holder: seen.rec.public(), Until: seen.now + s.remaining(seen)}, nil
 }
 
-// Watch hears of three things: that the record is replaced or removed; that an alive
-// file is removed or, at its owner's end, closed; and that the holder's process has
-// ended.
+// Watch gives a hint of three things: the record is replaced or removed; an alive file
+// is removed or, at its owner's end, closed; the holder's process has ended.
 func (s *fileStore) Watch(holder Record, given func()) (stop func(), err error) {
 	stopFile, err := hint.File(s.path, given)
 	if !s.pidIsKnown(holder) {

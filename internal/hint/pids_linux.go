@@ -5,8 +5,8 @@ import (
 	"sync"
 )
 
-// FileTellsEnd: the close of its alive file tells of an owner's end, in any pid
-// namespace. Process then only tells it a second time.
+// FileTellsEnd: File gives a hint when an owner ends, as its alive file is closed, in
+// any pid namespace. Process then only gives a second one.
 const FileTellsEnd = true
 
 // PIDNamespaces: a pid means something only together with its namespace.

@@ -2,7 +2,7 @@
 
 package hint
 
-// FileTellsEnd: only Process tells of an owner's end.
+// FileTellsEnd: only Process gives a hint when an owner ends.
 const FileTellsEnd = false
 
 // PIDNamespaces: a pid means the same process to all.

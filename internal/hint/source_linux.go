@@ -12,18 +12,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// interest is what inotify is asked to tell of a folder.
+// interest is the mask for a folder: the events that inotify reports.
 //
-// IN_CLOSE_WRITE of an alive file tells of its owner's end: the kernel closes a dead
-// process's descriptors, whatever pid namespace it was in. It tells a moment before it
-// frees the lock on the file: a subscriber has to look more than once.
+// IN_CLOSE_WRITE of an alive file reports its owner's end: the kernel closes a dead
+// process's descriptors, whatever pid namespace it was in. The event comes a moment
+// before the lock on the file is freed, so a subscriber has to read more than once (as
+// those of the root package do, after 1 ms, 2 ms, and so on: see pacing there).
 //
 // IN_MODIFY is left out. Heartbeats, and whatever else is written in the folder, then
 // cost a subscriber nothing: the kernel makes no event of them. IN_EXCL_UNLINK is left
-// out too, so that the end of an owner is told whose alive file was removed before.
+// out too, so that the end of an owner is reported whose alive file was removed before.
 //
 // That the folder is removed, or its file system unmounted, need not be asked for: the
-// watch ends then, and the kernel always tells of that (IN_IGNORED).
+// watch ends then, and the kernel always reports that (IN_IGNORED).
 const interest = unix.IN_CREATE | unix.IN_DELETE | unix.IN_MOVED_FROM | unix.IN_MOVED_TO |
 	unix.IN_CLOSE_WRITE | unix.IN_ATTRIB | unix.IN_MOVE_SELF | unix.IN_ONLYDIR
 

@@ -70,7 +70,7 @@ func TestAliveClosed(t *testing.T) {
 	}
 }
 
-// A killed process closes its files: no pid is needed to hear of its end.
+// A killed process closes its files: no pid is needed to get a hint of its end.
 func TestKilledProcessClosesAliveFile(t *testing.T) {
 	noLeak(t)
 	lease := filepath.Join(folderOf(t), "lease")

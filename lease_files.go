@@ -216,7 +216,8 @@ func (s *fileStore) aliveAt(path string, number uint64) liveness {
 	return dead
 }
 
-// lockAlive makes and locks an instance's own alive file.
+// lockAlive makes and locks an instance's own alive file. It stays open for writing:
+// on Linux, its close then tells the others that its owner has ended (internal/hint).
 func (p *process) lockAlive(path string) (disk.Lock, error) {
 	// A process that tries the lock holds it for a moment: the name is found by those
 	// that search the folder.

@@ -121,12 +121,42 @@ func (s *fileStore) look() (View, error) {
 	return View{Holder: seen.rec.public(), Until: seen.now + s.remaining(seen)}, nil
 }
 
-// Watch hears of three things: that the record is replaced or removed, that an
-// alive file is, and that the holder's process has ended.
+// Watch gives a hint of three things: the record is replaced or removed; an alive file
+// is removed or, at its owner's end, closed; the holder's process has ended.
 func (s *fileStore) Watch(holder Record, given func()) (stop func(), err error) {
 	stopFile, err := hint.File(s.path, given)
+	if !s.pidIsKnown(holder) {
+		return stopFile, missing(err)
+	}
 	stopProcess, perr := hint.Process(holder.PID, given)
-	return func() { stopFile(); stopProcess() }, errors.Join(err, perr)
+	if err == nil && hint.FileTellsEnd {
+		perr = nil // it costs nothing
+	}
+	return func() { stopFile(); stopProcess() }, missing(err, perr)
+}
+
+// pidIsKnown reports whether the holder's pid is that of a process here. In another pid
+// namespace it may be a stranger's, who lives on. Where a record does not name its
+// namespace, as those of earlier versions do not, the pid is not used: the close of the
+// alive file tells the same.
+func (s *fileStore) pidIsKnown(holder Record) bool {
+	if !hint.PIDNamespaces {
+		return true
+	}
+	if holder.PID == 0 || holder.PID == os.Getpid() {
+		return false // without reading the record: there is nothing to watch
+	}
+	rec, err := s.untilWhole(s.readFile)
+	return err == nil && rec.InstanceID == holder.InstanceID &&
+		rec.PIDNamespace != "" && rec.PIDNamespace == hint.PIDNamespace()
+}
+
+// missing says what it costs that hints do not come, nil if they all do.
+func missing(errs ...error) error {
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("a takeover can take up to a second, until the next poll: %w", err)
+	}
+	return nil
 }
 
 // glance reports a healthy record of a live holder. Whatever else it sees wants
@@ -376,6 +406,7 @@ func (s *fileStore) publish(claim Record, shared sharing) (_ *fileLease, from ti
 		InstanceID: claim.InstanceID, PID: claim.PID, Host: claim.Host, Epoch: claim.Epoch,
 		AcquiredAt: claim.AcquiredAt.UTC(), TTL: claim.TTL.String(), Meta: claim.Meta,
 		Clock: s.Clock(), File: l.file.Number(), Alive: alive.Number(),
+		PIDNamespace: hint.PIDNamespace(),
 	})
 	if err != nil {
 		return nil, 0, err

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"os/exec"
 	"strconv"
@@ -23,6 +24,9 @@ import (
 
 const childEnv = "OWNER_TEST_CHILD"
 
+// childLog is the Logger of a child's Owners, if a test has asked for one.
+var childLog *slog.Logger
+
 func runChild(path string) int {
 	var o *Owner
 	var g *guard
@@ -36,7 +40,7 @@ func runChild(path string) int {
 			}
 			o, err = Join(context.Background(), Config{
 				LeasePath: path, TTL: ttl, Endpoint: endpointOf(os.Getpid()), Standby: command == "stand",
-				FileMode: childMode(),
+				FileMode: childMode(), Logger: childLog,
 			})
 			if err != nil {
 				fmt.Println("error", err)

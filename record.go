@@ -113,6 +113,11 @@ type diskHead struct {
 	File       uint64            `json:"file"`  // the number of this file: a copy's differs
 	Alive      uint64            `json:"alive"` // the number of the alive file, 0 where it is not known
 
+	// PIDNamespace is the one in which PID means something; for hints only. It is
+	// empty where there are none, where it is not to be known, and in the records of
+	// earlier versions.
+	PIDNamespace string `json:"pid_namespace,omitempty"`
+
 	// Revoked: this is not the owner's file, but stands in its place since somebody
 	// has taken the lease away. The owner does not renew it.
 	Revoked bool `json:"revoked,omitempty"`

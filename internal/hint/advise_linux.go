@@ -17,3 +17,14 @@ func advise(err error) error {
 	}
 	return err
 }
+
+// adviseProcess does the same for the watch of a process.
+func adviseProcess(err error) error {
+	switch {
+	case errors.Is(err, unix.ENOSYS), errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
+		return fmt.Errorf("%w: it needs Linux 5.3, and a seccomp profile that allows it", err)
+	case errors.Is(err, unix.EMFILE):
+		return fmt.Errorf("%w: raise the limit of open files (ulimit -n)", err)
+	}
+	return err
+}

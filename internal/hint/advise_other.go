@@ -3,3 +3,5 @@
 package hint
 
 func advise(err error) error { return err }
+
+func adviseProcess(err error) error { return err }

@@ -1,24 +1,22 @@
 package hint
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
-	"strings"
 	"sync"
-
-	"github.com/fsnotify/fsnotify"
 )
 
 // File has hint called when the lease file at path, which is absolute, has been
-// replaced, created, removed or renamed, when one of its alive files has been
-// removed, renamed or written, and when the second name of one has gone. A lease's
+// replaced, created, removed or renamed; when one of its alive files has been
+// removed, renamed, touched or, on Linux, closed after it was open for writing (on
+// other systems: written); and when the second name of an alive file has gone. A
 // record that is rewritten in place, as at every renewal, gives no hint.
 //
-// If the folder goes away, everybody gets a hint; what comes in its place is
-// watched from the next call of File for it on, by anybody.
+// If the folder goes away, all its subscribers get a hint; what comes in its place is
+// watched from the next call of File for it on, for all of them.
 func File(path string, hint func()) (stop func(), err error) {
 	dir, base := filepath.Split(path)
 	stop, err = watched.subscribe(dir, base, &hint)
@@ -31,41 +29,30 @@ func File(path string, hint func()) (stop func(), err error) {
 // watched is one for all: a user has only 128 inotify instances on Linux.
 var watched = &watch{folders: map[string]*folder{}, alike: map[identity][]*folder{}}
 
-// A watch holds fsnotify's Watcher while there are subscribers.
+// A watch holds the operating system's source of events while there are subscribers.
 type watch struct {
-	// using is held over calls of the Watcher. Who receives from it must not wait
-	// for using: the Watcher can send an error with the lock held that Add, Remove
-	// and Close wait for.
+	// using is held over calls of the source. The source's goroutine must not wait for
+	// using: see source.
 	using sync.Mutex
 	alike map[identity][]*folder // the folders by what was last watched; for using
 
-	// mu is held while hints are called, and never over calls of the Watcher.
-	// Changing what follows takes using, too.
+	// mu is held while hints are called. Changing what follows takes using, too.
 	mu      sync.Mutex
 	source  *source // nil without subscribers
 	folders map[string]*folder
 }
 
-// A source is one Watcher with the goroutine that receives from it.
-type source struct {
-	watcher *fsnotify.Watcher
-	other   chan *folder  // for folders that have another in their place
-	done    chan struct{} // closed when deliver has ended
-}
-
 // A folder is watched as a whole: the watch of a file ends when another is renamed
-// over it. (On the BSDs and macOS fsnotify opens each of its files, and closes them
-// again; that frees no lock, as flock belongs to the opening.)
+// over it.
 type folder struct {
-	dir   string           // without links, as in the names of the events
+	dir   string           // without links
 	info  os.FileInfo      // of what was last watched; for using
-	gone  bool             // it is no longer watched
+	mark  mark             // what the source keeps for it
 	files map[string]hints // by the lease's base name
 }
 
 func (w *watch) subscribe(dir, base string, hint *func()) (stop func(), err error) {
-	// The kernel knows a folder by its inode, and fsnotify reports only one of the
-	// names under which it was added.
+	// The kernel knows a folder by its inode, not by one of the paths that lead to it.
 	dir, err = filepath.EvalSymlinks(dir)
 	if err != nil {
 		return nil, err
@@ -82,7 +69,6 @@ func (w *watch) subscribe(dir, base string, hint *func()) (stop func(), err erro
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	f.gone = false
 	if w.folders[f.dir] == nil {
 		w.folders[f.dir] = f
 		w.index(f)
@@ -97,7 +83,7 @@ func (w *watch) unsubscribe(f *folder, base string, hint *func()) {
 	}
 }
 
-// leave returns the source that nobody uses any more. Closing it takes the kernel
+// leave returns the source if it has no folders left. Closing it takes the kernel
 // milliseconds (inotify waits for a grace period): the next one to subscribe need
 // not wait for that.
 func (w *watch) leave(f *folder, base string, hint *func()) (unused *source) {
@@ -106,7 +92,7 @@ func (w *watch) leave(f *folder, base string, hint *func()) (unused *source) {
 	if !w.forget(f, base, hint) {
 		return nil
 	}
-	w.remove(f)
+	w.source.remove(f)
 	return w.unused()
 }
 
@@ -120,21 +106,6 @@ func (w *watch) unused() *source {
 	s := w.source
 	w.source = nil
 	return s
-}
-
-func (s *source) close() {
-	if s.watcher.Close() == nil {
-		<-s.done
-	}
-}
-
-// remove ends the watch of a folder. fsnotify may close a descriptor twice, which
-// by then can be somebody's lock file: with kqueue, if that is left to Close; on
-// Windows, if it is not, and an event has just come. There, it is.
-func (w *watch) remove(f *folder) {
-	if runtime.GOOS != "windows" {
-		_ = w.source.watcher.Remove(f.dir)
-	}
 }
 
 // forget reports whether the hint was the folder's last.
@@ -161,17 +132,13 @@ func (w *watch) add(dir string, info os.FileInfo) (*folder, error) {
 		return nil, err
 	}
 	if !os.SameFile(f.info, info) {
-		w.remove(f) // it goes on with what was moved away
-		w.goneAway(f)
-		w.source.other <- f
+		w.source.remove(f) // its watch follows what was moved away
+		w.tell(f)
 		w.unindex(f)
 		f.info = info
 		w.index(f)
 	}
-	if !w.needed(f) {
-		return f, nil
-	}
-	if err := w.source.watcher.Add(f.dir); err != nil {
+	if err := w.source.add(f); err != nil {
 		if unused := w.unused(); unused != nil {
 			unused.close()
 		}
@@ -193,7 +160,7 @@ func (w *watch) find(dir string, info os.FileInfo) *folder {
 			return f
 		}
 	}
-	return &folder{dir: dir, info: info, gone: true, files: map[string]hints{}}
+	return &folder{dir: dir, info: info, files: map[string]hints{}}
 }
 
 // index and unindex let find ask only those folders that may be the same: with
@@ -213,108 +180,54 @@ func (w *watch) unindex(f *folder) {
 	w.alike[id] = rest
 }
 
-// needed reports whether the folder is to be added. inotify is asked each time,
-// as a new folder can have the inode number of the one that was removed a moment
-// ago; elsewhere adding what is watched can lose events, or a descriptor.
-func (w *watch) needed(f *folder) bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return f.gone || runtime.GOOS == "linux"
-}
-
-func (w *watch) open() (err error) {
+func (w *watch) open() error {
 	if w.source != nil {
 		return nil
 	}
-	watcher, err := fsnotify.NewWatcher()
+	s, err := openSource(w)
 	if err != nil {
 		return err
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.source = &source{watcher: watcher, other: make(chan *folder), done: make(chan struct{})}
-	go w.deliver(w.source)
+	w.source = s
 	return nil
 }
 
-// deliver ends when the Watcher has closed its channels, in either order.
-func (w *watch) deliver(s *source) {
-	defer close(s.done)
-	events, errs := s.watcher.Events, s.watcher.Errors
-	for events != nil || errs != nil {
-		select {
-		case e, ok := <-events:
-			if !ok {
-				events = nil
-				continue
-			}
-			w.happened(s, e)
-		case _, ok := <-errs:
-			if !ok {
-				errs = nil
-				continue
-			}
-			w.missed(s)
-		case f := <-s.other:
-			w.tell(f)
-		}
+// A change is what has happened to a name in a folder, as far as it matters here.
+type change uint8
+
+const (
+	appeared change = 1 << iota // made, or renamed to this name
+	vanished                    // removed, or renamed to another name
+	touched                     // other times or rights; its writer has closed it, or has written
+)
+
+// happened calls those whom a change concerns. w.mu is held. The name is not kept,
+// and most names concern none of the subscribers: for these nothing is allocated.
+func (f *folder) happened(name []byte, c change) {
+	if c&(appeared|vanished) != 0 {
+		f.files[string(name)].call()
+	}
+	if lease, ok := leaseOfAlive(name); ok && c&(vanished|touched) != 0 {
+		f.files[string(lease)].call()
+	}
+	if lease, ok := bytes.CutSuffix(name, lastSuffix); ok && c&vanished != 0 {
+		f.files[string(lease)].call()
 	}
 }
 
-// happened calls those whom the event concerns.
-func (w *watch) happened(s *source, e fsnotify.Event) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.source != s { // its last subscriber has just gone
-		return
-	}
-	if f := w.folders[e.Name]; f != nil && e.Has(fsnotify.Remove|fsnotify.Rename) {
-		f.lost()
-	}
-	f := w.folders[filepath.Dir(e.Name)]
-	if f == nil {
-		return
-	}
-	base := filepath.Base(e.Name)
-	if e.Has(fsnotify.Create | fsnotify.Remove | fsnotify.Rename) {
-		f.files[base].call()
-	}
-	if e.Has(fsnotify.Remove | fsnotify.Rename | fsnotify.Write | fsnotify.Chmod) {
-		f.files[leaseOfAlive(base)].call()
-	}
-	if lease, ok := strings.CutSuffix(base, ".last"); ok && e.Has(fsnotify.Remove|fsnotify.Rename) {
-		f.files[lease].call()
-	}
-}
+var aliveSuffix, lastSuffix = []byte(".alive"), []byte(".last")
 
-// leaseOfAlive returns the lease's name of LEASE.<uuid>.alive, else "".
-func leaseOfAlive(name string) string {
+// leaseOfAlive returns the lease's name of LEASE.<uuid>.alive.
+func leaseOfAlive(name []byte) (lease []byte, ok bool) {
 	const uuid = len("00000000-0000-0000-0000-000000000000")
-	name, ok := strings.CutSuffix(name, ".alive")
+	name, ok = bytes.CutSuffix(name, aliveSuffix)
 	dot := len(name) - uuid - 1
 	if !ok || dot < 0 || name[dot] != '.' {
-		return ""
+		return nil, false
 	}
-	return name[:dot]
-}
-
-// missed takes any error for events that are lost, such as the kernel's queue
-// overflowing, and for the end of any watch.
-func (w *watch) missed(s *source) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.source != s {
-		return
-	}
-	for _, f := range w.folders {
-		f.lost()
-	}
-}
-
-func (w *watch) goneAway(f *folder) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	f.gone = true
+	return name[:dot], true
 }
 
 func (w *watch) tell(f *folder) {
@@ -323,12 +236,7 @@ func (w *watch) tell(f *folder) {
 	f.tell()
 }
 
-// lost says that the folder is not watched any more.
-func (f *folder) lost() {
-	f.gone = true
-	f.tell()
-}
-
+// tell gives all of the folder's subscribers a hint. w.mu is held.
 func (f *folder) tell() {
 	for _, h := range f.files {
 		h.call()

@@ -1,7 +1,6 @@
 // Package hint tells when a lease may have changed. Nobody's safety depends on a
 // hint: whoever gets one looks, so one too many is harmless, and one too few costs
-// time. Network file systems send none, and neither does a folder that is
-// unmounted.
+// time. Network file systems send none.
 //
 // A hint is called with the package's locks held, so that none comes after its
 // stop has returned: it must not block, nor call this package.

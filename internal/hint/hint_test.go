@@ -14,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/fsnotify/fsnotify"
 	"go.uber.org/goleak"
 )
 
@@ -136,7 +135,7 @@ func TestFile(t *testing.T) {
 		{"alive created", nil, func(t testing.TB, l string) {
 			f, err := os.Create(l + id + ".alive")
 			must(t, err)
-			must(t, f.Close())
+			t.Cleanup(func() { must(t, f.Close()) })
 		}, false},
 		{"alive written", func(t testing.TB, l string) { write(t, l+id+".alive") },
 			func(t testing.TB, l string) { write(t, l+id+".alive") }, true},
@@ -190,8 +189,9 @@ func TestLeaseOfAlive(t *testing.T) {
 		"a" + id[:len(id)-1] + ".alive": "",
 		"":                              "",
 	} {
-		if got := leaseOfAlive(name); got != want {
-			t.Errorf("%q: %q, not %q", name, got, want)
+		got, ok := leaseOfAlive([]byte(name))
+		if string(got) != want || ok != (want != "" || name == id+".alive") {
+			t.Errorf("%q: %q, %v, not %q", name, got, ok, want)
 		}
 	}
 }
@@ -241,22 +241,6 @@ func ended(t *testing.T, done <-chan struct{}) {
 	default:
 		t.Error("stop has not waited for the goroutine's end")
 	}
-}
-
-// fsnotify refuses to add, here because somebody has closed it.
-func TestFailedAdd(t *testing.T) {
-	noLeak(t)
-	lease := filepath.Join(folderOf(t), "lease")
-	must(t, watched.open())
-	must(t, watched.source.watcher.Close())
-	stop, err := File(lease, func() {})
-	if !errors.Is(err, fsnotify.ErrClosed) {
-		t.Error(err)
-	}
-	stop()
-	l := listenFile(t, lease)
-	write(t, lease)
-	l.wait(t)
 }
 
 func TestFolderThroughLink(t *testing.T) {
@@ -455,9 +439,10 @@ func TestStorm(t *testing.T) {
 	storm.Wait()
 }
 
-func child(t testing.TB) *exec.Cmd {
+func child(t testing.TB, inherits ...*os.File) *exec.Cmd {
 	t.Helper()
 	c := exec.Command(os.Args[0])
+	c.ExtraFiles = inherits
 	c.Env = append(os.Environ(), childEnv+"=1")
 	_, err := c.StdinPipe()
 	must(t, err)

@@ -10,7 +10,7 @@ import (
 // Process has hint called once, when the process has ended. A process that there
 // is not, and this one, give no hint and no error: look after the call.
 //
-// A pid means nothing in another pid namespace, and is used again.
+// A pid means nothing in another pid namespace, see PIDNamespace, and is used again.
 func Process(pid int, hint func()) (stop func(), err error) {
 	if pid <= 0 || pid == os.Getpid() {
 		return nothing, nil
@@ -20,7 +20,7 @@ func Process(pid int, hint func()) (stop func(), err error) {
 	case errors.Is(err, os.ErrProcessDone):
 		return nothing, nil
 	case err != nil:
-		return nothing, fmt.Errorf("watching the process %d: %w", pid, err)
+		return nothing, fmt.Errorf("watching the process %d: %w", pid, adviseProcess(err))
 	}
 	return stop, nil
 }

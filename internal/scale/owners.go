@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/ownerlease/owner"
@@ -12,8 +13,9 @@ import (
 
 var ownersInOne = &scenario{
 	key: "a", title: "Owners in one process, all leases in one folder",
-	about:      "Each owns a lease of its own and renews it every %s.",
-	columns:    manyColumns,
+	about: "Each owns a lease of its own and renews it every %s. A renewal's floor is the CPU of its system calls in a " +
+		"simple loop over as many files, without waiting between them.",
+	columns:    ownersColumns,
 	affordable: withDescriptors(2),
 	measure:    func(j *job) ([]float64, error) { return j.owners(j.N) },
 }
@@ -21,17 +23,82 @@ var ownersInOne = &scenario{
 var ownersApart = &scenario{
 	key: "b", title: "Owners in one process, a folder for each lease",
 	about:      "As before.",
-	columns:    manyColumns,
+	columns:    ownersColumns,
 	affordable: withDescriptors(2),
 	measure:    func(j *job) ([]float64, error) { return j.owners(1) },
 }
+
+// ownersColumns are manyColumns, and what a renewal costs.
+var ownersColumns = slices.Concat(manyColumns, []column{
+	{"CPU of a renewal, µs", microsecond, each}, {"its floor, µs", microsecond, each},
+	{"ratio", one, whole},
+})
 
 func (j *job) owners(perFolder int) ([]float64, error) {
 	paths, err := j.leases(perFolder)
 	if err != nil {
 		return nil, err
 	}
-	return j.many(0, func() (func() error, error) { return j.join(paths, false) })
+	values, err := j.many(0, func() (func() error, error) { return j.join(paths, false) })
+	if err != nil {
+		return nil, err
+	}
+	floor, err := j.renewalFloor(paths)
+	const idle = 1 // the column: CPU in a second, in which each renews once in so many
+	renewals := values[idle] * j.Rest.Seconds()
+	return append(values, renewals, floor, renewals/floor), err
+}
+
+// renewalFloor returns the CPU of the system calls of one renewal by each owner: a
+// record is written in place, and it and the two names of the alive file are looked at.
+func (j *job) renewalFloor(paths []string) (float64, error) {
+	record := make([]byte, 512)
+	var files []*os.File
+	defer func() {
+		for _, f := range files {
+			_ = f.Close()
+		}
+	}()
+	for _, path := range paths {
+		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+		if err != nil {
+			return 0, err
+		}
+		files = append(files, f)
+		for _, name := range namesOfAlive(path) {
+			if err := os.WriteFile(name, nil, 0o600); err != nil {
+				return 0, err
+			}
+		}
+	}
+	const rounds = 3
+	_, used, err := j.part("floor", func() error {
+		for range rounds {
+			for _, f := range files {
+				if err := renew(f, record); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+	return float64(used) / rounds, err
+}
+
+func namesOfAlive(path string) []string {
+	return []string{path + ".01234567-89ab-cdef-0123-456789abcdef.alive", path + ".last"}
+}
+
+func renew(f *os.File, record []byte) error {
+	if _, err := f.WriteAt(record, 0); err != nil {
+		return err
+	}
+	for _, name := range append(namesOfAlive(f.Name()), f.Name()) {
+		if _, err := os.Lstat(name); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // join joins all leases, as their owner or to stand by, and returns what releases

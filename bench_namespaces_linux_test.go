@@ -1,0 +1,32 @@
+package owner
+
+import (
+	"testing"
+	"time"
+)
+
+// What a takeover takes in containers: the owner is killed, and its follower is in
+// another pid namespace. That of two on the host is beside it, which the end of the
+// process is told to as well. Five pairs at a time, whose polls are slow by then.
+//
+//	go test -run '^$' -bench TakeoverContainers -benchtime 20x .
+func BenchmarkTakeoverContainers(b *testing.B) {
+	needsNamespaces(b)
+	for _, bench := range []struct {
+		name            string
+		owner, follower surrounding
+	}{
+		{"host", host, host},
+		{"two containers", container, container},
+		{"owner in a container", container, host},
+	} {
+		b.Run(bench.name, func(b *testing.B) {
+			var took []time.Duration
+			for b.Loop() {
+				some, _ := takeovers(b, 5, bench.owner, bench.follower)
+				took = append(took, some...)
+			}
+			report(b, took)
+		})
+	}
+}

@@ -1,0 +1,186 @@
+package hint
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"os"
+	"slices"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// interest is the mask for a folder: the events that inotify reports.
+//
+// IN_CLOSE_WRITE of an alive file reports its owner's end: the kernel closes a dead
+// process's descriptors, whatever pid namespace it was in. The event comes a moment
+// before the lock on the file is freed, so a subscriber has to read more than once (as
+// those of the root package do, after 1 ms, 2 ms, and so on: see pacing there).
+//
+// IN_MODIFY is left out. Heartbeats, and whatever else is written in the folder, then
+// cost a subscriber nothing: the kernel makes no event of them. IN_EXCL_UNLINK is left
+// out too, so that the end of an owner is reported whose alive file was removed before.
+//
+// That the folder is removed, or its file system unmounted, need not be asked for: the
+// watch ends then, and the kernel always reports that (IN_IGNORED).
+const interest = unix.IN_CREATE | unix.IN_DELETE | unix.IN_MOVED_FROM | unix.IN_MOVED_TO |
+	unix.IN_CLOSE_WRITE | unix.IN_ATTRIB | unix.IN_MOVE_SELF | unix.IN_ONLYDIR
+
+// A source is one inotify instance with the goroutine that reads from it, which waits
+// in Go's poller.
+type source struct {
+	w       *watch
+	file    *os.File
+	conn    syscall.RawConn
+	folders map[int32][]*folder // by inotify's number of the watch; w.mu guards it
+	done    chan struct{}       // closed when read has ended
+}
+
+// A mark is inotify's number of the folder's last watch, 0 if there was none. inotify
+// does not use a number twice. w.mu guards it.
+type mark struct{ wd int32 }
+
+func openSource(w *watch) (*source, error) {
+	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	if err != nil {
+		return nil, os.NewSyscallError("inotify_init1", err)
+	}
+	file := os.NewFile(uintptr(fd), "inotify")
+	conn, err := file.SyscallConn()
+	if err == nil {
+		err = file.SetReadDeadline(time.Time{}) // an error if Go's poller has not taken it
+	}
+	if err != nil {
+		_ = file.Close()
+		return nil, fmt.Errorf("waiting for inotify: %w", err)
+	}
+	s := &source{w: w, file: file, conn: conn, folders: map[int32][]*folder{}, done: make(chan struct{})}
+	go s.read()
+	return s, nil
+}
+
+// add asks inotify each time: a new folder can have the inode number of the one that
+// was removed a moment ago. A folder that is watched keeps its number.
+//
+// w.mu is held meanwhile, so that no event is delivered before its folder is known.
+func (s *source) add(f *folder) error {
+	s.w.mu.Lock()
+	defer s.w.mu.Unlock()
+	wd, err := s.control("inotify_add_watch", func(fd int) (int, error) {
+		return unix.InotifyAddWatch(fd, f.dir, interest)
+	})
+	if err != nil || int32(wd) == f.mark.wd {
+		return err
+	}
+	if f.mark.wd != 0 {
+		s.drop(f)
+		f.tell() // of what has come in its place
+	}
+	f.mark.wd = int32(wd)
+	s.folders[f.mark.wd] = append(s.folders[f.mark.wd], f)
+	return nil
+}
+
+// remove ends the watch of a folder.
+func (s *source) remove(f *folder) {
+	s.w.mu.Lock()
+	defer s.w.mu.Unlock()
+	if f.mark.wd != 0 {
+		s.drop(f)
+	}
+}
+
+// drop ends the watch, unless another folder has the same: the same inode, known under
+// another path since it was moved there. w.mu is held.
+func (s *source) drop(f *folder) {
+	wd := f.mark.wd
+	f.mark.wd = 0
+	s.folders[wd] = slices.DeleteFunc(s.folders[wd], func(g *folder) bool { return g == f })
+	if len(s.folders[wd]) > 0 {
+		return
+	}
+	delete(s.folders, wd)
+	_, _ = s.control("inotify_rm_watch", func(fd int) (int, error) { // an error: it has ended by itself
+		return unix.InotifyRmWatch(fd, uint32(wd))
+	})
+}
+
+// control makes a system call on a descriptor that cannot be closed meanwhile.
+func (s *source) control(name string, call func(fd int) (int, error)) (n int, err error) {
+	if cerr := s.conn.Control(func(fd uintptr) { n, err = call(int(fd)) }); cerr != nil {
+		return 0, cerr
+	}
+	return n, os.NewSyscallError(name, err)
+}
+
+// close returns when nothing is left of the source.
+func (s *source) close() {
+	if s.file.Close() == nil {
+		<-s.done
+	}
+}
+
+// read ends when the file is closed. It has room for hundreds of events: many come at
+// once where many leases change.
+func (s *source) read() {
+	defer close(s.done)
+	buf := make([]byte, 16<<10)
+	for {
+		n, err := s.file.Read(buf)
+		if err != nil {
+			return
+		}
+		s.deliver(buf[:n])
+	}
+}
+
+// deliver takes what one read has returned. A file's name begins behind the event's
+// head, and is filled up with zeros.
+func (s *source) deliver(events []byte) {
+	s.w.mu.Lock()
+	defer s.w.mu.Unlock()
+	if s.w.source != s { // its last subscriber has just gone
+		return
+	}
+	for len(events) >= unix.SizeofInotifyEvent {
+		wd := int32(binary.NativeEndian.Uint32(events))
+		mask := binary.NativeEndian.Uint32(events[4:])
+		end := unix.SizeofInotifyEvent + int(binary.NativeEndian.Uint32(events[12:]))
+		name, _, _ := bytes.Cut(events[unix.SizeofInotifyEvent:end], []byte{0})
+		s.happened(wd, mask, name)
+		events = events[end:]
+	}
+}
+
+// happened ignores a number that it does not know: of a watch that was dropped a
+// moment ago.
+func (s *source) happened(wd int32, mask uint32, name []byte) {
+	if mask&unix.IN_Q_OVERFLOW != 0 { // events were lost, of any folder
+		for _, f := range s.w.folders {
+			f.tell()
+		}
+		return
+	}
+	for _, f := range s.folders[wd] {
+		if mask&(unix.IN_MOVE_SELF|unix.IN_IGNORED) != 0 { // moved away; or the watch has ended
+			f.tell()
+		} else if len(name) > 0 {
+			f.happened(name, changeOf(mask))
+		}
+	}
+}
+
+func changeOf(mask uint32) (c change) {
+	if mask&(unix.IN_CREATE|unix.IN_MOVED_TO) != 0 {
+		c |= appeared
+	}
+	if mask&(unix.IN_DELETE|unix.IN_MOVED_FROM) != 0 {
+		c |= vanished
+	}
+	if mask&(unix.IN_CLOSE_WRITE|unix.IN_ATTRIB) != 0 {
+		c |= touched
+	}
+	return c
+}

@@ -51,9 +51,9 @@ type folder struct {
 	files map[string]hints // by the lease's base name
 }
 
-func (w *watch) subscribe(dir, base string, hint *func()) (stop func(), err error) {
+func (w *watch) subscribe(way, base string, hint *func()) (stop func(), err error) {
 	// The kernel knows a folder by its inode, not by one of the paths that lead to it.
-	dir, err = filepath.EvalSymlinks(dir)
+	dir, err := filepath.EvalSymlinks(way)
 	if err != nil {
 		return nil, err
 	}
@@ -67,6 +67,7 @@ func (w *watch) subscribe(dir, base string, hint *func()) (stop func(), err erro
 	if err != nil {
 		return nil, err
 	}
+	w.source.follow(f, way)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.folders[f.dir] == nil {

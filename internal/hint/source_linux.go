@@ -31,16 +31,24 @@ const interest = unix.IN_CREATE | unix.IN_DELETE | unix.IN_MOVED_FROM | unix.IN_
 // A source is one inotify instance with the goroutine that reads from it, which waits
 // in Go's poller.
 type source struct {
-	w       *watch
-	file    *os.File
-	conn    syscall.RawConn
-	folders map[int32][]*folder // by inotify's number of the watch; w.mu guards it
-	done    chan struct{}       // closed when read has ended
+	w      *watch
+	file   *os.File
+	conn   syscall.RawConn
+	mounts *mountTable   // nil where the kernel does not tell of mounts
+	done   chan struct{} // closed when nothing is left of the reading
+
+	// By inotify's number of the watch; w.mu guards them.
+	folders map[int32][]*folder
+	below   map[int32]map[*folder]struct{} // those whose way leads over a step
 }
 
-// A mark is inotify's number of the folder's last watch, 0 if there was none. inotify
-// does not use a number twice. w.mu guards it.
-type mark struct{ wd int32 }
+// A mark is what the source keeps for a folder; w.mu guards it. inotify does not use a
+// number twice.
+type mark struct {
+	wd    int32    // of the folder's last watch, 0 if there was none
+	ways  []string // the paths by which its subscribers know it
+	steps []int32  // the watches on these
+}
 
 func openSource(w *watch) (*source, error) {
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
@@ -56,7 +64,8 @@ func openSource(w *watch) (*source, error) {
 		_ = file.Close()
 		return nil, fmt.Errorf("waiting for inotify: %w", err)
 	}
-	s := &source{w: w, file: file, conn: conn, folders: map[int32][]*folder{}, done: make(chan struct{})}
+	s := &source{w: w, file: file, conn: conn, folders: map[int32][]*folder{}, below: map[int32]map[*folder]struct{}{}, done: make(chan struct{})}
+	s.mounts = s.watchMounts()
 	go s.read()
 	return s, nil
 }
@@ -90,6 +99,7 @@ func (s *source) remove(f *folder) {
 	if f.mark.wd != 0 {
 		s.drop(f)
 	}
+	s.forsake(f)
 }
 
 // drop ends the watch, unless another folder has the same: the same inode, known under
@@ -102,6 +112,14 @@ func (s *source) drop(f *folder) {
 		return
 	}
 	delete(s.folders, wd)
+	s.unwatch(wd)
+}
+
+// unwatch ends a watch that is of no more use, neither as a folder's nor as a step's.
+func (s *source) unwatch(wd int32) {
+	if len(s.folders[wd]) > 0 || len(s.below[wd]) > 0 {
+		return
+	}
 	_, _ = s.control("inotify_rm_watch", func(fd int) (int, error) { // an error: it has ended by itself
 		return unix.InotifyRmWatch(fd, uint32(wd))
 	})
@@ -126,6 +144,7 @@ func (s *source) close() {
 // once where many leases change.
 func (s *source) read() {
 	defer close(s.done)
+	defer s.mounts.close()
 	buf := make([]byte, 16<<10)
 	for {
 		n, err := s.file.Read(buf)
@@ -169,6 +188,9 @@ func (s *source) happened(wd int32, mask uint32, name []byte) {
 		} else if len(name) > 0 {
 			f.happened(name, changeOf(mask))
 		}
+	}
+	if len(name) == 0 && mask&(turned|unix.IN_IGNORED) != 0 {
+		s.stepTurned(wd)
 	}
 }
 

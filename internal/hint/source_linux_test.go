@@ -188,8 +188,10 @@ func TestSameFolderUnderAnotherPath(t *testing.T) {
 	l.drain()
 	must(t, os.Remove(moved))
 	l.wait(t)
-	if n := watches(t); n != 2 {
-		t.Errorf("%d watches", n)
+	watched.mu.Lock()
+	defer watched.mu.Unlock()
+	if n := len(watched.source.folders); n != 2 {
+		t.Errorf("%d folders are watched", n)
 	}
 }
 

@@ -49,6 +49,10 @@ func (s *source) add(f *folder) error {
 	return nil
 }
 
+// follow has nothing to watch: elsewhere only the next renewal finds that the path has
+// come to lead to another folder.
+func (s *source) follow(*folder, string) {}
+
 func (s *source) marked(f *folder) bool {
 	s.w.mu.Lock()
 	defer s.w.mu.Unlock()

@@ -124,7 +124,8 @@ func (p *process) types(s string) {
 	}
 }
 
-// wait returns the rest of stdout, and the exit code: -1 for a signal.
+// wait returns the rest of stdout, and the exit code as shells say it: 128+n for
+// signal n.
 func (p *process) wait() (string, int) {
 	p.t.Helper()
 	out, err := io.ReadAll(p.stdout)
@@ -132,7 +133,7 @@ func (p *process) wait() (string, int) {
 		p.t.Fatal(err)
 	}
 	_ = p.cmd.Wait()
-	return string(out), p.cmd.ProcessState.ExitCode()
+	return string(out), shellCode(p.cmd.ProcessState)
 }
 
 // ownerCommand runs "owner" to its end.

@@ -16,6 +16,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/ownerlease/owner"
+	"github.com/ownerlease/owner/internal/run"
 )
 
 // exitCodes is what the exit codes stand under at the end of a subcommand's help.
@@ -27,6 +28,7 @@ const (
 	codeOverlap    = 1 // demo
 	codeNotOwned   = 3 // status, revoke
 	codeUnreadable = 4 // status
+	codeOutlived   = 121
 	codeLost       = 122
 	codeConflict   = 123
 	codeTimeout    = 124
@@ -76,7 +78,11 @@ func Main(program *cli.Command, args []string) int {
 	if !errors.As(err, &e) {
 		errors.As(usage(program, "%w", err), &e)
 	}
-	if e.err != nil {
+	var killed *run.SignalError
+	switch {
+	case errors.As(e.err, &killed):
+		run.Die(killed.Signal)
+	case e.err != nil:
 		signal.Ignore(syscall.SIGPIPE) // whoever closed stderr still wants the code
 		complain(program.ErrWriter, program.Name, e.err)
 	}

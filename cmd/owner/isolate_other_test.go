@@ -10,3 +10,5 @@ import (
 func isolate(*exec.Cmd) {}
 
 func shellCode(s *os.ProcessState) int { return s.ExitCode() }
+
+func becomeRoot() error { return nil }

@@ -37,6 +37,11 @@ func TestMain(m *testing.M) {
 		case "test-args":
 			fmt.Printf("%q\n", os.Args[2:])
 			os.Exit(0)
+		case "test-become-root": // where this program is setuid root
+			err := becomeRoot()
+			fmt.Println(os.Geteuid(), os.Getpid(), err)
+			_, _ = io.Copy(io.Discard, os.Stdin)
+			os.Exit(0)
 		case "test-cat":
 			fmt.Println("started")
 			_, _ = io.Copy(os.Stdout, os.Stdin)
@@ -65,8 +70,28 @@ type process struct {
 	stdin  io.WriteCloser
 	out    io.Closer
 	stdout *bufio.Reader
-	stderr bytes.Buffer
+	stderr output
 }
+
+// An output can be read while it grows.
+type output struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (o *output) Write(b []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.Write(b)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.String()
+}
+
+func (o *output) Len() int { return len(o.String()) }
 
 func command(args ...string) *exec.Cmd {
 	cmd := exec.Command(self(), args...)

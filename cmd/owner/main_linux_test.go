@@ -3,7 +3,9 @@ package main
 import (
 	"bufio"
 	"fmt"
+	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -82,9 +84,9 @@ type pty struct {
 	in *bufio.Reader
 }
 
-// startOnTerminal starts "owner" as the leader of a session with a terminal of
-// its own. more changes how.
-func startOnTerminal(t *testing.T, stdout *os.File, args ...string) *pty {
+// startOnTerminal starts a command as the leader of a session with a terminal of
+// its own, which is also its stdout where that is nil.
+func startOnTerminal(t *testing.T, stdout *os.File, cmd *exec.Cmd) *pty {
 	t.Helper()
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
@@ -103,7 +105,7 @@ func startOnTerminal(t *testing.T, stdout *os.File, args ...string) *pty {
 		t.Skip(err)
 	}
 	defer tty.Close()
-	cmd := command(args...)
+	cmd.Env = command().Env
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = tty, tty, tty
 	if stdout != nil {
@@ -135,6 +137,15 @@ func (p *pty) until(want string) string {
 	return all.String()
 }
 
+// rest reads the terminal until the command has ended, and all that have the
+// terminal.
+func (p *pty) rest() string {
+	p.t.Helper()
+	said, _ := io.ReadAll(p.in) // ends with an error
+	_ = p.cmd.Wait()
+	return string(said)
+}
+
 func (p *pty) exits(code int) {
 	p.t.Helper()
 	_ = p.cmd.Wait()
@@ -145,8 +156,8 @@ func (p *pty) exits(code int) {
 
 func TestCommandHasTheTerminal(t *testing.T) {
 	t.Parallel()
-	p := startOnTerminal(t, nil, "run", "--lease", leaseIn(t), "sh", "-c",
-		`sleep 0.1; ps -o pgid=,tpgid= -p $$; while read x; do echo "got $x"; done`)
+	p := startOnTerminal(t, nil, command("run", "--lease", leaseIn(t), "sh", "-c",
+		`sleep 0.1; ps -o pgid=,tpgid= -p $$; while read x; do echo "got $x"; done`))
 	var group, foreground int
 	text := strings.TrimSpace(p.until("\n"))
 	if _, err := fmt.Sscan(text, &group, &foreground); err != nil || group != foreground {
@@ -171,8 +182,8 @@ func TestCommandInAPipelineHasTheTerminal(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer stdout.Close()
-	p := startOnTerminal(t, stdout, "run", "--lease", leaseIn(t), "sh", "-c",
-		`ps -o pgid=,tpgid= -p $$; echo ready >&2; read x; exit 4`)
+	p := startOnTerminal(t, stdout, command("run", "--lease", leaseIn(t), "sh", "-c",
+		`ps -o pgid=,tpgid= -p $$; echo ready >&2; read x; exit 4`))
 	p.until("ready")
 	p.types("line\n")
 	p.exits(4)

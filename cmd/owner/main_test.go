@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -41,6 +42,14 @@ func TestMain(m *testing.M) {
 			err := becomeRoot()
 			fmt.Println(os.Geteuid(), os.Getpid(), err)
 			_, _ = io.Copy(io.Discard, os.Stdin)
+			os.Exit(0)
+		case "test-count-interrupts": // those within a moment of the first
+			signals := make(chan os.Signal, 8)
+			signal.Notify(signals, os.Interrupt)
+			fmt.Println("ready")
+			<-signals
+			time.Sleep(300 * time.Millisecond)
+			fmt.Println("interrupts:", 1+len(signals))
 			os.Exit(0)
 		case "test-cat":
 			fmt.Println("started")

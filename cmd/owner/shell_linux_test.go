@@ -25,7 +25,7 @@ func TestInterruptedScripts(t *testing.T) {
 		"trap":                  `trap 'echo trapped' INT; RUN ` + work + `; echo after $?`,
 		"COMMAND handles it":    `RUN sh -c 'trap "echo handled; exit 0" INT; echo ready; while :; do sleep 0.01; done'; echo after $?`,
 		"COMMAND hides it":      `RUN sh -c 'trap "exit 130" INT; echo ready; while :; do sleep 0.01; done'; echo after $?`,
-		"COMMAND hears it once": `RUN sh -c 'n=0; trap "n=\$((n+1))" INT; echo ready; while [ $n = 0 ]; do sleep 0.01; done; sleep 0.2; echo $n'; echo after $?`,
+		"COMMAND hears it once": `RUN ` + self() + ` test-count-interrupts; echo after $?`,
 		"subshell":              `(RUN ` + work + `; echo still here); echo and here`,
 		"own exec":              `exec RUN ` + work,
 	} {

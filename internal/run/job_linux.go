@@ -58,7 +58,7 @@ func startJob(cmd *exec.Cmd, signals chan<- os.Signal, own *owner.Owner, base ti
 		j.close()
 		return nil, lost(own, "lost the lease before COMMAND began")
 	}
-	j.order(order{LastMoment: base.lastMoment(own), Base: base}, startOrder{ownGroup(), cmd.Path, cmd.Args})
+	j.order(order{LastMoment: base.lastMoment(own), Base: base}, startOrder{ownGroup(), inheritedIgnored(), cmd.Path, cmd.Args})
 	if news := <-j.status; news.err != nil {
 		j.close()
 		return nil, &StartError{news.err}

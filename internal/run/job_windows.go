@@ -109,6 +109,9 @@ func resumeThread(pid uint32) error {
 	return fmt.Errorf("its thread is not found: %w", err)
 }
 
+// keepIgnored does nothing: what the Go runtime finds ignored, it keeps.
+func keepIgnored() {}
+
 // The signals that end the wait for the lease. They are forwarded later.
 func endingSignals() []os.Signal {
 	var sigs []os.Signal

@@ -150,6 +150,7 @@ func Run(o Options) (code int, err error) {
 	if !o.Nonblock && o.isNested() {
 		return 0, &NestedError{o.Lease}
 	}
+	keepIgnored()
 	signals := make(chan os.Signal, 64)
 	signal.Notify(signals, endingSignals()...)
 	defer signal.Stop(signals)

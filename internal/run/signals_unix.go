@@ -47,3 +47,17 @@ func heeded(all ...os.Signal) []os.Signal {
 	}
 	return sigs
 }
+
+// keepIgnored ignores again what was ignored when this process began. Run calls it
+// before it takes any signal.
+func keepIgnored() { ignore(inheritedIgnored()) }
+
+// ignore ignores signals, also in the processes that this one starts, but for
+// SIGCHLD: without it, there would be no exit codes.
+func ignore(sigs []syscall.Signal) {
+	for _, sig := range sigs {
+		if sig != syscall.SIGCHLD {
+			signal.Ignore(sig)
+		}
+	}
+}

@@ -3,6 +3,7 @@ package run
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/signal"
@@ -39,24 +40,39 @@ type order struct {
 
 // A startOrder is the command, as it is to be started.
 type startOrder struct {
-	group int // its process group
-	path  string
-	args  []string
+	group   int              // its process group
+	ignored []syscall.Signal // what it is to ignore
+	path    string
+	args    []string
 }
 
 // bytes has a zero byte between the parts: they cannot have one themselves.
 func (s startOrder) bytes() []byte {
-	parts := append([]string{strconv.Itoa(s.group), s.path}, s.args...)
+	parts := append([]string{strconv.Itoa(s.group), strings.Trim(fmt.Sprint(s.numbers()), "[]"), s.path}, s.args...)
 	return []byte(strings.Join(parts, "\x00"))
+}
+
+func (s startOrder) numbers() (n []int) {
+	for _, sig := range s.ignored {
+		n = append(n, int(sig))
+	}
+	return n
 }
 
 func parseStartOrder(text []byte) (s startOrder, err error) {
 	parts := strings.Split(string(text), "\x00")
-	if len(parts) < 3 {
+	if len(parts) < 4 {
 		return s, errors.New("no command")
 	}
+	for _, number := range strings.Fields(parts[1]) {
+		sig, err := strconv.Atoi(number)
+		if err != nil {
+			return s, err
+		}
+		s.ignored = append(s.ignored, syscall.Signal(sig))
+	}
 	s.group, err = strconv.Atoi(parts[0])
-	s.path, s.args = parts[1], parts[2:]
+	s.path, s.args = parts[2], parts[3:]
 	return s, err
 }
 
@@ -144,6 +160,7 @@ func (w *warden) next() (o order, text []byte, err error) {
 // start starts the command in the group, and so before the terminal, of the
 // process that the user has started.
 func (s startOrder) start() (pid int, err error) {
+	ignore(s.ignored)
 	attr := &syscall.ProcAttr{
 		Env:   os.Environ(),
 		Files: []uintptr{0, 1, 2},

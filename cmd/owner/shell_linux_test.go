@@ -128,3 +128,22 @@ func TestStatusInAShell(t *testing.T) {
 		}
 	}
 }
+
+// A signal that is ignored does not end the wait either.
+func TestIgnoredSignalDoesNotEndTheWait(t *testing.T) {
+	t.Parallel()
+	program, lease := built(t), leaseIn(t)
+	holder := hold(t, lease)
+	looked := watchOpens(t, lease)
+	cmd := command()
+	cmd.Path, cmd.Args = "/bin/sh", []string{"sh", "-c", `trap '' TERM USR1; exec "$0" run --lease "$1" sh -c 'echo ran'`, program, lease}
+	p := startCommand(t, cmd)
+	looked()
+	p.signal(syscall.SIGUSR1)
+	p.signal(syscall.SIGTERM)
+	_ = holder.stdin.Close()
+	holder.mustExit(0, "")
+	if out, code := p.wait(); out != "ran\n" || code != 0 {
+		t.Errorf("exit %d, %q, %s", code, out, &p.stderr)
+	}
+}

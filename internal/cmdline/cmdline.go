@@ -3,10 +3,12 @@
 package cmdline
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/signal"
 	"runtime/debug"
 	"strings"
@@ -36,6 +38,9 @@ const (
 	codeCannotRun  = 126
 	codeNotFound   = 127
 )
+
+// filesOfGo is how many files the Go runtime, and a lease, take at least.
+const filesOfGo = 6
 
 // An exit is how a command ends other than with 0. err is what there is to say
 // about it, nil for nothing.
@@ -70,6 +75,10 @@ func Main(program *cli.Command, args []string) int {
 	// The code and the message are ours to choose, in one place.
 	program.ExitErrHandler = func(context.Context, *cli.Command, error) {}
 
+	if err := run.CheckFiles(filesOfGo); err != nil {
+		complain(cmp.Or[io.Writer](program.ErrWriter, os.Stderr), program.Name, err)
+		return codeFailed
+	}
 	err := program.Run(context.Background(), endFlags(program, args))
 	if err == nil {
 		return 0

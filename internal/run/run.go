@@ -147,6 +147,9 @@ func Run(o Options) (code int, err error) {
 		default:
 		}
 	}
+	if err := CheckFiles(filesOfRun); err != nil {
+		return 0, err // before the lease is taken for nothing
+	}
 	if !o.Nonblock && o.isNested() {
 		return 0, &NestedError{o.Lease}
 	}
@@ -178,6 +181,9 @@ func Run(o Options) (code int, err error) {
 	go tellExpiry(j, own, base, renewed)
 	return o.supervise(j, own, signals)
 }
+
+// filesOfRun is how many files Run has open at most, with room for a few more.
+const filesOfRun = 10
 
 // A ReleaseError says that a successor may have to wait until the lease has
 // expired. The command has ended as Run says.

@@ -82,6 +82,7 @@ func sameAsDirectly(t *testing.T, key string, command func(run string) *exec.Cmd
 	} {
 		p := startOnTerminal(t, nil, command(run))
 		said := p.until("ready\r\n")
+		p.waits()
 		p.types(key)
 		said += p.rest()
 		outcome[i] = pathsAndPids.ReplaceAllString(said, "…") + " " + p.cmd.ProcessState.String()
@@ -89,6 +90,19 @@ func sameAsDirectly(t *testing.T, key string, command func(run string) *exec.Cmd
 	if outcome[0] != outcome[1] {
 		t.Errorf("directly %q, with owner %q", outcome[0], outcome[1])
 	}
+}
+
+// waits returns when the shell waits for what it has started. Before that, a key has
+// another effect: the shell prepares itself for it after the start.
+func (p *pty) waits() {
+	p.t.Helper()
+	asleep := 0
+	eventually(p.t, "the shell waits", func() bool {
+		if asleep++; stateOf(p.cmd.Process.Pid) != "S" {
+			asleep = 0
+		}
+		return asleep == 5
+	})
 }
 
 // pathsAndPids is what differs in what shells and make print.

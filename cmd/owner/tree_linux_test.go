@@ -16,15 +16,16 @@ import (
 )
 
 // leavers are scripts with a process that leaves COMMAND's process group, in the
-// ways that there are. Each says "ready", and ends when its stdin does.
+// ways that there are. Each says "ready", and ends when its stdin does; and if a test
+// fails, what it leaves ends by itself, after the test.
 var leavers = map[string]string{
-	"timeout":       `timeout 1000 sleep 1000 & echo ready; read x; exit 3`,
-	"setsid":        `setsid sleep 1000 & echo ready; read x; exit 3`,
-	"set -m":        `set -m 2>/dev/null; sleep 1000 & echo ready; read x; exit 3`,
-	"orphan":        `(setsid sh -c "sleep 1000 & sleep 1000 & wait" &); sleep 0.1; echo ready; read x; exit 3`,
-	"daemon":        `(setsid nohup sh -c "(trap '' TERM HUP; sleep 1000 & wait) & exit" >/dev/null 2>&1 &); sleep 0.1; echo ready; read x; exit 3`,
-	"another env":   `env -i setsid sleep 1000 & echo ready; read x; exit 3`,
-	"forks forever": `(while :; do (setsid sleep 1000 &); sleep 0.01; done &); echo ready; read x; exit 3`,
+	"timeout":     `timeout 60 sleep 60 & echo ready; read x; exit 3`,
+	"setsid":      `setsid sleep 60 & echo ready; read x; exit 3`,
+	"set -m":      `set -m 2>/dev/null; sleep 60 & echo ready; read x; exit 3`,
+	"orphan":      `(setsid sh -c "sleep 60 & sleep 60 & wait" &); sleep 0.1; echo ready; read x; exit 3`,
+	"daemon":      `(setsid nohup sh -c "(trap '' TERM HUP; sleep 60 & wait) & exit" >/dev/null 2>&1 &); sleep 0.1; echo ready; read x; exit 3`,
+	"another env": `env -i setsid sleep 60 & echo ready; read x; exit 3`,
+	"forks on":    `(for i in $(seq 500); do (setsid sleep 60 &); sleep 0.01; done &); echo ready; read x; exit 3`,
 }
 
 // Whatever ends COMMAND, nothing of it is left.
@@ -103,10 +104,10 @@ func TestReleaseWaitsForWhatHasLeftTheGroup(t *testing.T) {
 // What this process was the parent of before it became "owner run" is not COMMAND's.
 func TestChildrenOfBeforeAreLeftAlone(t *testing.T) {
 	t.Parallel()
-	for _, script := range []string{`true`, `kill -9 $PPID; sleep 1000`} {
+	for _, script := range []string{`true`, `kill -9 $PPID; sleep 60`} {
 		cmd := command()
 		cmd.Path, cmd.Args = "/bin/sh", []string{"sh", "-c",
-			`sleep 1000 >/dev/null 2>&1 & echo $!; exec "$0" run --lease "$1" --grace 50ms sh -c "$2"`, self(), leaseIn(t), script}
+			`sleep 60 >/dev/null 2>&1 & echo $!; exec "$0" run --lease "$1" --grace 50ms sh -c "$2"`, self(), leaseIn(t), script}
 		p := startCommand(t, cmd)
 		pid, _ := strconv.Atoi(p.line())
 		p.wait()

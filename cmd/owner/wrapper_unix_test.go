@@ -62,9 +62,9 @@ func TestLikeOtherWrappers(t *testing.T) {
 // surroundings prints all that a process inherits.
 const surroundings = `
 umask; ulimit -Sa; ulimit -Ha; pwd; env | grep -v '^OWNER_\|^_=\|^PPID' | sort
-ps -o ni=,pgid=,sid=,stat= -p $$ | sed 's/[0-9][0-9][0-9][0-9]*/N/g'
+ps -o ni= -p $$
 if [ -d /proc/self/fd ]; then
-	grep -E '^(Sig|Umask|NoNew|Seccomp:|Cap|Groups|Uid|Gid)' /proc/self/status
+	grep -E '^(Sig(Pnd|Blk|Ign|Cgt)|Umask|NoNew|Seccomp:|Cap|Groups|Uid|Gid)' /proc/self/status
 	cat /proc/self/oom_score_adj /proc/self/timerslack_ns /proc/self/coredump_filter
 	for f in 0 1 2 3 4 5 6 7 8 9; do readlink /proc/$$/fd/$f | sed 's/[0-9][0-9]*/N/'; done
 fi`

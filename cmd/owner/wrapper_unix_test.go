@@ -67,7 +67,7 @@ ps -o ni= -p $$
 if [ -d /proc/self/fd ]; then
 	grep -E '^(Sig(Pnd|Blk|Ign|Cgt)|Umask|NoNew|Seccomp:|Cap|Groups|Uid|Gid)' /proc/self/status
 	cat /proc/self/oom_score_adj /proc/self/timerslack_ns /proc/self/coredump_filter
-	for f in 0 1 2 3 4 5 6 7 8 9; do readlink /proc/self/fd/$f; done
+	for f in 0 1 2 3 4 5 6 7 8 9; do readlink /proc/self/fd/$f || :; done
 fi`
 
 // COMMAND's surroundings are those that it would have without owner.

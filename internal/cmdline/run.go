@@ -38,7 +38,8 @@ COMMAND runs in a process group of its own, and what leaves that is not followed
 Under systemd, use KillMode=mixed: with the default, COMMAND gets each TERM twice.
 
 A job stopped with Ctrl-Z does not renew its lease: stopped for longer than the
-ttl, it has lost it, and is killed.`
+ttl, it has lost it, and is killed. In a container that is paused for longer, COMMAND
+can take a last step when it is resumed.`
 
 const runCodes = `  COMMAND's   or 128+n if signal n has ended it (or, before, the wait for the lease):
               on Unix, this process then ends by the same signal

@@ -6,6 +6,8 @@ import (
 	"os"
 	"sync"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // inheritedIgnored are the signals that were ignored when this process began, as
@@ -16,17 +18,21 @@ import (
 // looked up in this program's symbols. Where those have been stripped, or are not
 // as expected, only HUP and INT stay ignored.
 var inheritedIgnored = sync.OnceValue(func() []syscall.Signal {
-	program, err := elf.Open("/proc/self/exe")
+	file, err := os.Open("/proc/self/exe")
 	if err != nil {
 		return nil
 	}
-	defer program.Close()
+	defer file.Close()
+	program, err := elf.NewFile(file)
+	if err != nil {
+		return nil
+	}
 	const signals = 65 // with 0; more on some systems
 	word := 8
 	if program.Class == elf.ELFCLASS32 {
 		word = 4
 	}
-	addr, size := symbol(program, "runtime.fwdSig")
+	addr, size := symbol(file, program, "runtime.fwdSig")
 	if program.Type != elf.ET_EXEC || size < uint64(signals*word) {
 		return nil
 	}
@@ -49,22 +55,28 @@ var inheritedIgnored = sync.OnceValue(func() []syscall.Signal {
 	return ignored
 })
 
-// symbol looks one symbol up, where elf.File.Symbols would take several
-// milliseconds to read all.
-func symbol(program *elf.File, name string) (addr, size uint64) {
+// symbol looks one symbol up, in the file's pages: to read all, as elf.File.Symbols
+// does, would take several milliseconds.
+func symbol(file *os.File, program *elf.File, name string) (addr, size uint64) {
 	table, names := program.Section(".symtab"), program.Section(".strtab")
-	if table == nil || names == nil {
+	info, err := file.Stat()
+	if table == nil || names == nil || err != nil {
 		return 0, 0
 	}
-	texts, err := names.Data()
+	pages, err := unix.Mmap(int(file.Fd()), 0, int(info.Size()), unix.PROT_READ, unix.MAP_PRIVATE)
 	if err != nil {
 		return 0, 0
 	}
-	at := bytes.Index(texts, []byte("\x00"+name+"\x00")) + 1
-	entries, err := table.Data()
-	if err != nil || at == 0 {
+	defer func() { _ = unix.Munmap(pages) }()
+	length := uint64(len(pages))
+	if names.Offset+names.FileSize > length || table.Offset+table.FileSize > length {
 		return 0, 0
 	}
+	at := bytes.Index(pages[names.Offset:][:names.FileSize], []byte("\x00"+name+"\x00")) + 1
+	if at == 0 {
+		return 0, 0
+	}
+	entries := pages[table.Offset:][:table.FileSize]
 	// An entry begins with the name's place; where the address and size are, depends.
 	entry, addrAt, sizeAt, word := elf.Sym64Size, 8, 16, 8
 	if program.Class == elf.ELFCLASS32 {

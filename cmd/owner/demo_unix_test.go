@@ -18,9 +18,9 @@ func TestDemoEndsEarly(t *testing.T) {
 		code int
 	}{
 		{"is stopped", syscall.SIGTERM, 128 + int(syscall.SIGTERM)},
-		{"is stopped", syscall.SIGKILL, -1},
+		{"is stopped", syscall.SIGKILL, 128 + int(syscall.SIGKILL)},
 		{"is killed", syscall.SIGINT, 128 + int(syscall.SIGINT)},
-		{"three processes", syscall.SIGKILL, -1},
+		{"three processes", syscall.SIGKILL, 128 + int(syscall.SIGKILL)},
 	} {
 		t.Run(c.at+", "+c.sig.String(), func(t *testing.T) {
 			t.Parallel()

@@ -3,6 +3,8 @@
 package main
 
 import (
+	"errors"
+	"os"
 	"os/exec"
 	"syscall"
 )
@@ -10,3 +12,14 @@ import (
 // isolate gives a process a group of its own: what stops its group must not stop
 // the test.
 func isolate(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} }
+
+// shellCode is the exit code as a shell says it.
+func shellCode(s *os.ProcessState) int {
+	if ws := s.Sys().(syscall.WaitStatus); ws.Signaled() {
+		return 128 + int(ws.Signal())
+	}
+	return s.ExitCode()
+}
+
+// becomeRoot leaves nothing of the user that has started a setuid program.
+func becomeRoot() error { return errors.Join(syscall.Setgid(0), syscall.Setreuid(0, 0)) }

@@ -3,7 +3,9 @@ package main
 import (
 	"bufio"
 	"fmt"
+	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -50,7 +52,7 @@ func TestWatchEndsWhenNobodyReads(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = p.cmd.Wait()
-	if code := p.cmd.ProcessState.ExitCode(); code != 128+int(syscall.SIGPIPE) || p.stderr.Len() > 0 {
+	if code := shellCode(p.cmd.ProcessState); code != 128+int(syscall.SIGPIPE) || p.stderr.Len() > 0 {
 		t.Errorf("exit %d, %q", code, &p.stderr)
 	}
 }
@@ -82,9 +84,9 @@ type pty struct {
 	in *bufio.Reader
 }
 
-// startOnTerminal starts "owner" as the leader of a session with a terminal of
-// its own. more changes how.
-func startOnTerminal(t *testing.T, stdout *os.File, args ...string) *pty {
+// startOnTerminal starts a command as the leader of a session with a terminal of
+// its own, which is also its stdout where that is nil.
+func startOnTerminal(t *testing.T, stdout *os.File, cmd *exec.Cmd) *pty {
 	t.Helper()
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
@@ -103,7 +105,7 @@ func startOnTerminal(t *testing.T, stdout *os.File, args ...string) *pty {
 		t.Skip(err)
 	}
 	defer tty.Close()
-	cmd := command(args...)
+	cmd.Env = command().Env
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = tty, tty, tty
 	if stdout != nil {
@@ -135,18 +137,27 @@ func (p *pty) until(want string) string {
 	return all.String()
 }
 
+// rest reads the terminal until the command has ended, and all that have the
+// terminal.
+func (p *pty) rest() string {
+	p.t.Helper()
+	said, _ := io.ReadAll(p.in) // ends with an error
+	_ = p.cmd.Wait()
+	return string(said)
+}
+
 func (p *pty) exits(code int) {
 	p.t.Helper()
 	_ = p.cmd.Wait()
-	if got := p.cmd.ProcessState.ExitCode(); got != code {
+	if got := shellCode(p.cmd.ProcessState); got != code {
 		p.t.Errorf("exit %d, want %d", got, code)
 	}
 }
 
 func TestCommandHasTheTerminal(t *testing.T) {
 	t.Parallel()
-	p := startOnTerminal(t, nil, "run", "--lease", leaseIn(t), "sh", "-c",
-		`sleep 0.1; ps -o pgid=,tpgid= -p $$; while read x; do echo "got $x"; done`)
+	p := startOnTerminal(t, nil, command("run", "--lease", leaseIn(t), "sh", "-c",
+		`sleep 0.1; ps -o pgid=,tpgid= -p $$; while read x; do echo "got $x"; done`))
 	var group, foreground int
 	text := strings.TrimSpace(p.until("\n"))
 	if _, err := fmt.Sscan(text, &group, &foreground); err != nil || group != foreground {
@@ -162,7 +173,8 @@ func TestCommandHasTheTerminal(t *testing.T) {
 	p.exits(128 + int(syscall.SIGINT))
 }
 
-func TestCommandInAPipelineGetsTheTerminalWhenItReads(t *testing.T) {
+// In a pipeline, as anywhere, it is in the group that the shell has made.
+func TestCommandInAPipelineHasTheTerminal(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "stdout")
 	stdout, err := os.Create(path)
@@ -170,8 +182,8 @@ func TestCommandInAPipelineGetsTheTerminalWhenItReads(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer stdout.Close()
-	p := startOnTerminal(t, stdout, "run", "--lease", leaseIn(t), "sh", "-c",
-		`ps -o pgid=,tpgid= -p $$; echo ready >&2; read x; ps -o pgid=,tpgid= -p $$; exit 4`)
+	p := startOnTerminal(t, stdout, command("run", "--lease", leaseIn(t), "sh", "-c",
+		`ps -o pgid=,tpgid= -p $$; echo ready >&2; read x; exit 4`))
 	p.until("ready")
 	p.types("line\n")
 	p.exits(4)
@@ -179,8 +191,8 @@ func TestCommandInAPipelineGetsTheTerminalWhenItReads(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var group, before, group2, after int
-	if _, err := fmt.Sscan(string(text), &group, &before, &group2, &after); err != nil || before == group || after != group {
-		t.Errorf("its group and the terminal's, before and after it reads: %q (%v)", text, err)
+	var group, foreground int
+	if _, err := fmt.Sscan(string(text), &group, &foreground); err != nil || group != p.cmd.Process.Pid || foreground != group {
+		t.Errorf("its group and the terminal's: %q (%v), want %d twice", text, err, p.cmd.Process.Pid)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -37,6 +38,19 @@ func TestMain(m *testing.M) {
 		case "test-args":
 			fmt.Printf("%q\n", os.Args[2:])
 			os.Exit(0)
+		case "test-become-root": // where this program is setuid root
+			err := becomeRoot()
+			fmt.Println(os.Geteuid(), os.Getpid(), err)
+			_, _ = io.Copy(io.Discard, os.Stdin)
+			os.Exit(0)
+		case "test-count-interrupts": // those within a moment of the first
+			signals := make(chan os.Signal, 8)
+			signal.Notify(signals, os.Interrupt)
+			fmt.Println("ready")
+			<-signals
+			time.Sleep(300 * time.Millisecond)
+			fmt.Println("interrupts:", 1+len(signals))
+			os.Exit(0)
 		case "test-cat":
 			fmt.Println("started")
 			_, _ = io.Copy(os.Stdout, os.Stdin)
@@ -65,8 +79,28 @@ type process struct {
 	stdin  io.WriteCloser
 	out    io.Closer
 	stdout *bufio.Reader
-	stderr bytes.Buffer
+	stderr output
 }
+
+// An output can be read while it grows.
+type output struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (o *output) Write(b []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.Write(b)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.String()
+}
+
+func (o *output) Len() int { return len(o.String()) }
 
 func command(args ...string) *exec.Cmd {
 	cmd := exec.Command(self(), args...)
@@ -124,7 +158,8 @@ func (p *process) types(s string) {
 	}
 }
 
-// wait returns the rest of stdout, and the exit code: -1 for a signal.
+// wait returns the rest of stdout, and the exit code as shells say it: 128+n for
+// signal n.
 func (p *process) wait() (string, int) {
 	p.t.Helper()
 	out, err := io.ReadAll(p.stdout)
@@ -132,7 +167,7 @@ func (p *process) wait() (string, int) {
 		p.t.Fatal(err)
 	}
 	_ = p.cmd.Wait()
-	return string(out), p.cmd.ProcessState.ExitCode()
+	return string(out), shellCode(p.cmd.ProcessState)
 }
 
 // ownerCommand runs "owner" to its end.

@@ -102,6 +102,14 @@ func (p *process) signal(sig syscall.Signal) {
 	}
 }
 
+// signalJob sends a signal as a shell does: to the whole group.
+func (p *process) signalJob(sig syscall.Signal) {
+	p.t.Helper()
+	if err := syscall.Kill(-p.cmd.Process.Pid, sig); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
 func (p *process) mustExit(code int, stderr string) {
 	p.t.Helper()
 	out, got := p.wait()
@@ -267,7 +275,7 @@ func TestStoppedForTooLongWithoutItsWarden(t *testing.T) {
 	t.Parallel()
 	lease, l := leaseIn(t), newLife(t)
 	p := startScript(t, lease, []string{"--ttl", "500ms", "--grace", "200ms"}, l, stubborn)
-	if err := syscall.Kill(wardenOf(t, p.cmd.Process.Pid), syscall.SIGKILL); err != nil {
+	if err := syscall.Kill(wardenOf(t, p.cmd.Process.Pid), syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
 	p.signal(syscall.SIGSTOP)
@@ -318,10 +326,10 @@ func TestJobControl(t *testing.T) {
 	p := startScript(t, lease, nil, l, "echo ready; echo $$; while read x; do echo $x; done; exit 9")
 	pid, _ := strconv.Atoi(p.line())
 	for _, round := range []string{"one", "two"} {
-		p.signal(syscall.SIGTSTP)
+		p.signalJob(syscall.SIGTSTP)
 		eventually(t, "COMMAND and its owner stop", func() bool { return isStopped(t, pid) && isStopped(t, p.cmd.Process.Pid) })
 		p.types(round + "\n")
-		p.signal(syscall.SIGCONT)
+		p.signalJob(syscall.SIGCONT)
 		if got := p.line(); got != round {
 			t.Errorf("got %q", got)
 		}
@@ -333,9 +341,9 @@ func TestJobControl(t *testing.T) {
 func TestJobThatWasStoppedForTooLongIsNotResumed(t *testing.T) {
 	t.Parallel()
 	lease, l := leaseIn(t), newLife(t)
-	p := startScript(t, lease, []string{"--ttl", "500ms"}, l, "echo ready; read x; kill -TSTP $$; echo resumed")
+	p := startScript(t, lease, []string{"--ttl", "500ms"}, l, "echo ready; read x; kill -TSTP 0; echo resumed")
 	// Without the warden, which would have killed it before.
-	if err := syscall.Kill(wardenOf(t, p.cmd.Process.Pid), syscall.SIGKILL); err != nil {
+	if err := syscall.Kill(wardenOf(t, p.cmd.Process.Pid), syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
 	p.types("\n")

@@ -3,10 +3,12 @@
 package cmdline
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/signal"
 	"runtime/debug"
 	"strings"
@@ -16,6 +18,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/ownerlease/owner"
+	"github.com/ownerlease/owner/internal/run"
 )
 
 // exitCodes is what the exit codes stand under at the end of a subcommand's help.
@@ -27,6 +30,7 @@ const (
 	codeOverlap    = 1 // demo
 	codeNotOwned   = 3 // status, revoke
 	codeUnreadable = 4 // status
+	codeOutlived   = 121
 	codeLost       = 122
 	codeConflict   = 123
 	codeTimeout    = 124
@@ -34,6 +38,9 @@ const (
 	codeCannotRun  = 126
 	codeNotFound   = 127
 )
+
+// filesOfGo is how many files the Go runtime, and a lease, take at least.
+const filesOfGo = 6
 
 // An exit is how a command ends other than with 0. err is what there is to say
 // about it, nil for nothing.
@@ -68,6 +75,10 @@ func Main(program *cli.Command, args []string) int {
 	// The code and the message are ours to choose, in one place.
 	program.ExitErrHandler = func(context.Context, *cli.Command, error) {}
 
+	if err := run.CheckFiles(filesOfGo); err != nil {
+		complain(cmp.Or[io.Writer](program.ErrWriter, os.Stderr), program.Name, err)
+		return codeFailed
+	}
 	err := program.Run(context.Background(), endFlags(program, args))
 	if err == nil {
 		return 0
@@ -76,7 +87,11 @@ func Main(program *cli.Command, args []string) int {
 	if !errors.As(err, &e) {
 		errors.As(usage(program, "%w", err), &e)
 	}
-	if e.err != nil {
+	var killed *run.SignalError
+	switch {
+	case errors.As(e.err, &killed):
+		run.Die(killed.Signal)
+	case e.err != nil:
 		signal.Ignore(syscall.SIGPIPE) // whoever closed stderr still wants the code
 		complain(program.ErrWriter, program.Name, e.err)
 	}

@@ -24,17 +24,26 @@ and releases it. COMMAND finds OWNER_LEASE, OWNER_INSTANCE_ID and OWNER_EPOCH
 in its environment; the epoch grows with every change of owner: pass it on with
 every effect, and have the receiver refuse a lower one than it has seen.
 
-COMMAND runs in a process group of its own, in the foreground of the terminal.
-Signals are passed on to the group. What COMMAND leaves behind in it is ended
-before the lease is released: TERM, and KILL after the grace. When the lease is
-lost, the same is done in time for nothing to be left when the lease expires. When
-this process is killed, the group is killed as well. Processes that leave the group
-are not followed.
+Signals are passed on to COMMAND; those of the terminal reach it by themselves. What
+COMMAND leaves behind is ended before the lease is released: TERM, and KILL after the
+grace. When the lease is lost, the same is done in time for nothing to be left when
+the lease expires. When this process is killed, all of COMMAND is killed as well.
+What cannot be ended, as another user's process, is named, and waited for.
+
+On Linux, all that COMMAND has started is followed, also into a session or group of
+its own (setsid, timeout), and as a daemon: it does not outlive the lease. That is
+other than with flock(1), whose lock such a process keeps. On other Unix systems,
+COMMAND runs in a process group of its own, and what leaves that is not followed.
+
+Under systemd, use KillMode=mixed: with the default, COMMAND gets each TERM twice.
 
 A job stopped with Ctrl-Z does not renew its lease: stopped for longer than the
-ttl, it has lost it, and is killed.`
+ttl, it has lost it, and is killed. In a container that is paused for longer, COMMAND
+can take a last step when it is resumed.`
 
-const runCodes = `  COMMAND's   or 128+n if signal n has ended it (or, before, the wait for the lease)
+const runCodes = `  COMMAND's   or 128+n if signal n has ended it (or, before, the wait for the lease):
+              on Unix, this process then ends by the same signal
+  121         the lease was lost, and something of COMMAND could not be ended in time
   122         the lease was lost while COMMAND ran
   123         conflict: somebody else owns the lease, and -n is given
   124         timeout: somebody else owned the lease for the whole of -w
@@ -124,6 +133,7 @@ func runExit(lease string, code, conflictCode int, err error) error {
 		killed   *run.SignalError
 		start    *run.StartError
 		lost     *owner.LostError
+		outlived *run.OutlivedError
 		released *run.ReleaseError
 	)
 	switch {
@@ -138,9 +148,11 @@ func runExit(lease string, code, conflictCode int, err error) error {
 		}
 		return &exit{cmp.Or(conflictCode, usual), errors.New(refusal(lease, held))}
 	case errors.As(err, &killed):
-		return &exit{code: 128 + int(killed.Signal)}
+		return &exit{signaled(killed.Signal), killed}
 	case errors.As(err, &start):
 		return &exit{startCode(start.Err), start}
+	case errors.As(err, &outlived):
+		return &exit{codeOutlived, err}
 	case errors.As(err, &lost):
 		return &exit{codeLost, err}
 	case errors.As(err, &released):

@@ -21,7 +21,7 @@ import (
 type job struct {
 	object windows.Handle
 	pid    uint32
-	ended  chan int // the command's exit code; has room for it
+	ended  chan ending // how the command has ended; has room for it
 }
 
 func startJob(cmd *exec.Cmd, _ chan<- os.Signal, own *owner.Owner, _ timebase) (*job, error) {
@@ -38,7 +38,7 @@ func startJob(cmd *exec.Cmd, _ chan<- os.Signal, own *owner.Owner, _ timebase) (
 		_ = windows.CloseHandle(object)
 		return nil, &StartError{err}
 	}
-	j := &job{object: object, pid: uint32(cmd.Process.Pid), ended: make(chan int, 1)}
+	j := &job{object: object, pid: uint32(cmd.Process.Pid), ended: make(chan ending, 1)}
 	if err := j.begin(cmd.Process, own); err != nil {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
@@ -47,7 +47,7 @@ func startJob(cmd *exec.Cmd, _ chan<- os.Signal, own *owner.Owner, _ timebase) (
 	}
 	go func() {
 		_ = cmd.Wait() // what it says is in ProcessState
-		j.ended <- cmd.ProcessState.ExitCode()
+		j.ended <- ending{code: cmd.ProcessState.ExitCode()}
 	}()
 	return j, nil
 }
@@ -110,6 +110,12 @@ func resumeThread(pid uint32) error {
 	return fmt.Errorf("its thread is not found: %w", err)
 }
 
+// CheckFiles does nothing: there is no such limit here.
+func CheckFiles(int) error { return nil }
+
+// keepIgnored does nothing: what the Go runtime finds ignored, it keeps.
+func keepIgnored() {}
+
 // The signals that end the wait for the lease. They are forwarded later.
 func endingSignals() []os.Signal {
 	var sigs []os.Signal
@@ -127,7 +133,18 @@ func (j *job) forward(os.Signal, func() bool) { j.terminate() }
 // terminate reaches console programs only. The others get no warning.
 func (j *job) terminate() { _ = windows.GenerateConsoleCtrlEvent(windows.CTRL_BREAK_EVENT, j.pid) }
 
-func (j *job) kill() { _ = windows.TerminateJobObject(j.object, 1) }
+// kill ends all of the job, and returns what it may not end, and what is left.
+func (j *job) kill() (refused, found []string) {
+	err := windows.TerminateJobObject(j.object, 1)
+	if j.empty() {
+		return nil, nil
+	}
+	found = []string{fmt.Sprintf("the job of pid %d", j.pid)}
+	if err != nil {
+		refused = found
+	}
+	return refused, found
+}
 
 func (j *job) empty() bool {
 	var info struct { // JOBOBJECT_BASIC_ACCOUNTING_INFORMATION
@@ -138,7 +155,7 @@ func (j *job) empty() bool {
 	}
 	err := windows.QueryInformationJobObject(j.object, windows.JobObjectBasicAccountingInformation,
 		uintptr(unsafe.Pointer(&info)), uint32(unsafe.Sizeof(info)), nil)
-	return err != nil || info.ActiveProcesses == 0
+	return err == nil && info.ActiveProcesses == 0
 }
 
 // extend: no third process watches over the command here. If this process is
@@ -149,3 +166,6 @@ func (j *job) close() { _ = windows.CloseHandle(j.object) }
 
 // BeHelper does nothing: the job object needs no help.
 func BeHelper() {}
+
+// Die does nothing: here a process does not end by a signal.
+func Die(syscall.Signal) {}

@@ -35,7 +35,8 @@ type Options struct {
 	Nonblock bool
 	// Wait bounds the wait for the lease; 0 does not.
 	Wait time.Duration
-	// Warn is told of what goes wrong during the wait, each only once in a row.
+	// Warn is told of what goes wrong during the wait, each only once in a row, and,
+	// with an UnendedError, of processes of COMMAND that cannot be ended.
 	Warn func(error)
 }
 
@@ -48,10 +49,49 @@ type HeldError struct {
 
 func (e *HeldError) Error() string { return "somebody else owns the lease" }
 
-// A SignalError says which signal has ended the wait for the lease.
+// A SignalError says which signal has ended the command or, before, the wait for
+// the lease. This process should end by it, too: see Die.
 type SignalError struct{ Signal syscall.Signal }
 
-func (e *SignalError) Error() string { return "while waiting: " + e.Signal.String() }
+func (e *SignalError) Error() string { return "ended by a signal: " + e.Signal.String() }
+
+// A NestedError says that this process was started by the command that runs under
+// the very lease it should wait for: it would wait for itself.
+type NestedError struct{ Lease string }
+
+func (e *NestedError) Error() string {
+	return e.Lease + " is owned for the command that has started this one: it would wait for itself"
+}
+
+// An UnendedError says which processes of the command cannot be ended. Run waits
+// for their end and does not release the lease before.
+type UnendedError struct {
+	Left string // the processes, as they are to be named
+	Why  string
+	Owns bool // the lease is still owned, and is renewed
+}
+
+func (e *UnendedError) Error() string {
+	next := "the lease is kept until it has ended"
+	if !e.Owns {
+		next = "the lease is lost, and when it has expired another process can own it beside this one"
+	}
+	return fmt.Sprintf("cannot end %s of COMMAND: %s; %s", e.Left, e.Why, next)
+}
+
+// An OutlivedError says that the lease was lost, and that processes of the command
+// were left when it expired: they could not be ended. They have ended now.
+type OutlivedError struct {
+	Left string        // the processes, as they are to be named
+	For  time.Duration // how long after the lease had expired the last one ended
+	Err  *owner.LostError
+}
+
+func (e *OutlivedError) Error() string {
+	return fmt.Sprintf("lost the lease, and could not end %s of COMMAND, which ended %v after the lease had expired: %v",
+		e.Left, e.For.Round(time.Millisecond), e.Err)
+}
+func (e *OutlivedError) Unwrap() error { return e.Err }
 
 // A StartError says why the command cannot be run.
 type StartError struct{ Err error }
@@ -61,23 +101,36 @@ func (e *StartError) Unwrap() error { return e.Err }
 
 // Run waits for the lease, runs the command while this process owns it, ends
 // what the command leaves behind, and releases the lease. It returns the
-// command's exit code: 128+n if signal n has ended it.
+// command's exit code: 128+n, and a *SignalError, if signal n has ended it.
 //
-// The error is a *HeldError, *SignalError or *StartError, the *owner.LostError if
-// the lease was lost while the command ran, or why the lease cannot be joined.
+// The other errors are a *HeldError, *NestedError or *StartError, a *SignalError
+// if a signal has ended the wait, the *owner.LostError if the lease was lost while
+// the command ran, an *OutlivedError if something of the command was left when the
+// lease expired, or why the lease cannot be joined.
 //
-// When the lease is lost, nothing of the command is left by the time at which it
-// expires. The same is so, on Unix, when this process is stopped: a second
-// process, the warden, watches the time. It also ends the command when this
-// process is killed; on Windows, and the command itself on Linux, the kernel does.
-// Where the lease goes on running out while the machine is suspended, the command
-// ends right after the resume.
+// When the lease is lost, the command is ended in time for nothing of it to be
+// left when the lease expires. The same is so, on Unix, when this process is
+// stopped or killed: a second process, the warden, sees to it; on Windows the
+// kernel does. Where the lease goes on running out while the machine is suspended,
+// the command ends right after the resume. The lease is not released while
+// anything of the command is left: what cannot be ended is told to Warn, and waited
+// for.
+//
+// Of the command are, on Linux, all processes below it, in whatever session or
+// group, and those whose parents have ended. On Windows, all in its job object.
+// Elsewhere, those that stay in its process group: one that leaves the group, as
+// by setsid(1) or timeout(1), is not found.
 //
 // What cannot be helped: between a kill -9 of this process and the end of the
-// command that follows, a successor can own the lease for some microseconds. And
-// on Unix, processes that leave the command's process group are not found.
+// command that follows, a successor can own the lease for some microseconds. A
+// process that has become another user's cannot be ended, but by root. If this
+// process and the warden are both killed, the command ends on Linux, but what it
+// has started need not. If both are frozen, as with a whole container, the command
+// can take some steps when they thaw, before it is ended. And a process that
+// another one starts for the command, like a service manager or a container
+// engine, is not the command's.
 func Run(o Options) (code int, err error) {
-	path, err := exec.LookPath(o.Command[0])
+	path, err := lookPath(o.Command[0])
 	if err != nil {
 		return 0, &StartError{err} // before a long wait for nothing
 	}
@@ -94,6 +147,13 @@ func Run(o Options) (code int, err error) {
 		default:
 		}
 	}
+	if err := CheckFiles(filesOfRun); err != nil {
+		return 0, err // before the lease is taken for nothing
+	}
+	if !o.Nonblock && o.isNested() {
+		return 0, &NestedError{o.Lease}
+	}
+	keepIgnored()
 	signals := make(chan os.Signal, 64)
 	signal.Notify(signals, endingSignals()...)
 	defer signal.Stop(signals)
@@ -103,7 +163,8 @@ func Run(o Options) (code int, err error) {
 	}
 	defer func() {
 		// After a loss it does nothing. The command's outcome stays what it is.
-		if e := own.Release(); e != nil && err == nil {
+		var killed *SignalError
+		if e := own.Release(); e != nil && (err == nil || errors.As(err, &killed)) {
 			err = &ReleaseError{e}
 		}
 	}()
@@ -118,8 +179,11 @@ func Run(o Options) (code int, err error) {
 	}
 	defer j.close()
 	go tellExpiry(j, own, base, renewed)
-	return supervise(j, own, signals, o.Grace)
+	return o.supervise(j, own, signals)
 }
+
+// filesOfRun is how many files Run has open at most, with room for a few more.
+const filesOfRun = 10
 
 // A ReleaseError says that a successor may have to wait until the lease has
 // expired. The command has ended as Run says.
@@ -192,15 +256,30 @@ func (o *Options) await(signals <-chan os.Signal) (*owner.Owner, error) {
 }
 
 // supervise watches over the command, and says how it ended.
-func supervise(j *job, own *owner.Owner, signals <-chan os.Signal, grace time.Duration) (int, error) {
-	s := supervisor{job: j, own: own, grace: grace}
-	code := s.watch(signals)
+func (o *Options) supervise(j *job, own *owner.Owner, signals <-chan os.Signal) (int, error) {
+	s := supervisor{job: j, own: own, grace: o.Grace, warn: o.Warn}
+	end := s.watch(signals)
 	// Ask, do not wait to be told: after a pause of this process the command may
 	// have ended by the loss before the loss has been delivered.
-	if own.Check() == nil {
-		return code, nil
+	if own.Check() != nil {
+		return end.code, s.loss()
 	}
-	return code, lost(own, "lost the lease, and ended COMMAND")
+	if end.signal != 0 {
+		return end.code, &SignalError{end.signal}
+	}
+	return end.code, nil
+}
+
+// loss says what the loss has come to, when nothing of the command is left.
+func (s *supervisor) loss() error {
+	err := lost(s.own, "lost the lease, and ended COMMAND")
+	var loss *owner.LostError
+	if s.left != "" && errors.As(err, &loss) {
+		if late := -untilExpiry(loss, s.own.Holder().TTL); late > 0 {
+			return &OutlivedError{Left: s.left, For: late, Err: loss}
+		}
+	}
+	return err
 }
 
 // lost returns the loss, which may be just about to be delivered.

@@ -2,6 +2,8 @@ package run
 
 import (
 	"os"
+	"strings"
+	"syscall"
 	"time"
 
 	"github.com/ownerlease/owner"
@@ -14,10 +16,10 @@ import (
 // It needs of a job, which differs by operating system:
 //
 //	startJob    starts the command so that what it starts can be ended with it
-//	ended       receives the command's exit code
-//	forward     passes a signal on to all of the job
+//	ended       receives how the command has ended
+//	forward     passes a signal on to the job
 //	terminate   asks all of the job to end
-//	kill        ends all of the job
+//	kill        ends all of the job, and returns what it may not end, and all it has found
 //	empty       tells whether nothing of the job is left
 //	extend      says by when nothing may be left if this process stands still
 //	close       frees what the job holds, when nothing of it is left
@@ -25,11 +27,20 @@ type supervisor struct {
 	job    *job
 	own    *owner.Owner
 	grace  time.Duration
+	warn   func(error)
 	killAt time.Time // zero: nothing is to be ended
+	killed time.Time // when that was first tried
+	left   string    // what could not be ended, as it was said last
 }
 
-// watch returns the command's exit code when nothing of the job is left.
-func (s *supervisor) watch(signals <-chan os.Signal) (code int) {
+// An ending is how a command has ended.
+type ending struct {
+	code   int            // 128+n for signal n
+	signal syscall.Signal // 0 where there was none
+}
+
+// watch returns how the command has ended when nothing of the job is left.
+func (s *supervisor) watch(signals <-chan os.Signal) (end ending) {
 	running := true
 	lost := s.own.Lost()
 	for running || !s.job.empty() {
@@ -37,7 +48,7 @@ func (s *supervisor) watch(signals <-chan os.Signal) (code int) {
 		case sig := <-signals:
 			// Also TERM: the lease is kept until the command has ended.
 			s.job.forward(sig, s.own.IsOwner)
-		case code = <-s.job.ended:
+		case end = <-s.job.ended:
 			running = false
 			if !s.job.empty() {
 				s.end(s.grace)
@@ -48,11 +59,11 @@ func (s *supervisor) watch(signals <-chan os.Signal) (code int) {
 			s.end(min(s.grace, untilKill(loss, s.own.Holder().TTL)))
 		case <-s.next():
 			if !time.Now().Before(s.killAt) {
-				s.job.kill() // and again: it may have missed one that was just forked
+				s.kill() // and again: it may have missed one that was just forked
 			}
 		}
 	}
-	return code
+	return end
 }
 
 // end ends all that is left of the job: TERM now, KILL after the grace.
@@ -64,17 +75,56 @@ func (s *supervisor) end(grace time.Duration) {
 		s.killAt = at
 	}
 	if grace <= 0 {
-		s.job.kill()
+		s.kill()
 	}
 }
 
-// next wakes the loop while something is being ended: nobody tells when the last
+// What KILL leaves is said after a moment: one that may not be killed can be about
+// to end with what it was started by, and one that may is gone soon, but for one
+// that waits for a disk.
+const (
+	refusedFor = 100 * time.Millisecond
+	foundFor   = time.Second
+)
+
+// kill ends what is left, and says what it cannot end.
+func (s *supervisor) kill() {
+	refused, found := s.job.kill()
+	if s.killed.IsZero() {
+		s.killed = time.Now()
+	}
+	switch tried := time.Since(s.killed); {
+	case tried > refusedFor && len(refused) > 0:
+		s.say(refused, "operation not permitted")
+	case tried > foundFor && len(found) > 0:
+		s.say(found, "still there after KILL")
+	}
+}
+
+// say tells once of the processes that cannot be ended. It does not wait until
+// that has been read.
+func (s *supervisor) say(left []string, why string) {
+	names := strings.Join(left, ", ")
+	if s.left == names {
+		return
+	}
+	s.left = names
+	if s.warn != nil {
+		// This process can stand still before it is asked for the state.
+		go s.warn(&UnendedError{Left: names, Why: why, Owns: s.own.IsOwner()})
+	}
+}
+
+// next wakes the loop while something is being ended: it is not told when the last
 // process of a job has gone, and KILL falls due.
 func (s *supervisor) next() <-chan time.Time {
 	if s.killAt.IsZero() {
 		return nil
 	}
-	const often = 5 * time.Millisecond
+	often := 5 * time.Millisecond
+	if s.left != "" {
+		often = 100 * time.Millisecond // it can be hours
+	}
 	if left := time.Until(s.killAt); left > 0 {
 		return time.After(min(left, often))
 	}

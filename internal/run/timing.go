@@ -38,7 +38,12 @@ func ttlHint(grace time.Duration) string {
 // untilKill is how long after a loss the KILL is due at the latest: slack before
 // the lease runs out, which may have been long ago if this process was stopped.
 func untilKill(lost *owner.LostError, ttl time.Duration) time.Duration {
-	return ttl - lost.SinceRenewal - time.Since(lost.At) - slack(ttl)
+	return untilExpiry(lost, ttl) - slack(ttl)
+}
+
+// untilExpiry is how long after a loss the lease still runs.
+func untilExpiry(lost *owner.LostError, ttl time.Duration) time.Duration {
+	return ttl - lost.SinceRenewal - time.Since(lost.At)
 }
 
 // A timebase is the clock that a lease is timed by, as another process reads it

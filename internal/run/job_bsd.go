@@ -1,12 +1,12 @@
-//go:build unix
+//go:build unix && !linux
 
 package run
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"os/signal"
-	"runtime"
 	"syscall"
 	"time"
 
@@ -22,7 +22,7 @@ type job struct {
 	base     timebase
 	warden   *warden
 	terminal terminal
-	ended    chan int // the command's exit code; has room for it
+	ended    chan ending // how the command has ended; has room for it
 }
 
 // BeHelper makes this process a helper of another, if Run has started it as one,
@@ -41,7 +41,7 @@ func startJob(cmd *exec.Cmd, signals chan<- os.Signal, own *owner.Owner, base ti
 	if err != nil {
 		return nil, err
 	}
-	j := &job{base: base, warden: w, terminal: openTerminal(), ended: make(chan int, 1)}
+	j := &job{base: base, warden: w, terminal: openTerminal(), ended: make(chan ending, 1)}
 	signal.Notify(signals, forwardedSignals()...)
 	started := make(chan starting)
 	go j.live(cmd, started)
@@ -75,13 +75,9 @@ type starting struct {
 	err  error
 }
 
-// live starts the command and reaps it. The kernel ties Pdeathsig to the thread
-// that forks: this goroutine keeps its thread for as long as the command lives.
+// live starts the command and reaps it.
 func (j *job) live(cmd *exec.Cmd, started chan<- starting) {
-	runtime.LockOSThread()
-	adoptOrphans()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	dieWithParent(cmd.SysProcAttr)
 	g, err := startGated(cmd)
 	if err == nil {
 		j.group = cmd.Process.Pid
@@ -109,8 +105,9 @@ func (j *job) reap() {
 			command = 0
 			if j.terminal.group() == j.group {
 				j.terminal.take()
+				j.interrupted(ws)
 			}
-			j.ended <- exitCode(ws)
+			j.ended <- endingOf(ws)
 		case pid == warden:
 			warden = 0
 			close(j.warden.reaped)
@@ -118,43 +115,9 @@ func (j *job) reap() {
 	}
 }
 
-func exitCode(ws syscall.WaitStatus) int {
-	if ws.Signaled() {
-		return 128 + int(ws.Signal())
-	}
-	return ws.ExitStatus()
-}
-
-// The signals that end the wait for the lease. What is ignored, as HUP is under
-// nohup, stays ignored, for the command as well.
-func endingSignals() []os.Signal {
-	return heeded(syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM)
-}
-
-// forwardedSignals are all that can be caught but SIGCHLD and SIGURG, which the
-// Go runtime sends to itself, and SIGTTIN and SIGTTOU, which are about this
-// process's own use of the terminal: it keeps being stopped by them.
-func forwardedSignals() []os.Signal {
-	var sigs []os.Signal
-	for sig := syscall.Signal(1); sig <= 64; sig++ {
-		switch sig {
-		case syscall.SIGKILL, syscall.SIGSTOP, syscall.SIGCHLD, syscall.SIGURG, syscall.SIGTTIN, syscall.SIGTTOU:
-		default:
-			sigs = append(sigs, sig)
-		}
-	}
-	return heeded(sigs...)
-}
-
-func heeded(all ...os.Signal) []os.Signal {
-	var sigs []os.Signal
-	for _, sig := range all {
-		if !signal.Ignored(sig) {
-			sigs = append(sigs, sig)
-		}
-	}
-	return sigs
-}
+// stoppingSignals are about this process's own use of the terminal. The one of
+// Ctrl-Z is passed on.
+var stoppingSignals = []syscall.Signal{syscall.SIGTTIN, syscall.SIGTTOU}
 
 func (j *job) forward(sig os.Signal, owns func() bool) {
 	switch sig {
@@ -162,7 +125,7 @@ func (j *job) forward(sig os.Signal, owns func() bool) {
 	case syscall.SIGCONT:
 		j.resume(owns)
 	default:
-		j.signal(sig.(syscall.Signal))
+		_ = j.signal(sig.(syscall.Signal))
 	}
 }
 
@@ -171,7 +134,7 @@ func (j *job) stopped(by syscall.Signal) {
 	switch {
 	case (by == syscall.SIGTTIN || by == syscall.SIGTTOU) && j.terminal.ours():
 		j.terminal.give(j.group) // the command needs it now
-		j.signal(syscall.SIGCONT)
+		_ = j.signal(syscall.SIGCONT)
 	case by == syscall.SIGSTOP && j.terminal.group() != j.group:
 		// Somebody has stopped the command on purpose. It goes on owning.
 	default:
@@ -199,20 +162,32 @@ func (j *job) resume(owns func() bool) {
 	if j.terminal.interactive() {
 		j.terminal.give(j.group)
 	}
-	j.signal(syscall.SIGCONT)
+	_ = j.signal(syscall.SIGCONT)
 }
 
 func (j *job) terminate() {
-	j.signal(syscall.SIGTERM)
-	j.signal(syscall.SIGCONT) // whoever is stopped could not end
+	_ = j.signal(syscall.SIGTERM)
+	_ = j.signal(syscall.SIGCONT) // whoever is stopped could not end
 }
 
-func (j *job) kill() { j.signal(syscall.SIGKILL) }
+// kill ends all of the group, and returns what it may not end, or what is left.
+// The kernel does not say which, if there are some that it may.
+func (j *job) kill() (refused, found []string) {
+	group := []string{fmt.Sprintf("process group %d", j.group)}
+	switch j.signal(syscall.SIGKILL) {
+	case syscall.ESRCH:
+		return nil, nil
+	case nil:
+		return nil, group
+	}
+	return group, group
+}
 
-// signal cannot fail but for a group that is gone, or is another user's.
-func (j *job) signal(sig syscall.Signal) { _ = syscall.Kill(-j.group, sig) }
+func (j *job) signal(sig syscall.Signal) error { return syscall.Kill(-j.group, sig) }
 
-func (j *job) empty() bool { return syscall.Kill(-j.group, 0) != nil }
+// empty reports whether the group is gone. One that this process may not send
+// signals to is not.
+func (j *job) empty() bool { return j.signal(0) == syscall.ESRCH }
 
 func (j *job) extend(lastMoment time.Duration) {
 	j.warden.tell(news{int64(j.group), lastMoment, j.base})
@@ -221,4 +196,13 @@ func (j *job) extend(lastMoment time.Duration) {
 func (j *job) close() {
 	j.warden.end()
 	j.terminal.close()
+}
+
+// interrupted lets those who share the terminal's job with this process know of
+// Ctrl-C, which has ended the command in a group of its own: a shell looks whether
+// it has got the signal itself.
+func (j *job) interrupted(ws syscall.WaitStatus) {
+	if ws.Signaled() && ws.Signal() == syscall.SIGINT {
+		_ = syscall.Kill(0, syscall.SIGINT) // this process catches it
+	}
 }

@@ -1,4 +1,4 @@
-//go:build unix
+//go:build unix && !linux
 
 package run
 
@@ -11,8 +11,6 @@ import (
 	"os/signal"
 	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // A warden is a small process, in a session of its own, that kills the command's
@@ -106,17 +104,4 @@ func watchOver(pipe *os.File) {
 		time.Sleep(time.Millisecond)
 	}
 	_, _ = io.Copy(io.Discard, pipe) // until the parent has ended, or ends the warden
-}
-
-// ready reports whether the pipe can be read, or has been closed; false when the
-// moment has come.
-func ready(pipe *os.File, moment, longest time.Duration, now func() time.Duration) bool {
-	for {
-		left := min(max(0, moment-now()), longest)
-		fds := []unix.PollFd{{Fd: int32(pipe.Fd()), Events: unix.POLLIN}}
-		n, err := unix.Poll(fds, int((left+time.Millisecond-1)/time.Millisecond))
-		if n > 0 || err == nil && left == 0 {
-			return n > 0
-		}
-	}
 }

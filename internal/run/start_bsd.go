@@ -1,4 +1,4 @@
-//go:build unix
+//go:build unix && !linux
 
 package run
 
@@ -82,8 +82,13 @@ func beStarter(how string) {
 	socket := os.NewFile(uintptr(fd), "starter")
 	if n, _ := socket.Read(make([]byte, 1)); n == 1 {
 		_ = os.Unsetenv(startEnv)
-		errno, _ := syscall.Exec(path, os.Args, os.Environ()).(syscall.Errno)
+		_, err := execvp(path, os.Args, func(path string, args []string) (int, error) {
+			return 0, syscall.Exec(path, args, os.Environ())
+		})
+		errno, _ := err.(syscall.Errno)
 		_ = binary.Write(socket, binary.NativeEndian, uint32(errno))
 	}
 	os.Exit(127)
 }
+
+func executable() (string, error) { return os.Executable() }

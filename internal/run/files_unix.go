@@ -1,0 +1,32 @@
+//go:build unix
+
+package run
+
+import (
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// CheckFiles returns an error if this process cannot open so many more files. The
+// Go runtime itself ends it with a page of goroutines for want of the first few.
+func CheckFiles(needed int) error {
+	var opened []int
+	defer func() {
+		for _, fd := range opened {
+			_ = unix.Close(fd)
+		}
+	}()
+	for len(opened) < needed {
+		fd, err := unix.Open(os.DevNull, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err == unix.EMFILE || err == unix.ENFILE {
+			return fmt.Errorf("this program needs %d more open files than it has, and can open only %d: %w (see: ulimit -n)", needed, len(opened), err)
+		}
+		if err != nil {
+			return nil // it is about the number only
+		}
+		opened = append(opened, fd)
+	}
+	return nil
+}

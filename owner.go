@@ -67,6 +67,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"math/rand/v2"
 	"os"
 	"strings"
 	"time"
@@ -227,6 +228,7 @@ func (cfg *Config) resolve() (timing, error) {
 		ttl: cfg.TTL, margin: cfg.SafetyMargin, interval: cfg.RenewInterval,
 		pause: min(retryPause(cfg.TTL), cfg.RenewInterval),
 		poll:  slowPoll(cfg.TTL),
+		aside: min(shortestAside+rand.N(longestAside-shortestAside), slowPoll(cfg.TTL)),
 	}, nil
 }
 

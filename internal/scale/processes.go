@@ -43,7 +43,7 @@ var processesInOneFolder = &scenario{
 	measure:    func(j *job) ([]float64, error) { return j.owningCrowd() },
 }
 
-const takeovers = 3
+const takeovers = 15
 
 // A crowd is N processes that stand by at one lease, but for one, which owns it; or
 // that each own one.

@@ -407,6 +407,7 @@ func (a *actor) perform(res *result) error {
 		if err == nil {
 			res.view = &view
 			res.behind = a.hints.lineUp(!view.Free())
+			res.hinted = a.hints.areWhole()
 		}
 		return err
 	case opRenew:

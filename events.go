@@ -70,6 +70,7 @@ type result struct {
 	err  error
 
 	behind bool // of an opLook: another instance is first in line
+	hinted bool // of an opLook: no hint is known to be missing
 }
 
 // left reports whether the lease was left to another instance that was acquiring it.

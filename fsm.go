@@ -72,6 +72,7 @@ type timing struct {
 	interval time.Duration // from the start of a renewal to the start of the next
 	pause    time.Duration // from a failed renewal to the next try
 	poll     time.Duration // standing by: the longest time from a look to the next
+	rest     time.Duration // standing by: the same while no hint is known to be missing
 	aside    time.Duration // standing by: the time in which another instance may acquire
 }
 
@@ -369,11 +370,15 @@ func (d *decision) settle(in *input) {
 	d.pending, d.err = op{}, in.res.err
 	switch in.res.op.kind {
 	case opLook: // owned, or not to be told
-		d.slowDown(d.poll)
+		d.behind = in.res.behind
+		if in.res.hinted {
+			d.slowDown(d.rest)
+		} else {
+			d.slowDown(d.poll)
+		}
 		if in.res.err == nil {
 			d.until = in.res.view.Until
 		}
-		d.behind = in.res.behind
 	case opAcquire: // released meanwhile
 		d.err = nil
 		if in.res.won() {

@@ -157,3 +157,21 @@ func TestLeavesItToWhoIsAcquiring(t *testing.T) {
 		t.Error("nobody is acquiring")
 	}
 }
+
+// Where hints are known to be missing, a follower looks every second all the same.
+func TestPollWithAndWithoutHints(t *testing.T) {
+	for hinted, want := range map[bool]time.Duration{true: 3 * time.Second, false: time.Second} {
+		c := core{timing: timing{ttl: time.Minute, poll: slowPoll(time.Minute), rest: restPoll(time.Minute)}, state: StateFollower, standing: true}
+		for id := range uint64(20) {
+			c.pending = op{kind: opLook, id: id}
+			view := &View{Holder: Record{InstanceID: "x"}}
+			c = decide(&c, &input{kind: inputResult, res: result{op: c.pending, view: view, hinted: hinted}}).core
+			if c.backoff == 0 {
+				c.hurry()
+			}
+		}
+		if c.backoff != want {
+			t.Errorf("hinted %v: looks every %v", hinted, c.backoff)
+		}
+	}
+}

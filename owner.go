@@ -228,6 +228,7 @@ func (cfg *Config) resolve() (timing, error) {
 		ttl: cfg.TTL, margin: cfg.SafetyMargin, interval: cfg.RenewInterval,
 		pause: min(retryPause(cfg.TTL), cfg.RenewInterval),
 		poll:  slowPoll(cfg.TTL),
+		rest:  restPoll(cfg.TTL),
 		aside: min(shortestAside+rand.N(longestAside-shortestAside), slowPoll(cfg.TTL)),
 	}, nil
 }

@@ -18,6 +18,11 @@ func slowPoll(ttl time.Duration) time.Duration {
 	return min(max(ttl/10, minTTL), time.Second)
 }
 
+// restPoll is the same where nothing is known to be missing of the hints.
+func restPoll(ttl time.Duration) time.Duration {
+	return min(max(ttl/10, minTTL), 3*time.Second)
+}
+
 // pacing says when to look at somebody else's lease again: soon after something
 // may have happened, then less and less often, and when the lease runs out.
 type pacing struct {
@@ -88,6 +93,7 @@ type hints struct {
 	holder string    // the instance that the subscription is for
 	pid    int       // its process
 	stop   func()    // nil before the first subscription
+	whole  bool      // no hint is known to be missing
 	ended  bool
 }
 
@@ -121,7 +127,7 @@ func (h *hints) follow(holder *Record) (fresh bool) {
 		stop = func() {}
 	}
 	// The old one ends after the new one has begun, so that what both share stays.
-	if old := h.replace(holder, stop); old != nil {
+	if old := h.replace(holder, stop, err == nil); old != nil {
 		old()
 	}
 	if err != nil && h.trouble != nil {
@@ -141,15 +147,22 @@ func (h *hints) follows(holder *Record) bool {
 }
 
 // replace takes the new subscription, and returns the one to be stopped.
-func (h *hints) replace(holder *Record, stop func()) (old func()) {
+func (h *hints) replace(holder *Record, stop func(), whole bool) (old func()) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.ended {
 		return stop
 	}
 	old = h.stop
-	h.holder, h.pid, h.stop = holder.InstanceID, holder.PID, stop
+	h.holder, h.pid, h.stop, h.whole = holder.InstanceID, holder.PID, stop, whole
 	return old
+}
+
+// areWhole reports whether no hint is known to be missing.
+func (h *hints) areWhole() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.whole
 }
 
 // end stops the hints. None begins after it.

@@ -38,7 +38,7 @@ func want(key string, n int) []bounds {
 	case "f":
 		return many(atLeast(1, 8)) // the watch, and the owners' process
 	case "d":
-		return []bounds{positive, positive, positive, positive, positive}
+		return []bounds{positive, positive, positive, positive, positive, positive}
 	}
 	return []bounds{positive, positive, positive}
 }

@@ -104,6 +104,7 @@ func (a *actor) join(standby bool) error {
 		err = context.Cause(a.parent)
 	}
 	if standby && err == nil {
+		a.hints.standing = true
 		go a.live(inputStandBy)
 		return nil
 	}
@@ -387,12 +388,17 @@ func (a *actor) deliver(res result, gone <-chan struct{}) {
 func (a *actor) perform(res *result) error {
 	switch res.op.kind {
 	case opAcquire:
+		if s, ok := a.store.(lined); ok && res.op.yields && s.acquiring() {
+			res.acq = new(Acquisition)
+			return nil
+		}
 		acq, err := a.store.Acquire(a.ctx, *a.claim)
 		if err != nil {
 			return err
 		}
 		res.acq = &acq
 		if res.won() {
+			a.hints.lineUp(false)
 			a.hints.follow(&acq.Holder)
 		}
 		return nil
@@ -400,6 +406,8 @@ func (a *actor) perform(res *result) error {
 		view, err := a.hints.look(a.ctx)
 		if err == nil {
 			res.view = &view
+			res.behind = a.hints.lineUp(!view.Free())
+			res.hinted = a.hints.areWhole()
 		}
 		return err
 	case opRenew:

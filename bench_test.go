@@ -506,7 +506,7 @@ func BenchmarkStandbyAtRest(b *testing.B) {
 			all[i], err = Join(context.Background(), Config{LeasePath: p, TTL: time.Minute, Standby: true})
 			must(b, err)
 		}
-		time.Sleep(4 * time.Second) // until the pauses between looks are at their longest
+		time.Sleep(8 * time.Second) // until the pauses between looks are at their longest
 		b.ReportMetric(float64(heap()-before)/followers, "bytes/follower")
 		b.ReportMetric(float64(runtime.NumGoroutine()-goroutines)/followers, "goroutines/follower")
 		b.ReportMetric(cpuPer(followers*int(rest/time.Second), func() { time.Sleep(rest) })/1000, "cpu-us/follower/s")

@@ -48,6 +48,8 @@ type op struct {
 	kind opKind
 	id   uint64        // tells the operation's result from those of abandoned ones
 	at   time.Duration // the store's clock when it was issued, before the call
+
+	yields bool // an opAcquire that leaves the lease to another instance that is acquiring
 }
 
 type opKind int
@@ -66,7 +68,13 @@ type result struct {
 	acq  *Acquisition // of an opAcquire without an error
 	view *View        // of an opLook without an error
 	err  error
+
+	behind bool // of an opLook: another instance is first in line
+	hinted bool // of an opLook: no hint is known to be missing
 }
+
+// left reports whether the lease was left to another instance that was acquiring it.
+func (r *result) left() bool { return r.acq != nil && r.acq.Holder.InstanceID == "" }
 
 // won reports whether an acquisition has made this instance the owner.
 func (r *result) won() bool { return r.acq != nil && r.acq.Lease != nil }

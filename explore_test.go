@@ -179,7 +179,7 @@ func (w *simWorld) add(name string, standing bool) *simProcess {
 	p := w.k.NewProcess(name)
 	files := &fileStore{process: &process{machine: p}, path: simLease}
 	i := &simProcess{w: w, name: name, p: p, files: files, finished: make(chan struct{})}
-	t := timing{ttl: w.ttl, margin: simMargin, interval: tick, pause: tick, poll: tick}
+	t := timing{ttl: w.ttl, margin: simMargin, interval: tick, pause: tick, poll: tick, rest: tick}
 	i.a = newActor(context.Background(), simStore{files, w.k}, &Record{InstanceID: simID(name, 0), PID: len(w.all) + 1, TTL: w.ttl}, t, nil)
 	i.a.core.standing = standing
 	i.a.elected = make(chan struct{})

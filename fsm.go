@@ -22,7 +22,7 @@ var transitions = []struct {
 }{
 	{evAcquire, StateFollower, StateAcquiring, "The caller wants the lease, or this follower stands by and has found it free: try to take it."},
 	{evAcquired, StateAcquiring, StateOwner, "The store has made this instance the owner, and the fence deadline, counted from before the write, has not passed."},
-	{evRefused, StateAcquiring, StateFollower, "Another instance owns the lease."},
+	{evRefused, StateAcquiring, StateFollower, "Another instance owns the lease, or is about to: a follower that stands by leaves it to that one, and looks again."},
 	{evFailed, StateAcquiring, StateFollower, "The store could not tell who owns the lease, or could not write. The caller of Join gets the error; a follower that stands by tries again."},
 	{evTooLate, StateAcquiring, StateFollower, "The lease was won, but the answer came after its fence deadline. It is undone. The caller of Join gets an error; a follower that stands by tries again."},
 	{evGiveUp, StateAcquiring, StateFollower, "The context has ended; or Join got no answer within the life of a lease. A win that comes after this is undone."},
@@ -72,6 +72,8 @@ type timing struct {
 	interval time.Duration // from the start of a renewal to the start of the next
 	pause    time.Duration // from a failed renewal to the next try
 	poll     time.Duration // standing by: the longest time from a look to the next
+	rest     time.Duration // standing by: the same while no hint is known to be missing
+	aside    time.Duration // standing by: the time in which another instance may acquire
 }
 
 // never is a time that does not come. It leaves room for a clock that begins below
@@ -276,7 +278,11 @@ func (d *decision) apply(from State, in *input) {
 		d.from, d.err = in.res.acq.From, nil
 	case evRefused:
 		d.err = nil
-		d.slowDown(d.poll)
+		if in.res.left() {
+			d.stepAside(in.at, d.timing.aside)
+		} else {
+			d.slowDown(d.poll)
+		}
 	case evFailed:
 		d.slowDown(d.poll)
 	case evTooLate:
@@ -311,15 +317,17 @@ func (d *decision) apply(from State, in *input) {
 func (d *decision) issue(kind opKind, at time.Duration) {
 	d.lastID++
 	d.start = op{kind: kind, id: d.lastID, at: at}
-	d.pending = d.start
 	switch kind {
 	case opAcquire:
 		d.issued, d.looked = at, at
+		// If what another instance was acquiring is still free, that one hangs.
+		d.start.yields = d.standing && !d.pacing.aside
 	case opLook:
 		d.looked = at
 	case opRenew:
 		d.issued, d.hinted = at, false
 	}
+	d.pending = d.start
 }
 
 // stay takes up an input that moves nothing.
@@ -337,7 +345,7 @@ func (d *decision) stay(in *input) {
 	case inputHint:
 		d.hinted = true
 		if d.err == nil { // what fails leaves traces, which are hints: no reason to fail again at once
-			d.hurry()
+			d.hint(in.at, d.timing.aside)
 		}
 	case inputEnd:
 		d.ended = true
@@ -362,7 +370,12 @@ func (d *decision) settle(in *input) {
 	d.pending, d.err = op{}, in.res.err
 	switch in.res.op.kind {
 	case opLook: // owned, or not to be told
-		d.slowDown(d.poll)
+		d.behind = in.res.behind
+		if in.res.hinted {
+			d.slowDown(d.rest)
+		} else {
+			d.slowDown(d.poll)
+		}
 		if in.res.err == nil {
 			d.until = in.res.view.Until
 		}

@@ -68,6 +68,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"maps"
+	"math/rand/v2"
 	"os"
 	"strings"
 	"time"
@@ -273,6 +274,8 @@ func (cfg *Config) resolve() (timing, error) {
 		ttl: cfg.TTL, margin: cfg.SafetyMargin, interval: cfg.RenewInterval,
 		pause: min(retryPause(cfg.TTL), cfg.RenewInterval),
 		poll:  slowPoll(cfg.TTL),
+		rest:  restPoll(cfg.TTL),
+		aside: min(shortestAside+rand.N(longestAside-shortestAside), slowPoll(cfg.TTL)),
 	}, nil
 }
 

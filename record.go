@@ -9,8 +9,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/google/uuid"
 )
 
 // Record says who owns a lease. Its times are wall-clock times, for people: no
@@ -241,14 +239,17 @@ func decodeRecord(b []byte) (*diskRecord, error) {
 	if !checksumHolds(b) {
 		return nil, &corruptError{why: "wrong checksum", ours: true}
 	}
-	var r diskRecord
-	if err := json.Unmarshal(b, &r); err != nil {
-		return nil, &corruptError{why: err.Error(), ours: true}
+	r, ok := readRecord(b)
+	if !ok {
+		r = new(diskRecord)
+		if err := json.Unmarshal(b, r); err != nil {
+			return nil, &corruptError{why: err.Error(), ours: true}
+		}
 	}
 	if err := r.validate(); err != nil {
 		return nil, &corruptError{why: err.Error(), ours: true}
 	}
-	return &r, nil
+	return r, nil
 }
 
 // checksumHolds checks the digits that stand behind the last "crc32c:". They are
@@ -285,6 +286,15 @@ func (r *diskRecord) validate() error {
 // isInstanceID reports whether s is a UUID in the form in which this package
 // writes it: no other is safe as a part of a file's name.
 func isInstanceID(s string) bool {
-	id, err := uuid.Parse(s)
-	return err == nil && id.String() == s
+	const form = "00000000-0000-0000-0000-000000000000"
+	if len(s) != len(form) {
+		return false
+	}
+	for i := range len(s) {
+		digit := '0' <= s[i] && s[i] <= '9' || 'a' <= s[i] && s[i] <= 'f'
+		if form[i] == '-' && s[i] != '-' || form[i] != '-' && !digit {
+			return false
+		}
+	}
+	return true
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"github.com/ownerlease/owner/internal/disk"
 )
 
 // soon is the shortest time from a look or a renewal to one that a hint asks for,
@@ -16,12 +18,21 @@ func slowPoll(ttl time.Duration) time.Duration {
 	return min(max(ttl/10, minTTL), time.Second)
 }
 
+// restPoll is the same where nothing is known to be missing of the hints.
+func restPoll(ttl time.Duration) time.Duration {
+	return min(max(ttl/10, minTTL), 3*time.Second)
+}
+
 // pacing says when to look at somebody else's lease again: soon after something
 // may have happened, then less and less often, and when the lease runs out.
 type pacing struct {
 	looked  time.Duration // when the last look or attempt was begun
 	backoff time.Duration // from there to the next
 	until   time.Duration // when the holder's lease runs out, as far as it is known
+
+	behind bool          // another instance is first in line
+	aside  bool          // that one, or another, is to acquire: no hint brings the next look forward
+	after  time.Duration // no look comes before, while aside
 }
 
 // lookAt is when the next look is due. A lease that was over at the last look and
@@ -31,6 +42,9 @@ func (p *pacing) lookAt() time.Duration {
 	if p.until > p.looked {
 		at = min(at, p.until)
 	}
+	if p.aside {
+		at = max(at, p.after)
+	}
 	return at
 }
 
@@ -38,8 +52,31 @@ func (p *pacing) lookAt() time.Duration {
 // of a process does before its locks are freed.
 func (p *pacing) hurry() { p.backoff = soon }
 
-// slowDown is for a look that was in vain.
-func (p *pacing) slowDown(poll time.Duration) { p.backoff = min(2*p.backoff, poll) }
+// hint is a hint that came at this time.
+func (p *pacing) hint(at, pause time.Duration) {
+	switch {
+	case p.aside:
+	case p.behind:
+		p.stepAside(at, pause)
+	default:
+		p.hurry()
+	}
+}
+
+// slowDown is for a look that was in vain. What was told before this instance stepped
+// aside can be seen by now: no reason to look again soon.
+func (p *pacing) slowDown(poll time.Duration) {
+	p.backoff = min(2*p.backoff, poll)
+	if p.aside {
+		p.backoff, p.aside = poll, false
+	}
+}
+
+// stepAside lets another instance acquire. What that does gives hints, and one look
+// afterwards is the answer to all of them.
+func (p *pacing) stepAside(at, pause time.Duration) {
+	p.backoff, p.aside, p.after = soon, true, at+pause
+}
 
 // hints is what an instance hears of its lease: that there is reason to look, no
 // more. The subscription is for one holder, as the end of a process is one of the
@@ -49,10 +86,14 @@ type hints struct {
 	trouble func(error)   // is told once when hints will be missing
 	given   chan struct{} // has room for one: how many there were does not matter
 
+	standing bool // is to have a place in line
+
 	mu     sync.Mutex
-	holder string // the instance that the subscription is for
-	pid    int    // its process
-	stop   func() // nil before the first subscription
+	place  disk.Lock // the first in line, if it is ours
+	holder string    // the instance that the subscription is for
+	pid    int       // its process
+	stop   func()    // nil before the first subscription
+	whole  bool      // no hint is known to be missing
 	ended  bool
 }
 
@@ -86,7 +127,7 @@ func (h *hints) follow(holder *Record) (fresh bool) {
 		stop = func() {}
 	}
 	// The old one ends after the new one has begun, so that what both share stays.
-	if old := h.replace(holder, stop); old != nil {
+	if old := h.replace(holder, stop, err == nil); old != nil {
 		old()
 	}
 	if err != nil && h.trouble != nil {
@@ -106,23 +147,31 @@ func (h *hints) follows(holder *Record) bool {
 }
 
 // replace takes the new subscription, and returns the one to be stopped.
-func (h *hints) replace(holder *Record, stop func()) (old func()) {
+func (h *hints) replace(holder *Record, stop func(), whole bool) (old func()) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.ended {
 		return stop
 	}
 	old = h.stop
-	h.holder, h.pid, h.stop = holder.InstanceID, holder.PID, stop
+	h.holder, h.pid, h.stop, h.whole = holder.InstanceID, holder.PID, stop, whole
 	return old
+}
+
+// areWhole reports whether no hint is known to be missing.
+func (h *hints) areWhole() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.whole
 }
 
 // end stops the hints. None begins after it.
 func (h *hints) end() {
 	h.mu.Lock()
-	stop := h.stop
-	h.stop, h.ended = nil, true
+	stop, place := h.stop, h.place
+	h.stop, h.place, h.ended = nil, nil, true
 	h.mu.Unlock()
+	leaveLine(place)
 	if stop != nil {
 		stop()
 	}

@@ -33,10 +33,12 @@ func want(key string, n int) []bounds {
 	switch key {
 	case "a", "b":
 		return many(atLeast(2*n, 8))
-	case "c", "f":
+	case "c":
+		return many(atLeast(1, 8+16)) // as below, and a descriptor for each lease at which it is first in line
+	case "f":
 		return many(atLeast(1, 8)) // the watch, and the owners' process
 	case "d":
-		return []bounds{positive, positive, positive, positive, positive}
+		return []bounds{positive, positive, positive, positive, positive, positive}
 	}
 	return []bounds{positive, positive, positive}
 }

@@ -35,6 +35,7 @@ var recordFields = []struct {
 	{"clock", false, func(in *reader, r *diskRecord) bool { return in.text(&r.Clock) }},
 	{"file", false, func(in *reader, r *diskRecord) bool { return in.unsigned(&r.File) }},
 	{"alive", false, func(in *reader, r *diskRecord) bool { return in.unsigned(&r.Alive) }},
+	{"pid_namespace", true, func(in *reader, r *diskRecord) bool { return in.text(&r.PIDNamespace) }},
 	{"revoked", true, func(in *reader, r *diskRecord) bool { return in.flag(&r.Revoked) }},
 
 	{"renewed_at", false, func(in *reader, r *diskRecord) bool { return in.time(&r.RenewedAt) }},

@@ -124,15 +124,21 @@ func (s *fileStore) look() (View, error) {
 // Watch gives a hint of three things: the record is replaced or removed; an alive file
 // is removed or, at its owner's end, closed; the holder's process has ended.
 func (s *fileStore) Watch(holder Record, given func()) (stop func(), err error) {
-	stopFile, err := hint.File(s.path, given)
-	if !s.pidIsKnown(holder) {
-		return stopFile, missing(err)
-	}
-	stopProcess, perr := hint.Process(holder.PID, given)
+	stop, _, err = s.watchUntil(holder, func() bool { given(); return false })
+	return stop, err
+}
+
+// watchUntil needs no pid where the folder's hints tell of a process's end.
+func (s *fileStore) watchUntil(holder Record, hinted func() (last bool)) (stop func(), steady bool, err error) {
+	stopFile, err := hint.FileUntil(s.path, hinted)
 	if err == nil && hint.FileTellsEnd {
-		perr = nil // it costs nothing
+		return stopFile, true, nil
 	}
-	return func() { stopFile(); stopProcess() }, missing(err, perr)
+	if !s.pidIsKnown(holder) {
+		return stopFile, false, missing(err)
+	}
+	stopProcess, perr := hint.Process(holder.PID, func() { hinted() })
+	return func() { stopFile(); stopProcess() }, false, missing(err, perr)
 }
 
 // pidIsKnown reports whether the holder's pid is that of a process here. In another pid

@@ -156,6 +156,10 @@ type unwatchedStore struct{ *fileStore }
 
 func (unwatchedStore) Watch(Record, func()) (func(), error) { return func() {}, nil }
 
+func (unwatchedStore) watchUntil(Record, func() bool) (func(), bool, error) {
+	return func() {}, false, nil
+}
+
 // bubble runs a test of the file store on simulated time.
 func bubble(t *testing.T, f func(t *testing.T)) {
 	if runtime.GOOS == "windows" {

@@ -32,6 +32,9 @@ type lined interface {
 	// acquiring reports whether another instance is about to acquire the lease. It must
 	// cost little.
 	acquiring() bool
+	// watchUntil is Watch until a hint says that it is the last. steady says that the
+	// subscription is for any holder: none begins anew with another.
+	watchUntil(holder Record, hint func() (last bool)) (stop func(), steady bool, err error)
 }
 
 // mostPlaces bounds the descriptors that a process spends on being first in line. At
@@ -95,10 +98,12 @@ func (h *hints) lineUp(owned bool) (behind bool) {
 	h.place = nil
 	h.mu.Unlock()
 	if !owned {
+		h.behind.Store(false)
 		leaveLine(place)
 		return false
 	}
 	place, behind = s.placeInLine(place)
+	h.behind.Store(behind)
 	h.mu.Lock()
 	if !h.ended {
 		h.place, place = place, nil

@@ -3,6 +3,7 @@ package owner
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ownerlease/owner/internal/disk"
@@ -86,13 +87,16 @@ type hints struct {
 	trouble func(error)   // is told once when hints will be missing
 	given   chan struct{} // has room for one: how many there were does not matter
 
-	standing bool // is to have a place in line
+	standing bool        // is to have a place in line
+	behind   atomic.Bool // another instance is first in line: one hint is enough, for a look later on
+	over     atomic.Bool // that hint was given: the subscription has ended by itself
 
 	mu     sync.Mutex
 	place  disk.Lock // the first in line, if it is ours
 	holder string    // the instance that the subscription is for
 	pid    int       // its process
 	stop   func()    // nil before the first subscription
+	steady bool      // the subscription is for any holder
 	whole  bool      // no hint is known to be missing
 	ended  bool
 }
@@ -104,9 +108,22 @@ func (h *hints) give() {
 	}
 }
 
-// look looks at the lease, and follows whoever owns it: with another look where
-// the hints have only just begun, as nothing tells what happened before.
+// giveUntil is give for a store that keeps a line.
+func (h *hints) giveUntil() (last bool) {
+	last = h.behind.Load()
+	if last {
+		h.over.Store(true)
+	}
+	h.give()
+	return last
+}
+
+// look looks at the lease, and follows the instance that owns it: with another look
+// where the hints have only just begun, as nothing tells what happened before.
 func (h *hints) look(ctx context.Context) (View, error) {
+	if h.over.Load() {
+		h.follow(h.followed())
+	}
 	for {
 		view, err := h.store.Look(ctx)
 		if err != nil || !h.follow(&view.Holder) {
@@ -122,12 +139,13 @@ func (h *hints) follow(holder *Record) (fresh bool) {
 		return false
 	}
 	// Outside the lock: it may take its time.
-	stop, err := h.store.Watch(*holder, h.give)
+	h.over.Store(false)
+	stop, steady, err := h.watch(*holder)
 	if stop == nil { // a store may return no more than the error
 		stop = func() {}
 	}
 	// The old one ends after the new one has begun, so that what both share stays.
-	if old := h.replace(holder, stop, err == nil); old != nil {
+	if old := h.replace(holder, stop, steady, err == nil); old != nil {
 		old()
 	}
 	if err != nil && h.trouble != nil {
@@ -137,24 +155,40 @@ func (h *hints) follow(holder *Record) (fresh bool) {
 	return true
 }
 
+// watch subscribes. steady says that the subscription is for any holder.
+func (h *hints) watch(holder Record) (stop func(), steady bool, err error) {
+	if s, ok := h.store.(lined); ok && h.standing {
+		return s.watchUntil(holder, h.giveUntil)
+	}
+	stop, err = h.store.Watch(holder, h.give)
+	return stop, false, err
+}
+
 // follows reports whether there is nothing to subscribe to.
 func (h *hints) follows(holder *Record) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	// Without a PID, its record has gone; its process may be there.
-	same := h.holder == holder.InstanceID && (h.pid == holder.PID || holder.PID == 0)
-	return h.ended || h.stop != nil && (same || holder.InstanceID == "")
+	same := h.steady || h.holder == holder.InstanceID && (h.pid == holder.PID || holder.PID == 0)
+	return h.ended || h.stop != nil && !h.over.Load() && (same || holder.InstanceID == "")
+}
+
+// followed is what is known of the holder that the subscription is for.
+func (h *hints) followed() *Record {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return &Record{InstanceID: h.holder, PID: h.pid}
 }
 
 // replace takes the new subscription, and returns the one to be stopped.
-func (h *hints) replace(holder *Record, stop func(), whole bool) (old func()) {
+func (h *hints) replace(holder *Record, stop func(), steady, whole bool) (old func()) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.ended {
 		return stop
 	}
 	old = h.stop
-	h.holder, h.pid, h.stop, h.whole = holder.InstanceID, holder.PID, stop, whole
+	h.holder, h.pid, h.stop, h.steady, h.whole = holder.InstanceID, holder.PID, stop, steady, whole
 	return old
 }
 

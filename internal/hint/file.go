@@ -18,8 +18,20 @@ import (
 // If the folder goes away, all its subscribers get a hint; what comes in its place is
 // watched from the next call of File for it on, for all of them.
 func File(path string, hint func()) (stop func(), err error) {
+	return subscribe(path, always(hint))
+}
+
+// FileUntil is File until a hint says that it is the last: the caller means to look
+// later on, and needs no more until then. Of many processes that hear of one change,
+// each would be woken by every further one, and so keep the one that acts from acting;
+// where no subscriber of a folder wants more, Linux is asked for less.
+func FileUntil(path string, hint func() (last bool)) (stop func(), err error) {
+	return subscribe(path, &subscriber{hint: hint})
+}
+
+func subscribe(path string, hint *subscriber) (stop func(), err error) {
 	dir, base := filepath.Split(path)
-	stop, err = watched.subscribe(dir, base, &hint)
+	stop, err = watched.subscribe(dir, base, hint)
 	if err != nil {
 		return nothing, fmt.Errorf("watching the folder %s: %w", dir, advise(err))
 	}
@@ -49,9 +61,11 @@ type folder struct {
 	info  os.FileInfo      // of what was last watched; for using
 	mark  mark             // what the source keeps for it
 	files map[string]hints // by the lease's base name
+	// joined by a subscriber that is not yet among the files.
+	joined bool
 }
 
-func (w *watch) subscribe(way, base string, hint *func()) (stop func(), err error) {
+func (w *watch) subscribe(way, base string, hint *subscriber) (stop func(), err error) {
 	// The kernel knows a folder by its inode, not by one of the paths that lead to it.
 	dir, err := filepath.EvalSymlinks(way)
 	if err != nil {
@@ -75,10 +89,11 @@ func (w *watch) subscribe(way, base string, hint *func()) (stop func(), err erro
 		w.index(f)
 	}
 	f.files[base] = append(f.files[base], hint)
+	f.joined = false
 	return func() { w.unsubscribe(f, base, hint) }, nil
 }
 
-func (w *watch) unsubscribe(f *folder, base string, hint *func()) {
+func (w *watch) unsubscribe(f *folder, base string, hint *subscriber) {
 	if unused := w.leave(f, base, hint); unused != nil {
 		unused.close()
 	}
@@ -87,7 +102,7 @@ func (w *watch) unsubscribe(f *folder, base string, hint *func()) {
 // leave returns the source if it has no folders left. Closing it takes the kernel
 // milliseconds (inotify waits for a grace period): the next one to subscribe need
 // not wait for that.
-func (w *watch) leave(f *folder, base string, hint *func()) (unused *source) {
+func (w *watch) leave(f *folder, base string, hint *subscriber) (unused *source) {
 	w.using.Lock()
 	defer w.using.Unlock()
 	if !w.forget(f, base, hint) {
@@ -110,7 +125,7 @@ func (w *watch) unused() *source {
 }
 
 // forget reports whether the hint was the folder's last.
-func (w *watch) forget(f *folder, base string, hint *func()) bool {
+func (w *watch) forget(f *folder, base string, hint *subscriber) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	rest, found := f.files[base].without(hint)
@@ -139,7 +154,13 @@ func (w *watch) add(dir string, info os.FileInfo) (*folder, error) {
 		f.info = info
 		w.index(f)
 	}
+	w.mu.Lock()
+	f.joined = true
+	w.mu.Unlock()
 	if err := w.source.add(f); err != nil {
+		w.mu.Lock()
+		f.joined = false
+		w.mu.Unlock()
 		if unused := w.unused(); unused != nil {
 			unused.close()
 		}
@@ -235,6 +256,21 @@ func (w *watch) tell(f *folder) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	f.tell()
+}
+
+// quiet reports whether no subscriber wants another hint. w.mu is held.
+func (f *folder) quiet() bool {
+	if f.joined {
+		return false
+	}
+	for _, all := range f.files {
+		for _, l := range all {
+			if !l.enough {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // tell gives all of the folder's subscribers a hint. w.mu is held.

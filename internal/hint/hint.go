@@ -8,19 +8,31 @@ package hint
 
 import "slices"
 
-// hints are called together. The pointers tell apart those that are the same
-// function.
-type hints []*func()
+// A subscriber's hint says when it is the last one.
+type subscriber struct {
+	hint   func() (last bool)
+	enough bool
+}
+
+// always is a hint that is never the last.
+func always(hint func()) *subscriber {
+	return &subscriber{hint: func() bool { hint(); return false }}
+}
+
+// hints are called together.
+type hints []*subscriber
 
 func (h hints) call() {
-	for _, hint := range h {
-		(*hint)()
+	for _, l := range h {
+		if !l.enough {
+			l.enough = l.hint()
+		}
 	}
 }
 
-// without returns the others, and whether the hint was among them.
-func (h hints) without(hint *func()) (hints, bool) {
-	i := slices.Index(h, hint)
+// without returns the others, and whether the subscriber was among them.
+func (h hints) without(l *subscriber) (hints, bool) {
+	i := slices.Index(h, l)
 	if i < 0 {
 		return h, false
 	}

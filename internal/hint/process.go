@@ -15,7 +15,7 @@ func Process(pid int, hint func()) (stop func(), err error) {
 	if pid <= 0 || pid == os.Getpid() {
 		return nothing, nil
 	}
-	stop, err = running.subscribe(pid, &hint)
+	stop, err = running.subscribe(pid, always(hint))
 	switch {
 	case errors.Is(err, os.ErrProcessDone):
 		return nothing, nil
@@ -38,7 +38,7 @@ type process struct {
 	done  chan struct{} // closed when nothing is left of the waiting
 }
 
-func (ps *processes) subscribe(pid int, hint *func()) (stop func(), err error) {
+func (ps *processes) subscribe(pid int, hint *subscriber) (stop func(), err error) {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
 	p := ps.byPID[pid]
@@ -60,7 +60,7 @@ func (ps *processes) subscribe(pid int, hint *func()) (stop func(), err error) {
 }
 
 // unsubscribe reports whether nobody waits any more.
-func (ps *processes) unsubscribe(pid int, p *process, hint *func()) bool {
+func (ps *processes) unsubscribe(pid int, p *process, hint *subscriber) bool {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
 	p.hints, _ = p.hints.without(hint)

@@ -45,9 +45,11 @@ type source struct {
 // A mark is what the source keeps for a folder; w.mu guards it. inotify does not use a
 // number twice.
 type mark struct {
-	wd    int32    // of the folder's last watch, 0 if there was none
-	ways  []string // the paths by which its subscribers know it
-	steps []int32  // the watches on these
+	wd int32 // of the folder's last watch, 0 if there was none
+	// narrowed: inotify is asked for no more than for any step of a way.
+	narrowed bool
+	ways     []string // the paths by which its subscribers know it
+	steps    []int32  // the watches on these
 }
 
 func openSource(w *watch) (*source, error) {
@@ -80,8 +82,12 @@ func (s *source) add(f *folder) error {
 	wd, err := s.control("inotify_add_watch", func(fd int) (int, error) {
 		return unix.InotifyAddWatch(fd, f.dir, interest)
 	})
-	if err != nil || int32(wd) == f.mark.wd {
+	if err != nil {
 		return err
+	}
+	f.mark.narrowed = false
+	if int32(wd) == f.mark.wd {
+		return nil
 	}
 	if f.mark.wd != 0 {
 		s.drop(f)
@@ -90,6 +96,25 @@ func (s *source) add(f *folder) error {
 	f.mark.wd = int32(wd)
 	s.folders[f.mark.wd] = append(s.folders[f.mark.wd], f)
 	return nil
+}
+
+// narrow asks for less of a folder whose subscribers have heard enough: each event
+// would wake the process all the same. The next subscriber's add asks for all again, and
+// that one looks after it has subscribed. w.mu is held.
+func (s *source) narrow(f *folder) {
+	if len(s.folders[f.mark.wd]) != 1 || !f.quiet() {
+		return
+	}
+	wd, err := s.control("inotify_add_watch", func(fd int) (int, error) {
+		return unix.InotifyAddWatch(fd, f.dir, turned|unix.IN_ONLYDIR)
+	})
+	switch {
+	case err != nil:
+	case int32(wd) == f.mark.wd:
+		f.mark.narrowed = true
+	default: // of another folder, which has come to be there
+		s.unwatch(int32(wd))
+	}
 }
 
 // remove ends the watch of a folder.
@@ -183,11 +208,15 @@ func (s *source) happened(wd int32, mask uint32, name []byte) {
 		return
 	}
 	for _, f := range s.folders[wd] {
+		if f.mark.narrowed {
+			continue // it was in the queue
+		}
 		if mask&(unix.IN_MOVE_SELF|unix.IN_IGNORED) != 0 { // moved away; or the watch has ended
 			f.tell()
 		} else if len(name) > 0 {
 			f.happened(name, changeOf(mask))
 		}
+		s.narrow(f)
 	}
 	if len(name) == 0 && mask&(turned|unix.IN_IGNORED) != 0 {
 		s.stepTurned(wd)

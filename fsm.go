@@ -341,11 +341,11 @@ func (d *decision) stay(in *input) {
 	switch in.kind {
 	case inputStandBy:
 		d.standing, d.err = true, nil
-		d.hurry()
+		d.stepAside(in.at, 0) // to one look, which subscribes: nothing has happened yet
 	case inputHint:
 		d.hinted = true
 		if d.err == nil { // what fails leaves traces, which are hints: no reason to fail again at once
-			d.hint(in.at, d.timing.aside)
+			d.hint(in.at, d.timing.aside, d.pending.kind == opLook)
 		}
 	case inputEnd:
 		d.ended = true

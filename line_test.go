@@ -193,3 +193,24 @@ func TestPollWithAndWithoutHints(t *testing.T) {
 		}
 	}
 }
+
+// A hint that comes while the one look is under way may tell of what that has not
+// seen: another look follows at once.
+func TestHintDuringTheLook(t *testing.T) {
+	p := pacing{backoff: soon}
+	p.stepAside(0, 10*time.Millisecond)
+	p.hint(time.Millisecond, 10*time.Millisecond, false) // before it: the look will see
+	p.looked = 10 * time.Millisecond
+	p.hint(p.looked, 10*time.Millisecond, true)
+	p.slowDown(time.Second)
+	if next := p.lookAt() - p.looked; next != soon {
+		t.Errorf("looks again after %v, not after %v", next, soon)
+	}
+	p.slowDown(time.Second)
+	p.stepAside(p.looked, 0)
+	p.hint(p.looked, 0, false)
+	p.slowDown(time.Second)
+	if next := p.lookAt() - p.looked; next != time.Second {
+		t.Errorf("looks again after %v, where nothing was missed", next)
+	}
+}

@@ -34,6 +34,7 @@ type pacing struct {
 	behind bool          // another instance is first in line
 	aside  bool          // that one, or another, is to acquire: no hint brings the next look forward
 	after  time.Duration // no look comes before, while aside
+	missed bool          // a hint came during that look, which may not have seen what it tells
 }
 
 // lookAt is when the next look is due. A lease that was over at the last look and
@@ -53,10 +54,11 @@ func (p *pacing) lookAt() time.Duration {
 // of a process does before its locks are freed.
 func (p *pacing) hurry() { p.backoff = soon }
 
-// hint is a hint that came at this time.
-func (p *pacing) hint(at, pause time.Duration) {
+// hint is a hint that came at this time, perhaps while a look was under way.
+func (p *pacing) hint(at, pause time.Duration, looking bool) {
 	switch {
 	case p.aside:
+		p.missed = p.missed || looking
 	case p.behind:
 		p.stepAside(at, pause)
 	default:
@@ -70,6 +72,9 @@ func (p *pacing) slowDown(poll time.Duration) {
 	p.backoff = min(2*p.backoff, poll)
 	if p.aside {
 		p.backoff, p.aside = poll, false
+	}
+	if p.missed {
+		p.backoff, p.missed = soon, false
 	}
 }
 

@@ -1,0 +1,74 @@
+package hint
+
+import (
+	"os"
+	"path/filepath"
+	"runtime"
+	"testing"
+)
+
+// A subscriber that has had enough is told nothing more, Linux need not even say it;
+// its next subscription hears everything again.
+func TestUntil(t *testing.T) {
+	noLeak(t)
+	dir := folderOf(t)
+	lease := filepath.Join(dir, "lease")
+	hints := make(chan bool, 100)
+	once := func() bool { hints <- true; return true }
+	stop, err := FileUntil(lease, once)
+	must(t, err)
+	write(t, lease)
+	<-hints
+	for range 10 {
+		must(t, os.Remove(lease))
+		write(t, lease)
+	}
+	again, err := FileUntil(lease, once)
+	must(t, err)
+	if len(hints) != 0 {
+		t.Errorf("%d hints after the last", len(hints))
+	}
+	stop()
+	must(t, os.Remove(lease))
+	<-hints
+	again()
+	if watched.source != nil {
+		t.Error("still watched")
+	}
+}
+
+// Another subscriber of the folder goes on hearing everything.
+func TestUntilBesideOthers(t *testing.T) {
+	noLeak(t)
+	dir := folderOf(t)
+	lease := filepath.Join(dir, "lease")
+	l := listenFile(t, lease)
+	stop, err := FileUntil(lease, func() bool { return true })
+	must(t, err)
+	defer stop()
+	for range 10 {
+		write(t, lease)
+		l.wait(t)
+		must(t, os.Remove(lease))
+		l.wait(t)
+	}
+}
+
+// One joins while the last one before it has had enough.
+func TestJoinedWhileQuiet(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("elsewhere the source is asked for all the time")
+	}
+	noLeak(t)
+	lease := filepath.Join(folderOf(t), "lease")
+	for range 300 {
+		quiet, err := FileUntil(lease, func() bool { return true })
+		must(t, err)
+		write(t, lease) // makes it quiet about now
+		l := listenFile(t, lease)
+		must(t, os.Remove(lease))
+		l.wait(t)
+		l.stop()
+		quiet()
+	}
+}

@@ -406,7 +406,7 @@ func (a *actor) perform(res *result) error {
 		view, err := a.hints.look(a.ctx)
 		if err == nil {
 			res.view = &view
-			res.behind = a.hints.lineUp(!view.Free())
+			res.behind, res.far = a.hints.behind.Load(), a.hints.farBehind()
 			res.hinted = a.hints.areWhole()
 		}
 		return err

@@ -70,6 +70,7 @@ type result struct {
 	err  error
 
 	behind bool // of an opLook: another instance is first in line
+	far    bool // of an opLook: and others are behind that one
 	hinted bool // of an opLook: no hint is known to be missing
 }
 

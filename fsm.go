@@ -370,7 +370,7 @@ func (d *decision) settle(in *input) {
 	d.pending, d.err = op{}, in.res.err
 	switch in.res.op.kind {
 	case opLook: // owned, or not to be told
-		d.behind = in.res.behind
+		d.behind, d.far = in.res.behind, in.res.far
 		if in.res.hinted {
 			d.slowDown(d.rest)
 		} else {

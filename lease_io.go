@@ -124,13 +124,13 @@ func (s *fileStore) look() (View, error) {
 // Watch gives a hint of three things: the record is replaced or removed; an alive file
 // is removed or, at its owner's end, closed; the holder's process has ended.
 func (s *fileStore) Watch(holder Record, given func()) (stop func(), err error) {
-	stop, _, err = s.watchUntil(holder, func() bool { given(); return false })
+	stop, _, err = s.watchUntil(holder, false, func() bool { given(); return false })
 	return stop, err
 }
 
 // watchUntil needs no pid where the folder's hints tell of a process's end.
-func (s *fileStore) watchUntil(holder Record, hinted func() (last bool)) (stop func(), steady bool, err error) {
-	stopFile, err := hint.FileUntil(s.path, hinted)
+func (s *fileStore) watchUntil(holder Record, successors bool, hinted func() (last bool)) (stop func(), steady bool, err error) {
+	stopFile, err := hint.FileUntil(s.path, successors && hint.FileTellsEnd, hinted)
 	if err == nil && hint.FileTellsEnd {
 		return stopFile, true, nil
 	}

@@ -156,7 +156,7 @@ type unwatchedStore struct{ *fileStore }
 
 func (unwatchedStore) Watch(Record, func()) (func(), error) { return func() {}, nil }
 
-func (unwatchedStore) watchUntil(Record, func() bool) (func(), bool, error) {
+func (unwatchedStore) watchUntil(Record, bool, func() bool) (func(), bool, error) {
 	return func() {}, false, nil
 }
 

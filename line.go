@@ -1,6 +1,7 @@
 package owner
 
 import (
+	"math/rand/v2"
 	"os"
 	"runtime"
 	"sync/atomic"
@@ -32,9 +33,10 @@ type lined interface {
 	// acquiring reports whether another instance is about to acquire the lease. It must
 	// cost little.
 	acquiring() bool
-	// watchUntil is Watch until a hint says that it is the last. steady says that the
-	// subscription is for any holder: none begins anew with another.
-	watchUntil(holder Record, hint func() (last bool)) (stop func(), steady bool, err error)
+	// watchUntil is Watch until a hint says that it is the last. With successors, it may
+	// tell of new owners only. steady says that the subscription is for any holder: none
+	// begins anew with another.
+	watchUntil(holder Record, successors bool, hint func() (last bool)) (stop func(), steady bool, err error)
 }
 
 // mostPlaces bounds the descriptors that a process spends on being first in line. At
@@ -88,10 +90,10 @@ func (s *fileStore) acquiring() bool {
 
 // lineUp takes or keeps a place in the line where another instance owns the lease, and
 // leaves the line where none does.
-func (h *hints) lineUp(owned bool) (behind bool) {
+func (h *hints) lineUp(owned bool) {
 	s, ok := h.store.(lined)
 	if !ok || !h.standing {
-		return false
+		return
 	}
 	h.mu.Lock()
 	place := h.place
@@ -100,9 +102,9 @@ func (h *hints) lineUp(owned bool) (behind bool) {
 	if !owned {
 		h.behind.Store(false)
 		leaveLine(place)
-		return false
+		return
 	}
-	place, behind = s.placeInLine(place)
+	place, behind := s.placeInLine(place)
 	h.behind.Store(behind)
 	h.mu.Lock()
 	if !h.ended {
@@ -110,5 +112,15 @@ func (h *hints) lineUp(owned bool) (behind bool) {
 	}
 	h.mu.Unlock()
 	leaveLine(place) // the standing by has ended
-	return behind
+}
+
+// farBehind reports whether this follower leaves the end of an owner to others: to the
+// first in line, and to those who look a while afterwards, should the first one hang.
+// They are one in sixteen, by chance, as none knows how many there are.
+func (h *hints) farBehind() bool {
+	const others = 16
+	if h.lot == 0 {
+		h.lot = 1 + rand.IntN(others)
+	}
+	return h.behind.Load() && h.lot > 1
 }

@@ -32,6 +32,7 @@ type pacing struct {
 	until   time.Duration // when the holder's lease runs out, as far as it is known
 
 	behind bool          // another instance is first in line
+	far    bool          // and others are behind that one: a hint tells of a successor
 	aside  bool          // that one, or another, is to acquire: no hint brings the next look forward
 	after  time.Duration // no look comes before, while aside
 	missed bool          // a hint came during that look, which may not have seen what it tells
@@ -59,6 +60,8 @@ func (p *pacing) hint(at, pause time.Duration, looking bool) {
 	switch {
 	case p.aside:
 		p.missed = p.missed || looking
+	case p.behind && p.far:
+		p.stepAside(at, 0) // to one look at the successor
 	case p.behind:
 		p.stepAside(at, pause)
 	default:
@@ -93,6 +96,7 @@ type hints struct {
 	given   chan struct{} // has room for one: how many there were does not matter
 
 	standing bool        // is to have a place in line
+	lot      int         // drawn once, see farBehind
 	behind   atomic.Bool // another instance is first in line: one hint is enough, for a look later on
 	over     atomic.Bool // that hint was given: the subscription has ended by itself
 
@@ -102,6 +106,7 @@ type hints struct {
 	pid    int       // its process
 	stop   func()    // nil before the first subscription
 	steady bool      // the subscription is for any holder
+	less   bool      // and of successors only
 	whole  bool      // no hint is known to be missing
 	ended  bool
 }
@@ -131,6 +136,9 @@ func (h *hints) look(ctx context.Context) (View, error) {
 	}
 	for {
 		view, err := h.store.Look(ctx)
+		if err == nil {
+			h.lineUp(!view.Free())
+		}
 		if err != nil || !h.follow(&view.Holder) {
 			return view, err
 		}
@@ -145,12 +153,13 @@ func (h *hints) follow(holder *Record) (fresh bool) {
 	}
 	// Outside the lock: it may take its time.
 	h.over.Store(false)
-	stop, steady, err := h.watch(*holder)
+	less := h.farBehind()
+	stop, steady, err := h.watch(*holder, less)
 	if stop == nil { // a store may return no more than the error
 		stop = func() {}
 	}
 	// The old one ends after the new one has begun, so that what both share stays.
-	if old := h.replace(holder, stop, steady, err == nil); old != nil {
+	if old := h.replace(holder, stop, steady, less, err == nil); old != nil {
 		old()
 	}
 	if err != nil && h.trouble != nil {
@@ -161,9 +170,9 @@ func (h *hints) follow(holder *Record) (fresh bool) {
 }
 
 // watch subscribes. steady says that the subscription is for any holder.
-func (h *hints) watch(holder Record) (stop func(), steady bool, err error) {
+func (h *hints) watch(holder Record, less bool) (stop func(), steady bool, err error) {
 	if s, ok := h.store.(lined); ok && h.standing {
-		return s.watchUntil(holder, h.giveUntil)
+		return s.watchUntil(holder, less, h.giveUntil)
 	}
 	stop, err = h.store.Watch(holder, h.give)
 	return stop, false, err
@@ -175,7 +184,7 @@ func (h *hints) follows(holder *Record) bool {
 	defer h.mu.Unlock()
 	// Without a PID, its record has gone; its process may be there.
 	same := h.steady || h.holder == holder.InstanceID && (h.pid == holder.PID || holder.PID == 0)
-	return h.ended || h.stop != nil && !h.over.Load() && (same || holder.InstanceID == "")
+	return h.ended || h.stop != nil && !h.over.Load() && h.less == h.farBehind() && (same || holder.InstanceID == "")
 }
 
 // followed is what is known of the holder that the subscription is for.
@@ -186,14 +195,14 @@ func (h *hints) followed() *Record {
 }
 
 // replace takes the new subscription, and returns the one to be stopped.
-func (h *hints) replace(holder *Record, stop func(), steady, whole bool) (old func()) {
+func (h *hints) replace(holder *Record, stop func(), steady, less, whole bool) (old func()) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.ended {
 		return stop
 	}
 	old = h.stop
-	h.holder, h.pid, h.stop, h.steady, h.whole = holder.InstanceID, holder.PID, stop, steady, whole
+	h.holder, h.pid, h.stop, h.steady, h.less, h.whole = holder.InstanceID, holder.PID, stop, steady, less, whole
 	return old
 }
 

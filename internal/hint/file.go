@@ -24,9 +24,11 @@ func File(path string, hint func()) (stop func(), err error) {
 // FileUntil is File until a hint says that it is the last: the caller means to look
 // later on, and needs no more until then. Of many processes that hear of one change,
 // each would be woken by every further one, and so keep the one that acts from acting;
-// where no subscriber of a folder wants more, Linux is asked for less.
-func FileUntil(path string, hint func() (last bool)) (stop func(), err error) {
-	return subscribe(path, &subscriber{hint: hint})
+// where no subscriber of a folder wants more, Linux is asked for less. With successors,
+// it begins with less: hint is called when another file becomes the record, and not at
+// the end of an owner or a release.
+func FileUntil(path string, successors bool, hint func() (last bool)) (stop func(), err error) {
+	return subscribe(path, &subscriber{hint: hint, successors: successors})
 }
 
 func subscribe(path string, hint *subscriber) (stop func(), err error) {
@@ -90,6 +92,7 @@ func (w *watch) subscribe(way, base string, hint *subscriber) (stop func(), err 
 	}
 	f.files[base] = append(f.files[base], hint)
 	f.joined = false
+	w.source.adjust(f)
 	return func() { w.unsubscribe(f, base, hint) }, nil
 }
 
@@ -228,14 +231,17 @@ const (
 // happened calls those whom a change concerns. w.mu is held. The name is not kept,
 // and most names concern none of the subscribers: for these nothing is allocated.
 func (f *folder) happened(name []byte, c change) {
-	if c&(appeared|vanished) != 0 {
-		f.files[string(name)].call()
+	switch {
+	case c&appeared != 0:
+		f.files[string(name)].callWho(newRecords)
+	case c&vanished != 0:
+		f.files[string(name)].callWho(everything)
 	}
 	if lease, ok := leaseOfAlive(name); ok && c&(vanished|touched) != 0 {
-		f.files[string(lease)].call()
+		f.files[string(lease)].callWho(everything)
 	}
 	if lease, ok := bytes.CutSuffix(name, lastSuffix); ok && c&vanished != 0 {
-		f.files[string(lease)].call()
+		f.files[string(lease)].callWho(everything)
 	}
 }
 
@@ -258,19 +264,19 @@ func (w *watch) tell(f *folder) {
 	f.tell()
 }
 
-// quiet reports whether no subscriber wants another hint. w.mu is held.
-func (f *folder) quiet() bool {
+// wants is the most that a subscriber wants. w.mu is held.
+func (f *folder) wants() (most want) {
 	if f.joined {
-		return false
+		return everything
 	}
 	for _, all := range f.files {
 		for _, l := range all {
-			if !l.enough {
-				return false
+			if most = max(most, l.wants()); most == everything {
+				return most
 			}
 		}
 	}
-	return true
+	return most
 }
 
 // tell gives all of the folder's subscribers a hint. w.mu is held.

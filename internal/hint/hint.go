@@ -12,7 +12,29 @@ import "slices"
 type subscriber struct {
 	hint   func() (last bool)
 	enough bool
+	// successors: it is told of a new record only.
+	successors bool
 }
+
+// wants is what a subscriber is still to be told.
+func (l *subscriber) wants() want {
+	switch {
+	case l.enough:
+		return nothingMore
+	case l.successors:
+		return newRecords
+	}
+	return everything
+}
+
+// A want is how much is to be asked of the operating system.
+type want int
+
+const (
+	nothingMore want = iota
+	newRecords
+	everything
+)
 
 // always is a hint that is never the last.
 func always(hint func()) *subscriber {
@@ -22,9 +44,12 @@ func always(hint func()) *subscriber {
 // hints are called together.
 type hints []*subscriber
 
-func (h hints) call() {
+func (h hints) call() { h.callWho(newRecords) }
+
+// callWho calls those who want as much at least.
+func (h hints) callWho(want want) {
 	for _, l := range h {
-		if !l.enough {
+		if l.wants() >= want {
 			l.enough = l.hint()
 		}
 	}

@@ -45,11 +45,10 @@ type source struct {
 // A mark is what the source keeps for a folder; w.mu guards it. inotify does not use a
 // number twice.
 type mark struct {
-	wd int32 // of the folder's last watch, 0 if there was none
-	// narrowed: inotify is asked for no more than for any step of a way.
-	narrowed bool
-	ways     []string // the paths by which its subscribers know it
-	steps    []int32  // the watches on these
+	wd    int32    // of the folder's last watch, 0 if there was none
+	asked want     // what inotify is asked to tell
+	ways  []string // the paths by which its subscribers know it
+	steps []int32  // the watches on these
 }
 
 func openSource(w *watch) (*source, error) {
@@ -85,7 +84,7 @@ func (s *source) add(f *folder) error {
 	if err != nil {
 		return err
 	}
-	f.mark.narrowed = false
+	f.mark.asked = everything
 	if int32(wd) == f.mark.wd {
 		return nil
 	}
@@ -98,20 +97,28 @@ func (s *source) add(f *folder) error {
 	return nil
 }
 
-// narrow asks for less of a folder whose subscribers have heard enough: each event
-// would wake the process all the same. The next subscriber's add asks for all again, and
-// that one looks after it has subscribed. w.mu is held.
-func (s *source) narrow(f *folder) {
-	if len(s.folders[f.mark.wd]) != 1 || !f.quiet() {
+// asked is the interest in a folder by what its subscribers want.
+var asked = [...]uint32{
+	nothingMore: turned | unix.IN_ONLYDIR,
+	newRecords:  turned | unix.IN_ONLYDIR | unix.IN_MOVED_TO,
+	everything:  interest,
+}
+
+// adjust asks for less of a folder whose subscribers want less: each event would wake
+// the process all the same. The next one's add asks for all again, and that one looks
+// after it has subscribed. w.mu is held.
+func (s *source) adjust(f *folder) {
+	want := f.wants()
+	if want >= f.mark.asked || len(s.folders[f.mark.wd]) != 1 {
 		return
 	}
 	wd, err := s.control("inotify_add_watch", func(fd int) (int, error) {
-		return unix.InotifyAddWatch(fd, f.dir, turned|unix.IN_ONLYDIR)
+		return unix.InotifyAddWatch(fd, f.dir, asked[want])
 	})
 	switch {
 	case err != nil:
 	case int32(wd) == f.mark.wd:
-		f.mark.narrowed = true
+		f.mark.asked = want
 	default: // of another folder, which has come to be there
 		s.unwatch(int32(wd))
 	}
@@ -208,15 +215,12 @@ func (s *source) happened(wd int32, mask uint32, name []byte) {
 		return
 	}
 	for _, f := range s.folders[wd] {
-		if f.mark.narrowed {
-			continue // it was in the queue
-		}
 		if mask&(unix.IN_MOVE_SELF|unix.IN_IGNORED) != 0 { // moved away; or the watch has ended
 			f.tell()
 		} else if len(name) > 0 {
 			f.happened(name, changeOf(mask))
 		}
-		s.narrow(f)
+		s.adjust(f)
 	}
 	if len(name) == 0 && mask&(turned|unix.IN_IGNORED) != 0 {
 		s.stepTurned(wd)

@@ -53,6 +53,9 @@ func (s *source) add(f *folder) error {
 // come to lead to another folder.
 func (s *source) follow(*folder, string) {}
 
+// adjust has nothing to adjust: what is not wanted is dropped.
+func (s *source) adjust(*folder) {}
+
 func (s *source) marked(f *folder) bool {
 	s.w.mu.Lock()
 	defer s.w.mu.Unlock()

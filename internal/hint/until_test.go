@@ -15,7 +15,7 @@ func TestUntil(t *testing.T) {
 	lease := filepath.Join(dir, "lease")
 	hints := make(chan bool, 100)
 	once := func() bool { hints <- true; return true }
-	stop, err := FileUntil(lease, once)
+	stop, err := FileUntil(lease, false, once)
 	must(t, err)
 	write(t, lease)
 	<-hints
@@ -23,7 +23,7 @@ func TestUntil(t *testing.T) {
 		must(t, os.Remove(lease))
 		write(t, lease)
 	}
-	again, err := FileUntil(lease, once)
+	again, err := FileUntil(lease, false, once)
 	must(t, err)
 	if len(hints) != 0 {
 		t.Errorf("%d hints after the last", len(hints))
@@ -43,7 +43,7 @@ func TestUntilBesideOthers(t *testing.T) {
 	dir := folderOf(t)
 	lease := filepath.Join(dir, "lease")
 	l := listenFile(t, lease)
-	stop, err := FileUntil(lease, func() bool { return true })
+	stop, err := FileUntil(lease, false, func() bool { return true })
 	must(t, err)
 	defer stop()
 	for range 10 {
@@ -62,7 +62,7 @@ func TestJoinedWhileQuiet(t *testing.T) {
 	noLeak(t)
 	lease := filepath.Join(folderOf(t), "lease")
 	for range 300 {
-		quiet, err := FileUntil(lease, func() bool { return true })
+		quiet, err := FileUntil(lease, false, func() bool { return true })
 		must(t, err)
 		write(t, lease) // makes it quiet about now
 		l := listenFile(t, lease)
@@ -71,4 +71,26 @@ func TestJoinedWhileQuiet(t *testing.T) {
 		l.stop()
 		quiet()
 	}
+}
+
+// One that wants to know of successors only: the end of an owner wakes nobody for it.
+func TestSuccessors(t *testing.T) {
+	noLeak(t)
+	dir := folderOf(t)
+	lease := filepath.Join(dir, "lease")
+	hints := make(chan bool, 100)
+	stop, err := FileUntil(lease, true, func() bool { hints <- true; return true })
+	must(t, err)
+	defer stop()
+	write(t, lease+id+".alive")
+	must(t, os.Remove(lease+id+".alive"))
+	if runtime.GOOS == "linux" && watched.source.folders[watched.folders[dir].mark.wd] == nil {
+		t.Fatal("not watched")
+	}
+	write(t, lease+".tmp")
+	if len(hints) != 0 {
+		t.Error("a hint before there is a new record")
+	}
+	must(t, os.Rename(lease+".tmp", lease))
+	<-hints
 }

@@ -118,8 +118,17 @@ func start(t *testing.T, args ...string) *process {
 
 func startCommand(t *testing.T, cmd *exec.Cmd) *process {
 	t.Helper()
+	return startCommandTo(t, cmd, nil)
+}
+
+// startCommandTo has the command's stderr written to w, unless that is nil.
+func startCommandTo(t *testing.T, cmd *exec.Cmd, w io.Writer) *process {
+	t.Helper()
 	p := &process{t: t, cmd: cmd}
-	p.cmd.Stderr = &p.stderr
+	p.cmd.Stderr = w
+	if w == nil {
+		p.cmd.Stderr = &p.stderr
+	}
 	var err error
 	if p.stdin, err = p.cmd.StdinPipe(); err != nil {
 		t.Fatal(err)
@@ -360,6 +369,7 @@ func TestMistakes(t *testing.T) {
 		{run("-w", "1", "--timeout", "2"), 125, "can't duplicate this flag"},
 		{run("-c", "true"), 125, "-c and COMMAND exclude each other"},
 		{[]string{"run", "--lease", lease, "-c", ""}, 125, "-c is empty"},
+		{run("-q", "--verbose"), 125, "exclude each other"},
 		{run("-s"), 125, "-s (shared) is not supported: a lease has one owner"},
 		{run("-u"), 125, "owner revoke"},
 		{run("--close"), 125, "-o (close) is not supported"},

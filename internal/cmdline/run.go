@@ -72,6 +72,7 @@ func Run(p *Place) *cli.Command {
 			&DurationFlag{Name: "grace", Usage: "`DURATION` from TERM to KILL", DefaultText: "a fifth of the ttl"},
 			&cli.StringFlag{Name: "command", Aliases: []string{"c"}, Usage: "in place of COMMAND, have $SHELL (or /bin/sh) run `LINE`"},
 			&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "print nothing for a conflict or timeout", HideDefault: true},
+			&cli.BoolFlag{Name: "verbose", Usage: "say at once whom it waits for, and when it owns the lease", HideDefault: true},
 		}),
 		Action: func(_ context.Context, c *cli.Command) error { return runAction(c, p) },
 	}
@@ -111,6 +112,8 @@ func runMistake(c *cli.Command, p *Place) error {
 	switch code := c.Int("conflict-exit-code"); {
 	case c.String(p.Flag) == "":
 		return p.missing(c)
+	case c.Bool("quiet") && c.Bool("verbose"):
+		return usage(c, "--quiet and --verbose exclude each other")
 	case c.Bool("nonblock") && c.IsSet("wait"):
 		return usage(c, "--nonblock and --wait exclude each other")
 	case c.IsSet("conflict-exit-code") && (code < 0 || code > 255):
@@ -134,6 +137,7 @@ func runOptions(c *cli.Command, l *Lease) run.Options {
 	if c.IsSet("grace") {
 		o.Grace = c.Duration("grace")
 	}
+	tellWait(c, l, &o)
 	return o
 }
 

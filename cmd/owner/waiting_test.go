@@ -6,6 +6,7 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"time"
 )
 
 // startWaiting also returns the stderr of an owner that waits for the lease.
@@ -48,5 +49,44 @@ func TestQuietWaitIsNotExplained(t *testing.T) {
 	hold(t, lease)
 	if _, stderr, code := ownerCommand(t, "run", "--lease", lease, "-q", "-w", "1.3", self(), "test-exit", "0"); code != 124 || stderr != "" {
 		t.Errorf("exit %d, %q", code, stderr)
+	}
+}
+
+// Of two that wait, the one that does not win has to name the other.
+func TestWaitNamesTheNextHolder(t *testing.T) {
+	t.Parallel()
+	lease := leaseIn(t)
+	first := hold(t, lease)
+	lines := make(chan string, 16)
+	names := map[string]bool{} // what the loser says, without its own name
+	for range 2 {
+		r, w := io.Pipe()
+		p := startCommandTo(t, command("run", "--lease", lease, self(), "test-cat"), w)
+		t.Cleanup(func() { _ = w.Close() })
+		names[fmt.Sprintf("owner: waiting for %s, owned by pid %d on ", lease, p.cmd.Process.Pid)] = true
+		go func() {
+			for s := bufio.NewScanner(r); s.Scan(); {
+				lines <- s.Text()
+			}
+		}()
+	}
+	next := func() string {
+		select {
+		case line := <-lines:
+			return line
+		case <-time.After(limit):
+			t.Fatal("nothing was said")
+			return ""
+		}
+	}
+	for range 2 {
+		if line := next(); !strings.Contains(line, fmt.Sprintf("owned by pid %d on ", first.cmd.Process.Pid)) {
+			t.Errorf("got %q", line)
+		}
+	}
+	_ = first.stdin.Close()
+	line := next()
+	if i := strings.Index(line, " on "); i < 0 || !names[line[:i+len(" on ")]] {
+		t.Errorf("got %q, want one of %v", line, names)
 	}
 }

@@ -46,7 +46,7 @@ const runCodes = `  COMMAND's   or 128+n if signal n has ended it (or, before, t
               on Unix, this process then ends by the same signal
   121         the lease was lost, and something of COMMAND could not be ended in time
   122         the lease was lost while COMMAND ran
-  123         conflict: somebody else owns the lease, and -n is given
+  123         conflict: somebody else owns the lease, and -n or -w 0 is given
   124         timeout: somebody else owned the lease for the whole of -w
   125         this program itself failed: wrong usage, or the lease cannot be used
   126         COMMAND cannot be run

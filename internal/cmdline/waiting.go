@@ -1,6 +1,7 @@
 package cmdline
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -18,8 +19,10 @@ func tellWait(c *cli.Command, l *Lease, o *run.Options) {
 		return
 	}
 	say := func(text string) { fmt.Fprintf(c.Root().ErrWriter, "%s: %s\n", c.Root().Name, clean(text)) }
+	said := ""
 	o.Waiting = func(over func() bool) {
-		if text := l.waiting(); !over() {
+		if text, holder := l.waiting(); !over() && (said == "" || holder != "" && holder != said) {
+			said = cmp.Or(holder, "?")
 			say(text)
 		}
 	}
@@ -32,11 +35,11 @@ func tellWait(c *cli.Command, l *Lease, o *run.Options) {
 	}
 }
 
-// waiting names the holder, as far as it is known.
-func (l *Lease) waiting() string {
+// waiting names the holder, and its instance, as far as they are known.
+func (l *Lease) waiting() (text, holder string) {
 	st, err := l.probe(l.Name)
 	if err != nil || st.Record.InstanceID == "" {
-		return "waiting for " + l.Name
+		return "waiting for " + l.Name, ""
 	}
-	return fmt.Sprintf("waiting for %s, owned by %s", l.Name, identity(st.Record, time.Now()))
+	return fmt.Sprintf("waiting for %s, owned by %s", l.Name, identity(st.Record, time.Now())), st.Record.InstanceID
 }

@@ -39,7 +39,7 @@ type Options struct {
 	// with an UnendedError, of processes of COMMAND that cannot be ended.
 	Warn func(error)
 	// Waiting is called, in a goroutine of its own, when the wait has lasted for
-	// WaitingAfter, and again when the holder has changed. over says that the wait has
+	// WaitingAfter, and every two seconds from then on. over says that the wait has
 	// ended, and there is nothing to say any more.
 	Waiting      func(over func() bool)
 	WaitingAfter time.Duration
@@ -237,13 +237,6 @@ func (o *Options) await(signals <-chan os.Signal) (*owner.Owner, error) {
 	cfg, waiting := o.Config, &warner{warn: o.Warn}
 	cfg.Logger = slog.New(waiting)
 	teller, begun := newWaitTeller(o), time.Now()
-	renewed := cfg.OnTransition
-	cfg.OnTransition = func(t owner.Transition) {
-		teller.transition(t)
-		if renewed != nil {
-			renewed(t)
-		}
-	}
 	own, err := attempt(ctx, cfg)
 	waiting.over.Store(true)
 	close(teller.over)

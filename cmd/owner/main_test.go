@@ -118,8 +118,17 @@ func start(t *testing.T, args ...string) *process {
 
 func startCommand(t *testing.T, cmd *exec.Cmd) *process {
 	t.Helper()
+	return startCommandTo(t, cmd, nil)
+}
+
+// startCommandTo has the command's stderr written to w, unless that is nil.
+func startCommandTo(t *testing.T, cmd *exec.Cmd, w io.Writer) *process {
+	t.Helper()
 	p := &process{t: t, cmd: cmd}
-	p.cmd.Stderr = &p.stderr
+	p.cmd.Stderr = w
+	if w == nil {
+		p.cmd.Stderr = &p.stderr
+	}
 	var err error
 	if p.stdin, err = p.cmd.StdinPipe(); err != nil {
 		t.Fatal(err)
@@ -263,6 +272,9 @@ func TestConflictAndTimeout(t *testing.T) {
 		{[]string{"-n"}, 123, ""},
 		{[]string{"--nonblock", "-E", "9"}, 9, ""},
 		{[]string{"-w", "100ms"}, 124, "gave up after 100ms: "},
+		{[]string{"-w", "0"}, 123, ""},
+		{[]string{"-x", "-n", "-E", "0"}, 0, ""},
+		{[]string{"-w", "0.1"}, 124, "gave up after 100ms: "},
 		{[]string{"--wait", "100ms", "--conflict-exit-code", "1"}, 1, "gave up after 100ms: "},
 	} {
 		_, stderr, code := ownerCommand(t, append(append([]string{"run", "--lease", lease}, c.args...), self(), "test-exit", "0")...)
@@ -271,6 +283,22 @@ func TestConflictAndTimeout(t *testing.T) {
 		if code != c.code || !strings.HasPrefix(stderr, says) || strings.Count(stderr, "\n") != 1 {
 			t.Errorf("%v: exit %d, want %d, and one line that begins with %q: %q", c.args, code, c.code, says, stderr)
 		}
+	}
+}
+
+func TestQuiet(t *testing.T) {
+	t.Parallel()
+	lease := leaseIn(t)
+	hold(t, lease)
+	for flag, code := range map[string]int{"-n": 123, "-w=0.05": 124} {
+		out, stderr, got := ownerCommand(t, "run", "--lease", lease, flag, "-q", self(), "test-exit", "0")
+		if got != code || out != "" || stderr != "" {
+			t.Errorf("%s: exit %d, want %d and no output: %q, %q", flag, got, code, out, stderr)
+		}
+	}
+	// What this program itself fails with is still printed.
+	if _, stderr, code := ownerCommand(t, "run", "--lease", lease, "-q", "--ttl", "0", self()); code != 125 || stderr == "" {
+		t.Errorf("exit %d, %q", code, stderr)
 	}
 }
 
@@ -330,21 +358,34 @@ func TestMistakes(t *testing.T) {
 		{[]string{"run", "--lease", lease, "--"}, 125, "COMMAND is missing"},
 		{run("--nope"), 125, "-nope (see: owner run --help)"},
 		{run("-n", "-w", "1s"), 125, "exclude each other"},
-		{run("-w", "0s"), 125, "not positive"},
+		{run("-w", "-1"), 125, "cannot be negative"},
+		{run("-w", "1e9"), 125, `invalid duration "1e9"`},
+		{run("-w", ""), 125, `invalid duration ""`},
+		{run("-w", "99999999999"), 125, `invalid duration "99999999999"`},
 		{run("-w", "soon"), 125, `invalid duration "soon"`},
-		{run("-E", "0"), 125, "not between 1 and 255"},
-		{run("-E", "256"), 125, "not between 1 and 255"},
+		{run("-E", "-1"), 125, "not between 0 and 255"},
+		{run("-E", "300"), 125, "not between 0 and 255"},
+		{run("--lease", lease), 125, "can't duplicate this flag"},
+		{run("-w", "1", "--timeout", "2"), 125, "can't duplicate this flag"},
+		{run("-c", "true"), 125, "-c and COMMAND exclude each other"},
+		{[]string{"run", "--lease", lease, "-c", ""}, 125, "-c is empty"},
+		{run("-q", "--verbose"), 125, "exclude each other"},
+		{run("-s"), 125, "-s (shared) is not supported: a lease has one owner"},
+		{run("-u"), 125, "owner revoke"},
+		{run("--close"), 125, "-o (close) is not supported"},
+		{run("-F"), 125, "must be renewed"},
 		{run("--meta", "a"), 125, `item "a" is missing separator "="`},
 		{run("--meta", "a="+strings.Repeat("x", 5000)), 125, "metadata too large"},
-		{run("--ttl", "0s"), 125, "TTL is 0s"},
-		{run("--ttl", "-1s"), 125, "TTL is -1s"},
+		{run("--ttl", "0"), 125, "TTL is 0s"},
+		{run("--ttl", "-1s"), 125, "cannot be negative"},
 		{run("--grace", "8s"), 125, "a grace of 8s does not fit: with a ttl of 10s, 0s to 5.666s does; it needs a ttl of 14.2s"},
-		{run("--grace", "-1s"), 125, "a grace of -1s does not fit"},
 		{run("--mode", "rw"), 125, `--mode "rw" is not an octal mode`},
 		{run("--mode", "0"), 125, "lets no user write"},
 		{run("--mode", "0444"), 125, "FileMode is 0444, with which no user may write"},
 		{run("--mode", "755"), 125, "FileMode is 0755, with permissions to execute"},
 		{run("--mode", "4600"), 125, "FileMode is 04600, with bits that are not permissions"},
+		{run("--grace", "-1s"), 125, "cannot be negative"},
+		{[]string{"run", "--lease", lease, folder}, 126, folder},
 		{[]string{"run", "--lease", folder, self(), "test-exit", "0"}, 125, "folder"},
 		{[]string{"run", "--lease", filepath.Join(folder, "a", "b"), self(), "test-exit", "0"}, 125, "the lease's folder must exist"},
 		{[]string{"run", "--lease", lease, "owner-no-such-command"}, 127, "owner-no-such-command"},
@@ -366,8 +407,10 @@ func TestMistakes(t *testing.T) {
 			t.Errorf("%q: exit %d, want %d, and one line with %q on stderr: %q; stdout: %q", c.args, code, c.code, c.says, stderr, stdout)
 		}
 	}
-	if left, _ := filepath.Glob(lease + "*"); left != nil {
-		t.Errorf("the lease was touched: %v", left)
+	for _, untouched := range []string{filepath.Dir(lease), folder} {
+		if left, err := os.ReadDir(untouched); err != nil || len(left) > 0 {
+			t.Errorf("left behind: %v, %v", left, err)
+		}
 	}
 }
 

@@ -401,3 +401,21 @@ func wardenOf(t *testing.T, parent int) int {
 	t.Fatalf("process %d has no warden", parent)
 	return 0
 }
+
+func TestShellLine(t *testing.T) {
+	t.Parallel()
+	for _, shell := range []string{"SHELL=", "SHELL=/bin/sh"} {
+		cmd := command("run", "--lease", leaseIn(t), "-c", "echo one && exit 7")
+		cmd.Env = append(cmd.Env, shell)
+		p := startCommand(t, cmd)
+		if out, code := p.wait(); out != "one\n" || code != 7 {
+			t.Errorf("%s: got %q, exit %d, %q", shell, out, code, &p.stderr)
+		}
+	}
+	cmd := command("run", "--lease", leaseIn(t), "-c", "not a line for sh")
+	cmd.Env = append(cmd.Env, "SHELL=/bin/echo")
+	p := startCommand(t, cmd)
+	if out, code := p.wait(); out != "-c not a line for sh\n" || code != 0 {
+		t.Errorf("$SHELL was not used: %q, exit %d, %q", out, code, &p.stderr)
+	}
+}

@@ -150,28 +150,35 @@ func TestJSONIsFaithfulAndHarmless(t *testing.T) {
 
 func TestRunExit(t *testing.T) {
 	t.Parallel()
+	at := func(code int) *int { return &code }
 	now := time.Now()
 	known := owner.Record{InstanceID: "i", PID: 4, Host: "h", AcquiredAt: now}
 	for _, c := range []struct {
-		code, conflict int
-		err            error
-		want           int
-		says           string
+		code     int
+		conflict *int
+		err      error
+		want     int
+		says     string
 	}{
 		{code: 0, want: 0},
 		{code: 9, want: 9},
 		{err: &run.HeldError{Holder: known}, want: codeConflict, says: "l is owned by pid 4 on h since "},
-		{err: &run.HeldError{Holder: known}, conflict: 7, want: 7, says: "l is owned by pid 4 on h since "},
+		{err: &run.HeldError{Holder: known}, conflict: at(7), want: 7, says: "l is owned by pid 4 on h since "},
+		{err: &run.HeldError{Holder: known}, conflict: at(0), want: 0, says: "l is owned by pid 4 on h since "},
 		{err: &run.HeldError{Holder: known, Waited: time.Second}, want: codeTimeout, says: "gave up after 1s: l is owned by pid 4 on h since "},
 		{err: &run.HeldError{Holder: owner.Record{InstanceID: "i"}}, want: codeConflict, says: "l is owned by instance i, whose record is missing"},
 		{err: &run.HeldError{Waited: time.Second}, want: codeTimeout, says: "gave up after 1s: l does not answer"},
-		{err: fmt.Errorf("lost: %w", &owner.LostError{Reason: owner.ErrTakenOver}), conflict: 7, want: codeLost, says: "taken over"},
+		{err: fmt.Errorf("lost: %w", &owner.LostError{Reason: owner.ErrTakenOver}), conflict: at(7), want: codeLost, says: "taken over"},
 		{err: &run.ReleaseError{Err: errors.New("late")}, code: 5, want: 5, says: "late"},
 		{err: &run.StartError{Err: fs.ErrNotExist}, want: codeNotFound, says: "COMMAND"},
 		{err: &run.StartError{Err: fs.ErrPermission}, want: codeCannotRun, says: "COMMAND"},
-		{err: errors.New("other"), conflict: 7, want: codeFailed, says: "other"},
+		{err: errors.New("other"), conflict: at(7), want: codeFailed, says: "other"},
 	} {
-		err := runExit("l", c.code, c.conflict, c.err)
+		conflict := usualCode
+		if c.conflict != nil {
+			conflict = *c.conflict
+		}
+		err := runExit("l", c.code, conflict, c.err)
 		e := &exit{}
 		if err != nil && !errors.As(err, &e) {
 			t.Fatal(err)

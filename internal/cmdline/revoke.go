@@ -30,7 +30,7 @@ func Revoke(p *Place, revoke func(ctx context.Context, lease string) (owner.Reco
 		Description:     p.describe(revokeDescription, revokeCodes),
 		HideHelpCommand: true,
 		Flags: append(p.Flags(),
-			&cli.DurationFlag{Name: "wait", Aliases: []string{"w"}, Usage: "wait for `DURATION` at most", HideDefault: true}),
+			&DurationFlag{Name: "wait", Aliases: []string{"w"}, Usage: "wait for `DURATION` at most", HideDefault: true}),
 		Action: func(ctx context.Context, c *cli.Command) error { return revokeAction(ctx, c, p, revoke) },
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os/exec"
+	"slices"
 	"strings"
 	"time"
 
@@ -45,7 +46,7 @@ const runCodes = `  COMMAND's   or 128+n if signal n has ended it (or, before, t
               on Unix, this process then ends by the same signal
   121         the lease was lost, and something of COMMAND could not be ended in time
   122         the lease was lost while COMMAND ran
-  123         conflict: somebody else owns the lease, and -n is given
+  123         conflict: somebody else owns the lease, and -n or -w 0 is given
   124         timeout: somebody else owned the lease for the whole of -w
   125         this program itself failed: wrong usage, or the lease cannot be used
   126         COMMAND cannot be run
@@ -61,15 +62,18 @@ func Run(p *Place) *cli.Command {
 		HideHelpCommand: true, // or COMMAND could not be named "help"
 		// A value may have commas.
 		DisableSliceFlagSeparator: true,
-		Flags: append(append(p.Flags(), p.modeFlags()...),
-			&cli.DurationFlag{Name: "ttl", Value: 10 * time.Second, Usage: "the lease outlives its last renewal by `DURATION`"},
-			&cli.BoolFlag{Name: "nonblock", Aliases: []string{"n"}, Usage: "do not wait if somebody else owns the lease", HideDefault: true},
-			&cli.DurationFlag{Name: "wait", Aliases: []string{"w"}, Usage: "wait for `DURATION` at most", HideDefault: true},
-			&cli.IntFlag{Name: "conflict-exit-code", Aliases: []string{"E"}, Usage: "exit with `CODE` after a conflict or timeout", HideDefault: true},
+		Flags: slices.Concat(p.Flags(), p.modeFlags(), flockFlags(), []cli.Flag{
+			&DurationFlag{Name: "ttl", Value: 10 * time.Second, Usage: "the lease outlives its last renewal by `DURATION`"},
+			&cli.BoolFlag{Name: "nonblock", Aliases: []string{"n", "nb"}, Usage: "do not wait if somebody else owns the lease", HideDefault: true},
+			&DurationFlag{Name: "wait", Aliases: []string{"w", "timeout"}, Usage: "wait for `DURATION` at most; 0 is --nonblock", HideDefault: true},
+			&cli.IntFlag{Name: "conflict-exit-code", Value: usualCode, Aliases: []string{"E"}, Usage: "exit with `CODE` after a conflict or timeout", HideDefault: true},
 			&cli.StringFlag{Name: "endpoint", Usage: "advertise `ADDR`, where COMMAND can be reached"},
 			&cli.StringMapFlag{Name: "meta", Usage: "advertise the fact `KEY=VALUE`"},
-			&cli.DurationFlag{Name: "grace", Usage: "`DURATION` from TERM to KILL", DefaultText: "a fifth of the ttl"},
-		),
+			&DurationFlag{Name: "grace", Usage: "`DURATION` from TERM to KILL", DefaultText: "a fifth of the ttl"},
+			&cli.StringFlag{Name: "command", Aliases: []string{"c"}, Usage: "in place of COMMAND, have $SHELL (or /bin/sh) run `LINE`"},
+			&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "print nothing for a conflict or timeout", HideDefault: true},
+			&cli.BoolFlag{Name: "verbose", Usage: "say at once whom it waits for, and when it owns the lease", HideDefault: true},
+		}),
 		Action: func(_ context.Context, c *cli.Command) error { return runAction(c, p) },
 	}
 }
@@ -89,31 +93,41 @@ func runAction(c *cli.Command, p *Place) error {
 	defer l.close()
 	l.Config.FileMode = mode
 	code, err := run.Run(runOptions(c, l))
-	return runExit(l.Name, code, c.Int("conflict-exit-code"), err)
+	return quietly(c, runExit(l.Name, code, c.Int("conflict-exit-code"), err), err)
+}
+
+// quietly leaves out what --quiet does not want printed: that the lease was held.
+func quietly(c *cli.Command, ended, err error) error {
+	var (
+		e    *exit
+		held *run.HeldError
+	)
+	if c.Bool("quiet") && errors.As(err, &held) && errors.As(ended, &e) {
+		return &exit{code: e.code}
+	}
+	return ended
 }
 
 func runMistake(c *cli.Command, p *Place) error {
 	switch code := c.Int("conflict-exit-code"); {
 	case c.String(p.Flag) == "":
 		return p.missing(c)
-	case !c.Args().Present():
-		return usage(c, "COMMAND is missing")
+	case c.Bool("quiet") && c.Bool("verbose"):
+		return usage(c, "--quiet and --verbose exclude each other")
 	case c.Bool("nonblock") && c.IsSet("wait"):
 		return usage(c, "--nonblock and --wait exclude each other")
-	case c.IsSet("wait") && c.Duration("wait") <= 0:
-		return usage(c, "--wait %v is not positive; --nonblock does not wait", c.Duration("wait"))
-	case c.IsSet("conflict-exit-code") && (code < 1 || code > 255):
-		return usage(c, "--conflict-exit-code %d is not between 1 and 255", code)
+	case c.IsSet("conflict-exit-code") && (code < 0 || code > 255):
+		return usage(c, "--conflict-exit-code %d is not between 0 and 255", code)
 	}
-	return nil
+	return cmp.Or(flockMistake(c), commandMistake(c))
 }
 
 func runOptions(c *cli.Command, l *Lease) run.Options {
 	o := run.Options{
 		Lease: l.Name, Config: l.Config, CountsSuspend: l.CountsSuspend,
-		Command:  c.Args().Slice(),
+		Command:  commandOf(c),
 		Warn:     func(err error) { complain(c.Root().ErrWriter, c.Root().Name, err) },
-		Nonblock: c.Bool("nonblock"),
+		Nonblock: c.Bool("nonblock") || c.IsSet("wait") && c.Duration("wait") == 0,
 		Wait:     c.Duration("wait"),
 		Grace:    run.DefaultGrace(c.Duration("ttl")),
 	}
@@ -123,8 +137,12 @@ func runOptions(c *cli.Command, l *Lease) run.Options {
 	if c.IsSet("grace") {
 		o.Grace = c.Duration("grace")
 	}
+	tellWait(c, l, &o)
 	return o
 }
+
+// usualCode stands for the exit codes without -E, as 0 is one to choose.
+const usualCode = -1
 
 // runExit says how run exits, with COMMAND's code where there is no error.
 func runExit(lease string, code, conflictCode int, err error) error {
@@ -146,7 +164,10 @@ func runExit(lease string, code, conflictCode int, err error) error {
 		if held.Waited > 0 {
 			usual = codeTimeout
 		}
-		return &exit{cmp.Or(conflictCode, usual), errors.New(refusal(lease, held))}
+		if conflictCode != usualCode {
+			usual = conflictCode
+		}
+		return &exit{usual, errors.New(refusal(lease, held))}
 	case errors.As(err, &killed):
 		return &exit{signaled(killed.Signal), killed}
 	case errors.As(err, &start):

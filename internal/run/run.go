@@ -38,6 +38,13 @@ type Options struct {
 	// Warn is told of what goes wrong during the wait, each only once in a row, and,
 	// with an UnendedError, of processes of COMMAND that cannot be ended.
 	Warn func(error)
+	// Waiting is called, in a goroutine of its own, when the wait has lasted for
+	// WaitingAfter, and every two seconds from then on. over says that the wait has
+	// ended, and there is nothing to say any more.
+	Waiting      func(over func() bool)
+	WaitingAfter time.Duration
+	// Owning is called when the lease is owned, with how long that has taken.
+	Owning func(waited time.Duration)
 }
 
 // A HeldError says that somebody else owns the lease.
@@ -229,13 +236,18 @@ func (o *Options) await(signals <-chan os.Signal) (*owner.Owner, error) {
 	}
 	cfg, waiting := o.Config, &warner{warn: o.Warn}
 	cfg.Logger = slog.New(waiting)
+	teller, begun := newWaitTeller(o), time.Now()
 	own, err := attempt(ctx, cfg)
 	waiting.over.Store(true)
+	close(teller.over)
 	close(won)
 	<-watched
 
 	cause := context.Cause(ctx)
 	if cause == nil && err == nil && own.IsOwner() {
+		if o.Owning != nil {
+			o.Owning(time.Since(begun))
+		}
 		return own, nil
 	}
 	held := &HeldError{Waited: o.Wait}

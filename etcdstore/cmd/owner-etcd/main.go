@@ -66,7 +66,7 @@ func flags() []cli.Flag {
 		&cli.StringFlag{Name: "cert", Usage: "show the certificate in `FILE`", Sources: cli.EnvVars("ETCDCTL_CERT")},
 		&cli.StringFlag{Name: "key-file", Usage: "the certificate's key is in `FILE`", Sources: cli.EnvVars("ETCDCTL_KEY")},
 		&cli.StringFlag{Name: "user", Usage: "log in as `NAME`", Sources: cli.EnvVars("ETCDCTL_USER")},
-		&cli.DurationFlag{Name: "dial-timeout", Usage: "give etcd `DURATION` to be reached", Value: 5 * time.Second, Sources: cli.EnvVars("ETCDCTL_DIAL_TIMEOUT")},
+		&cmdline.DurationFlag{Name: "dial-timeout", Usage: "give etcd `DURATION` to be reached", Value: 5 * time.Second, Sources: cli.EnvVars("ETCDCTL_DIAL_TIMEOUT")},
 	}
 }
 

@@ -1,0 +1,92 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+	"time"
+)
+
+// startWaiting also returns the stderr of an owner that waits for the lease.
+func startWaiting(t *testing.T, lease string, flags ...string) (*process, *bufio.Reader) {
+	t.Helper()
+	cmd := command(append(append([]string{"run", "--lease", lease}, flags...), self(), "test-exit", "0")...)
+	r, w := io.Pipe()
+	p := startCommandTo(t, cmd, w)
+	t.Cleanup(func() { _ = w.Close() })
+	return p, bufio.NewReader(r)
+}
+
+func TestWaitIsExplained(t *testing.T) {
+	t.Parallel()
+	for _, flags := range [][]string{nil, {"--verbose"}} {
+		lease := leaseIn(t)
+		holder := hold(t, lease)
+		p, stderr := startWaiting(t, lease, flags...)
+		line, err := stderr.ReadString('\n')
+		want := fmt.Sprintf("owner: waiting for %s, owned by pid %d on ", lease, holder.cmd.Process.Pid)
+		if err != nil || !strings.HasPrefix(line, want) {
+			t.Errorf("%v: got %q, %v; want %q", flags, line, err, want)
+		}
+		_ = holder.stdin.Close()
+		if flags != nil {
+			want = "owner: owns " + lease + " after "
+			if line, err = stderr.ReadString('\n'); err != nil || !strings.HasPrefix(line, want) {
+				t.Errorf("got %q, %v; want %q", line, err, want)
+			}
+		}
+		if out, code := p.wait(); code != 0 || out != "" {
+			t.Errorf("exit %d, %q", code, out)
+		}
+	}
+}
+
+func TestQuietWaitIsNotExplained(t *testing.T) {
+	t.Parallel()
+	lease := leaseIn(t)
+	hold(t, lease)
+	if _, stderr, code := ownerCommand(t, "run", "--lease", lease, "-q", "-w", "1.3", self(), "test-exit", "0"); code != 124 || stderr != "" {
+		t.Errorf("exit %d, %q", code, stderr)
+	}
+}
+
+// Of two that wait, the one that does not win has to name the other.
+func TestWaitNamesTheNextHolder(t *testing.T) {
+	t.Parallel()
+	lease := leaseIn(t)
+	first := hold(t, lease)
+	lines := make(chan string, 16)
+	names := map[string]bool{} // what the loser says, without its own name
+	for range 2 {
+		r, w := io.Pipe()
+		p := startCommandTo(t, command("run", "--lease", lease, self(), "test-cat"), w)
+		t.Cleanup(func() { _ = w.Close() })
+		names[fmt.Sprintf("owner: waiting for %s, owned by pid %d on ", lease, p.cmd.Process.Pid)] = true
+		go func() {
+			for s := bufio.NewScanner(r); s.Scan(); {
+				lines <- s.Text()
+			}
+		}()
+	}
+	next := func() string {
+		select {
+		case line := <-lines:
+			return line
+		case <-time.After(limit):
+			t.Fatal("nothing was said")
+			return ""
+		}
+	}
+	for range 2 {
+		if line := next(); !strings.Contains(line, fmt.Sprintf("owned by pid %d on ", first.cmd.Process.Pid)) {
+			t.Errorf("got %q", line)
+		}
+	}
+	_ = first.stdin.Close()
+	line := next()
+	if i := strings.Index(line, " on "); i < 0 || !names[line[:i+len(" on ")]] {
+		t.Errorf("got %q, want one of %v", line, names)
+	}
+}

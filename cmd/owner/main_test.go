@@ -377,7 +377,7 @@ func TestHelp(t *testing.T) {
 		"":              {"owner run --lease", "122 ", "127 ", "status", "watch", "revoke", "owner demo"},
 		"--help":        {"owner run --lease", "122 ", "127 ", "completion", "EXIT CODES of revoke", "EXIT CODES of demo"},
 		"run --help":    {"--lease PATH", "--mode OCTAL", "--grace", "--conflict-exit-code", "128+n", "122 ", "OWNER_EPOCH"},
-		"status --help": {"--json", "unreadable", "remaining", "revoked"},
+		"status --help": {"--json", "unreadable", "remaining", "expires", "unconfirmed", "revoked"},
 		"watch --help":  {"--json", "owned_for", "128+n", "125 "},
 		"revoke --help": {"--wait", "124 ", "128+n", "nobody owned it"},
 		"demo --help":   {"--svg FILE", "125 ", "three processes"},
@@ -446,13 +446,19 @@ func TestStatus(t *testing.T) {
 
 	p := hold(t, lease, "--endpoint", "127.0.0.1:1", "--meta", "k=v,w=x")
 	live := wantStatus(t, lease, "live", 0)
-	remaining, _ := live["remaining"].(float64)
-	if remaining <= 0 || remaining > 10 || live["ttl"] != 10.0 || live["pid"] != float64(p.cmd.Process.Pid) ||
+	text, _ := live["remaining"].(string)
+	remaining, err := time.ParseDuration(text)
+	if err != nil || remaining <= 0 || remaining > 10*time.Second || live["ttl"] != "10s" || live["released"] != false || live["pid"] != float64(p.cmd.Process.Pid) ||
 		live["endpoint"] != "127.0.0.1:1" || live["meta"].(map[string]any)["k"] != "v,w=x" {
 		t.Errorf("got %v", live)
 	}
-	text, _, _ := ownerCommand(t, "status", "--lease", lease)
-	for _, want := range []string{"endpoint   127.0.0.1:1\n", "meta       k=v,w=x\n", fmt.Sprintf("owner      pid %d on ", p.cmd.Process.Pid), " of 10s"} {
+	text, _ = live["expires"].(string)
+	expires, err := time.Parse(time.RFC3339, text)
+	if left := time.Until(expires); err != nil || !strings.HasSuffix(text, "Z") || left < -limit || left > 10*time.Second {
+		t.Errorf("expires %q: %v", text, err)
+	}
+	text, _, _ = ownerCommand(t, "status", "--lease", lease)
+	for _, want := range []string{"endpoint   127.0.0.1:1\n", "meta       k=v,w=x\n", fmt.Sprintf("owner      pid %d on ", p.cmd.Process.Pid), " of 10s), unless it is renewed\n"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%q is not in %s", want, text)
 		}

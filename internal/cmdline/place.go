@@ -93,7 +93,8 @@ func (l *Lease) probe(path string) (owner.Status, error) {
 	}
 	st := owner.Status{Record: view.Holder, Condition: owner.Live, Remaining: view.Holder.TTL}
 	if view.Until != 0 {
-		st.Remaining = max(0, view.Until-s.Now())
+		// A store may add to what is left what it takes to see that it is over.
+		st.Remaining = min(max(0, view.Until-s.Now()), view.Holder.TTL)
 	}
 	return st, nil
 }

@@ -301,7 +301,9 @@ func TestStatus(t *testing.T) {
 	none := s.status("/k", "none", 3)
 	p := s.hold("/k", "--endpoint", "127.0.0.1:1", "--meta", "k=v,w=x", "--ttl", "20s")
 	live := s.status("/k", "live", 0)
-	if left, _ := live["remaining"].(float64); left < 15 || left > 22 || live["ttl"] != 20.0 || live["pid"] != float64(p.cmd.Process.Pid) ||
+	text, _ := live["remaining"].(string)
+	left, err := time.ParseDuration(text)
+	if err != nil || left < 15*time.Second || left > 20*time.Second || live["ttl"] != "20s" || live["expires"] == nil || live["pid"] != float64(p.cmd.Process.Pid) ||
 		live["host"] != host() || live["endpoint"] != "127.0.0.1:1" || live["meta"].(map[string]any)["k"] != "v,w=x" || live["epoch"] == 0.0 {
 		t.Errorf("got %v", live)
 	}

@@ -21,6 +21,7 @@ at once; when it hangs, after the lease's ttl.
   owner demo
   owner run --lease /run/lock/gpu0 -- python train.py
   owner status --lease /run/lock/gpu0
+  owner list /run/lock
   owner watch --lease /run/lock/gpu0
   owner revoke --lease /run/lock/gpu0`
 
@@ -36,7 +37,7 @@ func program() *cli.Command {
 		Usage:       "one process at a time owns a lease",
 		Description: description,
 		Commands: []*cli.Command{
-			cmdline.Run(&files), cmdline.Status(&files), cmdline.Watch(&files),
+			cmdline.Run(&files), cmdline.Status(&files), cmdline.List(), cmdline.Watch(&files),
 			cmdline.Revoke(&files, owner.Revoke), cmdline.Demo(), cmdline.Diagram(),
 		},
 	}

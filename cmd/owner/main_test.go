@@ -352,6 +352,10 @@ func TestMistakes(t *testing.T) {
 		{[]string{"status"}, 125, "--lease is missing (see: owner status --help)"},
 		{[]string{"status", "--lease", lease, "more"}, 125, `"more" is one argument too many`},
 		{[]string{"status", "--lease", folder}, 125, "folder"},
+		{[]string{"list"}, 125, "DIR is missing (see: owner list --help)"},
+		{[]string{"list", folder, "more"}, 125, `"more" is one argument too many`},
+		{[]string{"list", filepath.Join(folder, "nope")}, 125, "nope"},
+		{[]string{"list", "--lease", lease}, 125, "-lease (see: owner list --help)"},
 		{[]string{"watch"}, 125, "--lease is missing (see: owner watch --help)"},
 		{[]string{"watch", "--lease", lease, "more"}, 125, `"more" is one argument too many`},
 		{[]string{"revoke"}, 125, "--lease is missing (see: owner revoke --help)"},
@@ -374,10 +378,11 @@ func TestMistakes(t *testing.T) {
 func TestHelp(t *testing.T) {
 	t.Parallel()
 	for args, wants := range map[string][]string{
-		"":              {"owner run --lease", "122 ", "127 ", "status", "watch", "revoke", "owner demo"},
+		"":              {"owner run --lease", "122 ", "127 ", "status", "list", "watch", "revoke", "owner list /run/lock", "owner demo"},
 		"--help":        {"owner run --lease", "122 ", "127 ", "completion", "EXIT CODES of revoke", "EXIT CODES of demo"},
 		"run --help":    {"--lease PATH", "--mode OCTAL", "--grace", "--conflict-exit-code", "128+n", "122 ", "OWNER_EPOCH"},
 		"status --help": {"--json", "unreadable", "remaining", "expires", "unconfirmed", "revoked"},
+		"list --help":   {"--json", "DIR", "125 ", "endpoint"},
 		"watch --help":  {"--json", "owned_for", "128+n", "125 "},
 		"revoke --help": {"--wait", "124 ", "128+n", "nobody owned it"},
 		"demo --help":   {"--svg FILE", "125 ", "three processes"},
@@ -400,7 +405,7 @@ func TestVersionCompletionDiagram(t *testing.T) {
 		t.Errorf("exit %d, %q", code, out)
 	}
 	out, _, code := ownerCommand(t, "--generate-shell-completion")
-	for _, want := range []string{"run", "status", "watch", "revoke", "demo", "diagram"} {
+	for _, want := range []string{"run", "status", "list", "watch", "revoke", "demo", "diagram"} {
 		if code != 0 || !strings.Contains(out, want+":") {
 			t.Errorf("exit %d; is %q there? %s", code, want, out)
 		}

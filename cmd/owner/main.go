@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 
@@ -38,7 +39,7 @@ func program() *cli.Command {
 		Description: description,
 		Commands: []*cli.Command{
 			cmdline.Run(&files), cmdline.Status(&files), cmdline.List(), cmdline.Watch(&files),
-			cmdline.Revoke(&files, owner.Revoke), cmdline.Demo(), cmdline.Diagram(),
+			cmdline.Revoke(&files, revoke), cmdline.Demo(), cmdline.Diagram(),
 		},
 	}
 }
@@ -55,4 +56,8 @@ var files = cmdline.Place{
 		path, err := filepath.Abs(c.String("lease"))
 		return &cmdline.Lease{Name: path, Config: owner.Config{LeasePath: path}}, err
 	},
+}
+
+func revoke(ctx context.Context, l *cmdline.Lease) (owner.Record, error) {
+	return owner.Revoke(ctx, l.Name)
 }

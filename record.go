@@ -43,6 +43,23 @@ type jsonRecord struct {
 	Meta       map[string]string `json:"meta"`
 }
 
+// ExpiresAt returns when the lease runs out unless it is renewed: RenewedAt and the
+// TTL, by the wall clock; the zero time for a released record and for one that does not
+// say when it was renewed.
+//
+// It is a time to show to people, and promises nothing: no decision is made by it, and
+// the lease may be taken before it, as after a release, a revocation or its owner's
+// death. Clocks are set, and those of two machines differ. A follower's record is as old
+// as its last read of the lease, and the owner has probably renewed since; an owner's
+// own is live, see [Owner.Holder]. Whether this instance owns, [Owner.IsOwner] says; how
+// long the lease of another still lasts, [Probe].
+func (r Record) ExpiresAt() time.Time {
+	if r.Released || r.RenewedAt.IsZero() {
+		return time.Time{}
+	}
+	return r.RenewedAt.Add(r.TTL)
+}
+
 // MarshalJSON returns the record's JSON.
 func (r Record) MarshalJSON() ([]byte, error) {
 	return json.Marshal(jsonRecord{

@@ -184,3 +184,32 @@ func sealed(b []byte) []byte {
 	putChecksum(b[i+7:i+15], b)
 	return b
 }
+
+func TestExpiresAt(t *testing.T) {
+	at := time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
+	for _, c := range []struct {
+		rec  Record
+		want time.Time
+	}{
+		{Record{RenewedAt: at, TTL: time.Minute}, at.Add(time.Minute)},
+		{Record{RenewedAt: at, TTL: time.Minute, Released: true}, time.Time{}},
+		{Record{InstanceID: "without a record", TTL: time.Minute}, time.Time{}},
+		{Record{}, time.Time{}},
+	} {
+		if got := c.rec.ExpiresAt(); !got.Equal(c.want) {
+			t.Errorf("%+v: %v, want %v", c.rec, got, c.want)
+		}
+	}
+}
+
+// An owner's own record is live, so that its expiry moves with each renewal.
+func TestExpiresAtOfAnOwner(t *testing.T) {
+	o := joinFile(t, leasePath(t))
+	if left := time.Until(o.Holder().ExpiresAt()); left <= 0 || left > time.Minute {
+		t.Errorf("%v left", left)
+	}
+	must(t, o.Release())
+	if at := o.Holder().ExpiresAt(); !at.IsZero() {
+		t.Errorf("released, and expires at %v", at)
+	}
+}

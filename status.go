@@ -23,8 +23,8 @@ const (
 	Expired Condition = "expired"
 	// Released: the owner has given the lease up.
 	Released Condition = "released"
-	// Revoked: the lease was taken away from its owner, which may not have stopped
-	// yet. Nobody else can own before it has, or before the lease has run out.
+	// Revoked: the lease was taken away from its owner. Until that has stopped, or the
+	// lease has run out, no other instance can own it, and Remaining is positive.
 	Revoked Condition = "revoked"
 )
 
@@ -32,14 +32,14 @@ const (
 type Status struct {
 	Record    Record
 	Condition Condition
-	// Remaining is how long the lease still lasts if it is not renewed. Where the
-	// owner's clock cannot be compared, it is an upper bound.
+	// Remaining is how long the lease still lasts if it is not renewed, 0 if it is not
+	// owned. Where the owner's clock cannot be compared, it is an upper bound.
 	Remaining time.Duration
 }
 
 // Owned reports whether the lease is taken: nobody else can own it now.
 func (s Status) Owned() bool {
-	return s.Condition == Live || s.Condition == Unconfirmed || s.Condition == Revoked
+	return s.Condition == Live || s.Condition == Unconfirmed || s.Condition == Revoked && s.Remaining > 0
 }
 
 // Probe reads the record at path, and looks whether its owner lives. Where there
@@ -64,8 +64,8 @@ func Probe(path string) (Status, error) {
 		return Status{Record: *holder, Condition: Live}, nil
 	}
 	st := Status{Record: seen.rec.public(), Remaining: max(0, s.remaining(seen))}
-	st.Condition = s.condition(seen.rec, st.Remaining)
-	if !st.Owned() {
+	owned := false
+	if st.Condition, owned = s.condition(seen.rec, st.Remaining); !owned {
 		st.Remaining = 0
 	}
 	return st, nil
@@ -85,21 +85,25 @@ func noRecord(path string) error {
 	return &fs.PathError{Op: "read lease", Path: path, Err: fs.ErrNotExist}
 }
 
-func (s *fileStore) condition(rec *diskRecord, remaining time.Duration) Condition {
+// condition says what the record's owner is, and whether it owns the lease.
+func (s *fileStore) condition(rec *diskRecord, remaining time.Duration) (c Condition, owned bool) {
 	alive := s.alive(rec.InstanceID, rec.Alive)
+	ended := alive == dead || alive == gone && s.ended(rec)
 	switch {
+	case rec.Revoked && (rec.Released || ended):
+		return Revoked, false // an owner that stops because of it does not write to this record
 	case rec.Released:
-		return Released
-	case alive == dead, alive == gone && s.ended(rec):
-		return Dead
+		return Released, false
+	case ended:
+		return Dead, false
 	case remaining <= 0 && alive == lives:
-		return Hung
+		return Hung, false
 	case remaining <= 0:
-		return Expired
+		return Expired, false
 	case rec.Revoked:
-		return Revoked
+		return Revoked, true
 	case alive == lives:
-		return Live
+		return Live, true
 	}
-	return Unconfirmed
+	return Unconfirmed, true
 }

@@ -6,6 +6,8 @@ import (
 	"os"
 	"testing"
 	"time"
+
+	"github.com/google/uuid"
 )
 
 func TestInspectAndProbe(t *testing.T) {
@@ -48,5 +50,28 @@ func TestInspectAndProbe(t *testing.T) {
 	must(t, os.WriteFile(p, []byte("rubbish"), 0o600))
 	if _, err := Inspect(p); !errors.Is(err, ErrCorruptRecord) {
 		t.Errorf("rubbish: %v", err)
+	}
+}
+
+// A lease that was revoked is owned until its owner has stopped, and says afterwards
+// that it was revoked, not that its owner has died.
+func TestProbeRevoked(t *testing.T) {
+	notOnWindows(t)
+	p := leasePath(t)
+	o := joinFile(t, p)
+	s, err := newFileStore(p)
+	must(t, err)
+	_, err = s.revoke(t.Context(), uuid.NewString())
+	must(t, err)
+	if st, err := Probe(p); err != nil || st.Condition != Revoked || !st.Owned() || st.Remaining <= 0 {
+		t.Errorf("before its owner has stopped: %+v, %v", st, err)
+	}
+	must(t, o.Release())
+	if st, err := Probe(p); err != nil || st.Condition != Revoked || st.Owned() || st.Remaining != 0 || st.Record.InstanceID != o.InstanceID() {
+		t.Errorf("after its owner has stopped: %+v, %v", st, err)
+	}
+	plant(t, p, func(h *diskHead, tail *diskTail) { h.Revoked, tail.Released = true, true })
+	if st, err := Probe(p); err != nil || st.Condition != Revoked || st.Owned() {
+		t.Errorf("revoked while it released: %+v, %v", st, err)
 	}
 }

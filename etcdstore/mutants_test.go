@@ -42,6 +42,12 @@ var mutants = []struct {
 	{"a release deletes whatever is there", "TestStore", []mutant.Mutant{
 		{File: "lease.go", Old: `clientv3.Compare(clientv3.ModRevision(key), "=", l.rev)`, New: `clientv3.Compare(clientv3.ModRevision(key), ">", 0)`},
 	}},
+	{"a revocation deletes whatever is there", "TestRevokeSparesASuccessor", []mutant.Mutant{
+		{File: "revoke.go", Old: `"=", found.kvs[i].ModRevision`, New: `">", 0`},
+	}},
+	{"a revocation takes the last key away", "TestRevokeLeavesTheLastKey", []mutant.Mutant{
+		{File: "revoke.go", Old: ", unchanged(1, s.alive)", New: ""},
+	}},
 	{"a watch goes on from what is compacted", "TestFaults/keys/what_a_watch_has_missed_is_compacted", []mutant.Mutant{
 		{File: "watch.go", Old: "return 0, begun", New: "return rev, begun"},
 	}},

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 
@@ -21,6 +22,7 @@ at once; when it hangs, after the lease's ttl.
   owner demo
   owner run --lease /run/lock/gpu0 -- python train.py
   owner status --lease /run/lock/gpu0
+  owner list /run/lock
   owner watch --lease /run/lock/gpu0
   owner revoke --lease /run/lock/gpu0`
 
@@ -36,8 +38,8 @@ func program() *cli.Command {
 		Usage:       "one process at a time owns a lease",
 		Description: description,
 		Commands: []*cli.Command{
-			cmdline.Run(&files), cmdline.Status(&files), cmdline.Watch(&files),
-			cmdline.Revoke(&files, owner.Revoke), cmdline.Demo(), cmdline.Diagram(),
+			cmdline.Run(&files), cmdline.Status(&files), cmdline.List(), cmdline.Watch(&files),
+			cmdline.Revoke(&files, revoke), cmdline.Demo(), cmdline.Diagram(),
 		},
 	}
 }
@@ -54,4 +56,8 @@ var files = cmdline.Place{
 		path, err := filepath.Abs(c.String("lease"))
 		return &cmdline.Lease{Name: path, Config: owner.Config{LeasePath: path}}, err
 	},
+}
+
+func revoke(ctx context.Context, l *cmdline.Lease) (owner.Record, error) {
+	return owner.Revoke(ctx, l.Name)
 }

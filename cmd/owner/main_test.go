@@ -393,6 +393,10 @@ func TestMistakes(t *testing.T) {
 		{[]string{"status"}, 125, "--lease is missing (see: owner status --help)"},
 		{[]string{"status", "--lease", lease, "more"}, 125, `"more" is one argument too many`},
 		{[]string{"status", "--lease", folder}, 125, "folder"},
+		{[]string{"list"}, 125, "DIR is missing (see: owner list --help)"},
+		{[]string{"list", folder, "more"}, 125, `"more" is one argument too many`},
+		{[]string{"list", filepath.Join(folder, "nope")}, 125, "nope"},
+		{[]string{"list", "--lease", lease}, 125, "-lease (see: owner list --help)"},
 		{[]string{"watch"}, 125, "--lease is missing (see: owner watch --help)"},
 		{[]string{"watch", "--lease", lease, "more"}, 125, `"more" is one argument too many`},
 		{[]string{"revoke"}, 125, "--lease is missing (see: owner revoke --help)"},
@@ -417,10 +421,11 @@ func TestMistakes(t *testing.T) {
 func TestHelp(t *testing.T) {
 	t.Parallel()
 	for args, wants := range map[string][]string{
-		"":              {"owner run --lease", "122 ", "127 ", "status", "watch", "revoke", "owner demo"},
+		"":              {"owner run --lease", "122 ", "127 ", "status", "list", "watch", "revoke", "owner list /run/lock", "owner demo"},
 		"--help":        {"owner run --lease", "122 ", "127 ", "completion", "EXIT CODES of revoke", "EXIT CODES of demo"},
 		"run --help":    {"--lease PATH", "--mode OCTAL", "--grace", "--conflict-exit-code", "128+n", "122 ", "OWNER_EPOCH"},
-		"status --help": {"--json", "unreadable", "remaining", "revoked"},
+		"status --help": {"--json", "unreadable", "remaining", "expires", "unconfirmed", "revoked"},
+		"list --help":   {"--json", "DIR", "125 ", "endpoint"},
 		"watch --help":  {"--json", "owned_for", "128+n", "125 "},
 		"revoke --help": {"--wait", "124 ", "128+n", "nobody owned it"},
 		"demo --help":   {"--svg FILE", "125 ", "three processes"},
@@ -443,7 +448,7 @@ func TestVersionCompletionDiagram(t *testing.T) {
 		t.Errorf("exit %d, %q", code, out)
 	}
 	out, _, code := ownerCommand(t, "--generate-shell-completion")
-	for _, want := range []string{"run", "status", "watch", "revoke", "demo", "diagram"} {
+	for _, want := range []string{"run", "status", "list", "watch", "revoke", "demo", "diagram"} {
 		if code != 0 || !strings.Contains(out, want+":") {
 			t.Errorf("exit %d; is %q there? %s", code, want, out)
 		}
@@ -489,13 +494,19 @@ func TestStatus(t *testing.T) {
 
 	p := hold(t, lease, "--endpoint", "127.0.0.1:1", "--meta", "k=v,w=x")
 	live := wantStatus(t, lease, "live", 0)
-	remaining, _ := live["remaining"].(float64)
-	if remaining <= 0 || remaining > 10 || live["ttl"] != 10.0 || live["pid"] != float64(p.cmd.Process.Pid) ||
+	text, _ := live["remaining"].(string)
+	remaining, err := time.ParseDuration(text)
+	if err != nil || remaining <= 0 || remaining > 10*time.Second || live["ttl"] != "10s" || live["released"] != false || live["pid"] != float64(p.cmd.Process.Pid) ||
 		live["endpoint"] != "127.0.0.1:1" || live["meta"].(map[string]any)["k"] != "v,w=x" {
 		t.Errorf("got %v", live)
 	}
-	text, _, _ := ownerCommand(t, "status", "--lease", lease)
-	for _, want := range []string{"endpoint   127.0.0.1:1\n", "meta       k=v,w=x\n", fmt.Sprintf("owner      pid %d on ", p.cmd.Process.Pid), " of 10s"} {
+	text, _ = live["expires"].(string)
+	expires, err := time.Parse(time.RFC3339, text)
+	if left := time.Until(expires); err != nil || !strings.HasSuffix(text, "Z") || left < -limit || left > 10*time.Second {
+		t.Errorf("expires %q: %v", text, err)
+	}
+	text, _, _ = ownerCommand(t, "status", "--lease", lease)
+	for _, want := range []string{"endpoint   127.0.0.1:1\n", "meta       k=v,w=x\n", fmt.Sprintf("owner      pid %d on ", p.cmd.Process.Pid), " of 10s), unless it is renewed\n"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%q is not in %s", want, text)
 		}

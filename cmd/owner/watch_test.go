@@ -86,6 +86,11 @@ func TestRevoke(t *testing.T) {
 	if _, code := holder.wait(); code != 122 || !strings.HasPrefix(holder.stderr.String(), "owner: lost the lease, and ended COMMAND: lease revoked") {
 		t.Errorf("its owner: exit %d, %q", code, &holder.stderr)
 	}
+	wantStatus(t, lease, "revoked", 3)
+	text, _, _ := ownerCommand(t, "status", "--lease", lease)
+	if !strings.Contains(text, "\ncondition  revoked: the lease was revoked, and its owner has stopped\n") {
+		t.Errorf("%s", text)
+	}
 	out, stderr, code = ownerCommand(t, "revoke", "--lease", lease)
 	if code != 3 || out != "" || stderr != "owner: nobody owns "+lease+"\n" {
 		t.Errorf("exit %d, %q, %q", code, out, stderr)

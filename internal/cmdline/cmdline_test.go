@@ -2,7 +2,6 @@ package cmdline
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -56,16 +55,16 @@ func TestText(t *testing.T) {
 	t.Parallel()
 	r := sample(owner.Live)
 	var b strings.Builder
-	if err := r.text(&b, r.Record.AcquiredAt.Add(time.Hour+90*time.Second)); err != nil {
+	now := r.Record.AcquiredAt.Add(time.Hour + 90*time.Second)
+	if err := r.text(&b, now); err != nil {
 		t.Fatal(err)
 	}
-	local := func(at time.Time) string { return at.Local().Format("2006-01-02 15:04:05 MST") }
 	want := `lease      /run/l
 condition  live: the owner's process exists and its lease is valid
 owner      pid 42 on h[7most
 since      ` + local(r.Record.AcquiredAt) + ` (1h1m30s ago)
 renewed    ` + local(r.Record.RenewedAt) + ` (1m30s ago)
-remaining  7.5s of 10s, unless it is renewed
+expires    ` + local(now.Add(7500*time.Millisecond)) + ` (in 7.5s of 10s), unless it is renewed
 epoch      7
 instance   6ba7b810-9dad-11d1-80b4-00c04fd430c8
 endpoint   unix:/x
@@ -79,22 +78,37 @@ meta       b=2
 
 func TestConditions(t *testing.T) {
 	t.Parallel()
-	for _, c := range []owner.Condition{owner.Live, owner.Hung, owner.Dead, owner.Expired, owner.Released, owner.Revoked} {
+	for _, c := range []owner.Condition{owner.Live, owner.Unconfirmed, owner.Hung, owner.Dead, owner.Expired, owner.Released, owner.Revoked} {
 		r := sample(c)
 		var b strings.Builder
 		if err := r.text(&b, time.Now()); err != nil {
 			t.Fatal(err)
 		}
-		text, owned := b.String(), c == owner.Live || c == owner.Revoked
+		text, owned := b.String(), c == owner.Live || c == owner.Unconfirmed || c == owner.Revoked
 		if meanings[c] == "" || !strings.Contains(text, "\ncondition  "+string(c)+": "+meanings[c]+"\n") {
 			t.Errorf("%s: %s", c, text)
 		}
-		if owned != strings.Contains(text, "\nowner ") || owned == strings.Contains(text, "\nlast owner ") || owned != strings.Contains(text, "\nremaining ") {
+		if owned != strings.Contains(text, "\nowner ") || owned == strings.Contains(text, "\nlast owner ") || owned != strings.Contains(text, "\nexpires ") {
 			t.Errorf("%s: %s", c, text)
 		}
 		if owned != (r.exit() == nil) {
 			t.Errorf("%s: %v", c, r.exit())
 		}
+	}
+}
+
+// A revoked lease whose owner has stopped is not owned, and says why.
+func TestTextOfAnEndedRevocation(t *testing.T) {
+	t.Parallel()
+	r := sample(owner.Revoked)
+	r.Remaining = 0
+	var b strings.Builder
+	if err := r.text(&b, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	text := b.String()
+	if !strings.Contains(text, "\ncondition  revoked: the lease was revoked, and its owner has stopped\nlast owner ") || strings.Contains(text, "\nexpires ") || r.exit() == nil {
+		t.Errorf("%v, %s", r.exit(), text)
 	}
 }
 
@@ -122,29 +136,6 @@ func TestLook(t *testing.T) {
 		if r.Condition != c.condition || !errors.As(r.exit(), &e) || e.code != c.code || e.err != nil {
 			t.Errorf("%v: %s, %v", c.err, r.Condition, r.exit())
 		}
-	}
-}
-
-func TestJSONIsFaithfulAndHarmless(t *testing.T) {
-	t.Parallel()
-	const hostile = "\x00\x1b[2J\u0085\u009b\x7f\u202e\u2066\u2028\u200b\U000e0041\ue000 Grüße 🙂 <&>"
-	r := sample(owner.Live)
-	r.Record.Host, r.Record.Meta = hostile, map[string]string{hostile: hostile}
-	var b strings.Builder
-	if err := r.json(&b, time.Now()); err != nil {
-		t.Fatal(err)
-	}
-	line, ok := strings.CutSuffix(b.String(), "\n")
-	if !ok || clean(line) != line {
-		t.Errorf("a terminal would obey this: %q", line)
-	}
-	var got struct {
-		Host string
-		Meta map[string]string
-		TTL  float64
-	}
-	if err := json.Unmarshal([]byte(line), &got); err != nil || got.Host != hostile || got.Meta[hostile] != hostile || got.TTL != 10 {
-		t.Errorf("%v: %+v", err, got)
 	}
 }
 

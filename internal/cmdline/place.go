@@ -12,8 +12,8 @@ import (
 	"github.com/ownerlease/owner"
 )
 
-// A Place is where a program's leases are kept: all that its run, status and
-// watch need to know of it.
+// A Place is where a program's leases are kept: all that its subcommands need to know
+// of it.
 type Place struct {
 	// Flag is the name of the flag that names a lease, and Usage how that is written
 	// in a line of usage.
@@ -37,7 +37,7 @@ type Lease struct {
 	Config owner.Config
 	// CountsSuspend is as in run.Options.
 	CountsSuspend bool
-	// Patience is how long status asks a Store that is not available.
+	// Patience is how long status and revoke ask a Store that is not available.
 	Patience time.Duration
 	// Close frees what Open has opened; nil where that is nothing.
 	Close func()
@@ -84,7 +84,7 @@ func (l *Lease) probe(path string) (owner.Status, error) {
 	if s == nil {
 		return owner.Probe(path)
 	}
-	view, err := patiently(l.Patience, s.Look)
+	view, err := l.Look(context.Background())
 	switch {
 	case err != nil:
 		return owner.Status{}, err
@@ -93,20 +93,24 @@ func (l *Lease) probe(path string) (owner.Status, error) {
 	}
 	st := owner.Status{Record: view.Holder, Condition: owner.Live, Remaining: view.Holder.TTL}
 	if view.Until != 0 {
-		st.Remaining = max(0, view.Until-s.Now())
+		// A store may add to what is left what it takes to see that it is over.
+		st.Remaining = min(max(0, view.Until-s.Now()), view.Holder.TTL)
 	}
 	return st, nil
 }
 
-// patiently looks until there is an answer, or patience is over: the store may
-// have to be reached first.
-func patiently(patience time.Duration, look func(context.Context) (owner.View, error)) (owner.View, error) {
-	ctx, end := context.WithTimeout(context.Background(), patience)
+// Look looks at the lease's Store until there is an answer, or Patience is over: the store
+// may have to be reached first. Where ctx has ended, its cause is the error.
+func (l *Lease) Look(ctx context.Context) (owner.View, error) {
+	parent := ctx
+	ctx, end := context.WithTimeout(ctx, l.Patience)
 	defer end()
 	var trouble error
 	for {
-		view, err := look(ctx)
+		view, err := l.Config.Store.Look(ctx)
 		switch {
+		case parent.Err() != nil:
+			return view, context.Cause(parent)
 		case trouble != nil && ctx.Err() != nil:
 			return view, trouble // it says more than that the time is over
 		case !errors.Is(err, owner.ErrUnavailable):
@@ -115,6 +119,8 @@ func patiently(patience time.Duration, look func(context.Context) (owner.View, e
 		trouble = err
 		select {
 		case <-time.After(100 * time.Millisecond):
+		case <-parent.Done():
+			return view, context.Cause(parent)
 		case <-ctx.Done():
 			return view, trouble
 		}

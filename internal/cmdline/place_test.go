@@ -44,6 +44,7 @@ func TestStatusOfAStore(t *testing.T) {
 		{view: owner.View{}, fails: fs.ErrNotExist},
 		{err: boom, fails: boom},
 		{view: owner.View{Holder: holder, Until: time.Hour + 7*time.Second}, want: owner.Status{Condition: owner.Live, Remaining: 7 * time.Second}},
+		{view: owner.View{Holder: holder, Until: time.Hour + 10500*time.Millisecond}, want: owner.Status{Condition: owner.Live, Remaining: holder.TTL}},
 		{view: owner.View{Holder: holder, Until: time.Hour - time.Second}, want: owner.Status{Condition: owner.Live}},
 		{view: owner.View{Holder: holder}, want: owner.Status{Condition: owner.Live, Remaining: holder.TTL}}, // it cannot be more
 	} {

@@ -21,8 +21,11 @@ const revokeCodes = `  0           the lease was taken away, and its owner owns 
   125         this program itself failed
   128+n       signal n has ended the wait`
 
+// A revoker takes a lease away from its owner, as owner.Revoke does.
+type revoker func(ctx context.Context, l *Lease) (owner.Record, error)
+
 // Revoke is the subcommand that takes a lease away from its owner.
-func Revoke(p *Place, revoke func(ctx context.Context, lease string) (owner.Record, error)) *cli.Command {
+func Revoke(p *Place, revoke revoker) *cli.Command {
 	return &cli.Command{
 		Name:            "revoke",
 		Usage:           "take a lease away from its owner",
@@ -35,7 +38,7 @@ func Revoke(p *Place, revoke func(ctx context.Context, lease string) (owner.Reco
 	}
 }
 
-func revokeAction(ctx context.Context, c *cli.Command, p *Place, revoke func(context.Context, string) (owner.Record, error)) error {
+func revokeAction(ctx context.Context, c *cli.Command, p *Place, revoke revoker) error {
 	l, err := p.open(c)
 	if err != nil {
 		return err
@@ -52,7 +55,7 @@ func revokeAction(ctx context.Context, c *cli.Command, p *Place, revoke func(con
 		ctx, end = context.WithTimeoutCause(ctx, wait, &exit{codeTimeout, fmt.Errorf("gave up after %v", wait)})
 		defer end()
 	}
-	was, err := revoke(ctx, l.Name)
+	was, err := revoke(ctx, l)
 	if was.InstanceID != "" {
 		_, printed := fmt.Fprintln(c.Root().Writer, clean(fmt.Sprintf("revoked: %s, epoch %d", identity(was, time.Now()), was.Epoch)))
 		if printed != nil && err == nil {

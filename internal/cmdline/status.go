@@ -3,7 +3,6 @@ package cmdline
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -12,8 +11,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode"
-	"unicode/utf16"
 
 	"github.com/urfave/cli/v3"
 
@@ -24,9 +21,10 @@ const statusDescription = `Says who owns the lease, since when, where to reach t
 live, hung, dead, has released the lease, or was deprived of it. It only looks.
 
 With --json, one JSON object, always with these keys: lease, owned, condition
-(live, hung, dead, expired, released, revoked, none: no record, or unreadable),
-remaining and ttl (in seconds), instance_id, pid, host, epoch, acquired_at,
-renewed_at, endpoint, meta, error. What is not known is null.`
+(live, unconfirmed, hung, dead, expired, released, revoked, none: no record, or
+unreadable), remaining (a duration such as "7.5s"), expires (when that is over), those
+of the record: instance_id, pid, host, epoch, acquired_at, renewed_at, ttl ("10s"),
+released, meta; and endpoint, error. Times are UTC. What is not known is null.`
 
 const statusCodes = `  0           somebody owns the lease
   3           nobody does
@@ -113,22 +111,39 @@ func (r *report) exit() error {
 // known reports whether there is a record.
 func (r *report) known() bool { return r.Condition != none && r.Condition != unreadable }
 
+// told reports whether the record tells more than the instance's id: that of a live
+// owner may have been removed.
+func (r *report) told() bool { return !r.Record.AcquiredAt.IsZero() }
+
 var meanings = map[owner.Condition]string{
-	owner.Unconfirmed: "the lease has not expired, and whether its owner's process exists cannot be told",
 	owner.Live:        "the owner's process exists and its lease is valid",
-	owner.Hung:        "nobody owns the lease; its owner's process exists, but has let it expire",
-	owner.Dead:        "nobody owns the lease; its owner's process has ended without releasing it",
-	owner.Expired:     "nobody owns the lease; whether its owner's process still exists cannot be told",
-	owner.Released:    "nobody owns the lease; its owner has given it up",
-	owner.Revoked:     "the lease was taken away from its owner, which may not have stopped yet",
-	none:              "nobody owns the lease; there is no record",
+	owner.Unconfirmed: "the lease has not expired; whether its owner's process still exists cannot be told",
+	owner.Hung:        "the lease is free; its owner's process exists, but has let it expire",
+	owner.Dead:        "the lease is free; its owner's process has ended without releasing it",
+	owner.Expired:     "the lease is free; whether its owner's process still exists cannot be told",
+	owner.Released:    "the lease is free; its owner has released it",
+	owner.Revoked:     "the lease was revoked; its owner may not have stopped yet",
+	none:              "the lease is free; there is no record",
 }
 
 func (r *report) meaning() string {
-	if r.remote && r.Condition == owner.Live {
+	switch {
+	case r.remote && r.Condition == owner.Live:
 		return "the lease is valid; whether its owner's process still exists cannot be told"
+	case r.Condition == owner.Revoked && !r.Owned():
+		return "the lease was revoked, and its owner has stopped"
 	}
 	return cmp.Or(r.damage, meanings[r.Condition])
+}
+
+// expires is when the lease runs out unless it is renewed: what status has seen last of
+// it says more than the record's wall-clock times. It is the zero time where no instance
+// owns the lease, and where that cannot be told.
+func (r *report) expires(now time.Time) time.Time {
+	if !r.Owned() || !r.told() {
+		return time.Time{}
+	}
+	return now.Add(r.Remaining)
 }
 
 // text is for people.
@@ -152,19 +167,19 @@ func (r *report) record(line func(key, format string, args ...any), now time.Tim
 	if !r.Owned() {
 		who = "last owner"
 	}
-	if rec.AcquiredAt.IsZero() { // somebody has removed a live owner's record
+	if !r.told() {
 		line(who, "instance %s, whose record is missing", rec.InstanceID)
 		return
 	}
 	line(who, "pid %d on %s", rec.PID, rec.Host)
 	line("since", "%s", since(rec.AcquiredAt, now))
 	line("renewed", "%s", since(rec.RenewedAt, now))
-	left := fmt.Sprintf("%v of %v", r.Remaining.Round(time.Millisecond), rec.TTL)
-	switch {
-	case r.Condition == owner.Live:
-		line("remaining", "%s, unless it is renewed", left)
-	case r.Owned():
-		line("remaining", "%s, unless it stops before", left)
+	if at := r.expires(now); !at.IsZero() {
+		until := "it is renewed"
+		if r.Condition == owner.Revoked {
+			until = "its owner stops before"
+		}
+		line("expires", "%s (in %v of %v), unless %s", local(at), r.Remaining.Round(time.Millisecond), rec.TTL, until)
 	}
 	line("epoch", "%d", rec.Epoch)
 	line("instance", "%s", rec.InstanceID)
@@ -180,98 +195,14 @@ func (r *report) record(line func(key, format string, args ...any), now time.Tim
 
 // since is a time for people: theirs, and how long ago.
 func since(t, now time.Time) string {
-	local := t.Local().Format("2006-01-02 15:04:05 MST")
 	switch age := now.Sub(t); {
 	case age < 0: // the clock has been set back
-		return local
+		return local(t)
 	case age < time.Second:
-		return local + " (just now)"
+		return local(t) + " (just now)"
 	default:
-		return fmt.Sprintf("%s (%v ago)", local, age.Truncate(time.Second))
+		return fmt.Sprintf("%s (%v ago)", local(t), age.Truncate(time.Second))
 	}
 }
 
-// jsonReport is what is printed with --json.
-type jsonReport struct {
-	Lease     string          `json:"lease"`
-	Owned     bool            `json:"owned"`
-	Condition owner.Condition `json:"condition"`
-	Remaining float64         `json:"remaining"`
-	jsonRecord
-	Error *string `json:"error"`
-}
-
-// jsonRecord is a record for programs: what is not known is null.
-type jsonRecord struct {
-	TTL        *float64          `json:"ttl"`
-	InstanceID *string           `json:"instance_id"`
-	PID        *int              `json:"pid"`
-	Host       *string           `json:"host"`
-	Epoch      *uint64           `json:"epoch"`
-	AcquiredAt *time.Time        `json:"acquired_at"`
-	RenewedAt  *time.Time        `json:"renewed_at"`
-	Endpoint   *string           `json:"endpoint"`
-	Meta       map[string]string `json:"meta"`
-}
-
-func recordForPrograms(rec owner.Record) jsonRecord {
-	var out jsonRecord
-	if rec.InstanceID != "" {
-		out.InstanceID = &rec.InstanceID
-	}
-	if rec.AcquiredAt.IsZero() { // somebody has removed a live owner's record
-		return out
-	}
-	out.TTL = pointerTo(rec.TTL.Seconds())
-	out.PID, out.Host, out.Epoch = &rec.PID, &rec.Host, &rec.Epoch
-	out.AcquiredAt, out.RenewedAt = &rec.AcquiredAt, &rec.RenewedAt
-	if e, ok := rec.Meta[owner.EndpointMetaKey]; ok {
-		out.Endpoint = &e
-	}
-	out.Meta = rec.Meta
-	if out.Meta == nil {
-		out.Meta = map[string]string{}
-	}
-	return out
-}
-
-// json is for programs.
-func (r *report) json(w io.Writer, _ time.Time) error {
-	out := jsonReport{
-		Lease: r.lease, Owned: r.Owned(), Condition: r.Condition, Remaining: r.Remaining.Seconds(),
-		jsonRecord: recordForPrograms(r.Record),
-	}
-	if r.damage != "" {
-		out.Error = &r.damage
-	}
-	return writeJSON(w, out)
-}
-
-// writeJSON writes one line.
-func writeJSON(w io.Writer, v any) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	_, err = fmt.Fprintf(w, "%s\n", escape(b))
-	return err
-}
-
-// escape writes what is not to be seen as \u…: encoding/json escapes the control
-// characters of ASCII, and leaves the others, which a terminal obeys as well.
-func escape(b []byte) []byte {
-	var out []byte
-	for _, r := range string(b) {
-		if unicode.IsGraphic(r) {
-			out = append(out, string(r)...)
-			continue
-		}
-		for _, unit := range utf16.Encode([]rune{r}) {
-			out = fmt.Appendf(out, `\u%04x`, unit)
-		}
-	}
-	return out
-}
-
-// pointerTo is new(v), which Go 1.25 does not take.
-func pointerTo[T any](v T) *T { return &v }
+func local(t time.Time) string { return t.Local().Format("2006-01-02 15:04:05 MST") }

@@ -21,9 +21,10 @@ two owners there is one that nobody owns it, however quickly the second followed
 What cannot be read is reported, and the watching goes on.
 
 With --json, one JSON object a line, always with these keys: at, lease, owned,
-owned_for (in seconds: how long the owner of the line before has owned it), ttl (in
-seconds), instance_id, pid, host, epoch, acquired_at, renewed_at, endpoint, meta,
-error. What is not known is null.`
+owned_for (how long the owner of the line before has owned it, such as "1m30s"),
+expires (when the lease runs out unless it is renewed), those of the record:
+instance_id, pid, host, epoch, acquired_at, renewed_at, ttl ("10s"), released, meta;
+and endpoint, error. Times are UTC. What is not known is null.`
 
 const watchCodes = `  128+n       signal n has ended it: 130 after Ctrl-C, 141 when nobody reads its
               output any more
@@ -144,24 +145,28 @@ func (c *change) owns() string {
 
 // jsonChange is what is printed with --json.
 type jsonChange struct {
-	At       time.Time `json:"at"`
-	Lease    string    `json:"lease"`
-	Owned    *bool     `json:"owned"`
-	OwnedFor *float64  `json:"owned_for"`
+	At       time.Time  `json:"at"`
+	Lease    string     `json:"lease"`
+	Owned    *bool      `json:"owned"`
+	OwnedFor *string    `json:"owned_for"`
+	Expires  *time.Time `json:"expires"`
 	jsonRecord
 	Error *string `json:"error"`
 }
 
 // json is for programs.
 func (c *change) json(w io.Writer) error {
-	out := jsonChange{At: c.at, Lease: c.lease, jsonRecord: recordForPrograms(c.owner)}
+	out := jsonChange{
+		At: c.at.UTC(), Lease: c.lease, jsonRecord: recordForPrograms(c.owner),
+		Expires: timeForPrograms(c.owner.ExpiresAt()),
+	}
 	if c.err == nil {
 		out.Owned = pointerTo(c.owner.InstanceID != "")
 	} else {
 		out.Error = pointerTo(plain(c.err))
 	}
 	if d, ok := c.ownedFor(); ok {
-		out.OwnedFor = pointerTo(d.Seconds())
+		out.OwnedFor = durationForPrograms(d)
 	}
 	return writeJSON(w, out)
 }

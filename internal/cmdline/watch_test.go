@@ -80,15 +80,17 @@ func TestWatchJSON(t *testing.T) {
 		if clean(line) != line {
 			t.Errorf("a terminal would obey this: %q", line)
 		}
-		if err := json.Unmarshal([]byte(line), &got[i]); err != nil || len(got[i]) != 14 || got[i]["at"] == nil || got[i]["lease"] != "/run/l" {
+		if err := json.Unmarshal([]byte(line), &got[i]); err != nil || len(got[i]) != 16 || got[i]["at"] == nil || got[i]["lease"] != "/run/l" {
 			t.Errorf("%v: %s", err, line)
 		}
 	}
 	owns, nobody, trouble, missing := got[0], got[1], got[2], got[3]
-	if owns["owned"] != true || owns["pid"] != 42.0 || owns["ttl"] != 10.0 || owns["endpoint"] != "unix:/x\u009b" || owns["owned_for"] != nil || owns["error"] != nil {
+	if owns["owned"] != true || owns["pid"] != 42.0 || owns["ttl"] != "10s" || owns["expires"] != "2030-01-02T04:04:15Z" || owns["endpoint"] != "unix:/x\u009b" || owns["owned_for"] != nil || owns["error"] != nil {
 		t.Errorf("%v", owns)
 	}
-	if took, _ := nobody["owned_for"].(float64); nobody["owned"] != false || nobody["pid"] != nil || took < 60 || took > 120 {
+	text, _ := nobody["owned_for"].(string)
+	took, err := time.ParseDuration(text)
+	if err != nil || nobody["owned"] != false || nobody["pid"] != nil || nobody["expires"] != nil || took < time.Minute || took > 2*time.Minute {
 		t.Errorf("%v", nobody)
 	}
 	if trouble["owned"] != nil || trouble["error"] != "\u202eboom" {

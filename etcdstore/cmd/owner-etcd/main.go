@@ -1,8 +1,9 @@
-// Command owner-etcd runs commands while it owns a lease in etcd, and says who owns
-// one. It is the command owner for leases that are shared by several machines.
+// Command owner-etcd runs commands while it owns a lease in etcd, says who owns one, and
+// takes it away. It is the command owner for leases that are shared by several machines.
 package main
 
 import (
+	"context"
 	"os"
 	"time"
 
@@ -20,7 +21,8 @@ lease is free after its ttl.
 
   owner-etcd run --endpoints etcd0:2379,etcd1:2379 --key /locks/gpu0 -- python train.py
   owner-etcd status --endpoints etcd0:2379,etcd1:2379 --key /locks/gpu0
-  owner-etcd watch --endpoints etcd0:2379,etcd1:2379 --key /locks/gpu0`
+  owner-etcd watch --endpoints etcd0:2379,etcd1:2379 --key /locks/gpu0
+  owner-etcd revoke --endpoints etcd0:2379,etcd1:2379 --key /locks/gpu0`
 
 const help = `The lease is kept in etcd under KEY and KEY.alive. Etcd counts in whole seconds,
 and so does the ttl. Of an owner, etcd tells that it is live, and no more.
@@ -45,7 +47,7 @@ func program() *cli.Command {
 		Name:        "owner-etcd",
 		Usage:       "one process at a time owns a lease in etcd",
 		Description: description,
-		Commands:    []*cli.Command{run, cmdline.Status(&etcd), cmdline.Watch(&etcd)},
+		Commands:    []*cli.Command{run, cmdline.Status(&etcd), cmdline.Watch(&etcd), cmdline.Revoke(&etcd, revoke)},
 	}
 }
 
@@ -84,4 +86,14 @@ func open(c *cli.Command) (*cmdline.Lease, error) {
 		Patience:      c.Duration("dial-timeout"),
 		Close:         func() { _ = r.client.Close() },
 	}, nil
+}
+
+// revoke waits for an etcd that has to be reached first, as status does.
+func revoke(ctx context.Context, l *cmdline.Lease) (owner.Record, error) {
+	s := l.Config.Store.(*explained)
+	if _, err := l.Look(ctx); err != nil {
+		return owner.Record{}, err
+	}
+	was, err := etcdstore.Revoke(ctx, s.reached.client, l.Name)
+	return was, s.explain(err)
 }

@@ -252,6 +252,12 @@ func TestMistakes(t *testing.T) {
 		{status("--endpoints", "127.0.0.1:1"), 125, "connection refused"},
 		{status("--endpoints", "127.0.0.1:1", "--dial-timeout", "200ms"), 125, "connection refused"},
 		{status("--endpoints", "127.0.0.1:1", "--dial-timeout", "1s", "--user", "a:b"), 125, "cannot log in to etcd: context deadline exceeded: "},
+		{[]string{"revoke"}, 125, "--key is missing (see: owner-etcd revoke --help)"},
+		{s.args("revoke", "/mistake"), 3, "nobody owns /mistake"},
+		{s.args("revoke", "/mistake.alive"), 125, "choose another"},
+		{s.args("revoke", "/mistake", "-w", "0s"), 125, "not positive"},
+		{s.args("revoke", "/mistake", "--endpoints", "127.0.0.1:1", "--dial-timeout", "200ms"), 125, "connection refused"},
+		{s.args("revoke", "/mistake", "--endpoints", "127.0.0.1:1", "-w", "200ms"), 124, "gave up after 200ms: the lease was not taken away"},
 		{run("-n", "--endpoints", "127.0.0.1:1"), 125, "connection refused"},
 		{run("-w", "200ms", "--endpoints", "127.0.0.1:1"), 124, "gave up after 200ms: /mistake does not answer"},
 	} {
@@ -271,6 +277,7 @@ func TestHelp(t *testing.T) {
 		"":              {"owner-etcd run --endpoints", "122 ", "EXIT CODES of watch"},
 		"run --help":    {"--key KEY [--] COMMAND", "--ttl", "--epoch-above", "ETCDCTL_ENDPOINTS", "KEY.alive", "122 "},
 		"status --help": {"--json", "--key-file FILE", "ETCDCTL_PASSWORD", "125 "},
+		"revoke --help": {"--wait", "--key-file FILE", "124 ", "nobody owned it"},
 		"watch --help":  {"--json", "--cacert FILE", "128+n"},
 	} {
 		stdout, stderr, code := toItsEnd(t, command(strings.Fields(args)...))
@@ -301,7 +308,9 @@ func TestStatus(t *testing.T) {
 	none := s.status("/k", "none", 3)
 	p := s.hold("/k", "--endpoint", "127.0.0.1:1", "--meta", "k=v,w=x", "--ttl", "20s")
 	live := s.status("/k", "live", 0)
-	if left, _ := live["remaining"].(float64); left < 15 || left > 22 || live["ttl"] != 20.0 || live["pid"] != float64(p.cmd.Process.Pid) ||
+	text, _ := live["remaining"].(string)
+	left, err := time.ParseDuration(text)
+	if err != nil || left < 15*time.Second || left > 20*time.Second || live["ttl"] != "20s" || live["expires"] == nil || live["pid"] != float64(p.cmd.Process.Pid) ||
 		live["host"] != host() || live["endpoint"] != "127.0.0.1:1" || live["meta"].(map[string]any)["k"] != "v,w=x" || live["epoch"] == 0.0 {
 		t.Errorf("got %v", live)
 	}
@@ -422,4 +431,26 @@ func TestWaitsForEtcd(t *testing.T) {
 	}
 	_ = p.stdin.Close()
 	p.mustExit(0, "")
+}
+
+func TestRevoke(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	holder := s.hold("/k")
+	second := start(t, s.command("run", "/k", append([]string{"--wait", limit.String()}, self("test-cat")...)...))
+	out, stderr, code := toItsEnd(t, s.command("revoke", "/k"))
+	says := fmt.Sprintf("revoked: pid %d on %s since ", holder.cmd.Process.Pid, host())
+	if code != 0 || !strings.HasPrefix(out, says) || !strings.Contains(out, ", epoch ") || strings.Count(out, "\n") != 1 || stderr != "" {
+		t.Errorf("exit %d, %q, want %q; %s", code, out, says, stderr)
+	}
+	holder.mustExit(122, "owner-etcd: lost the lease, and ended COMMAND: lease revoked")
+	if got := second.line(); got != "started" {
+		t.Errorf("got %q", got)
+	}
+	_ = second.stdin.Close()
+	second.mustExit(0, "")
+	out, stderr, code = toItsEnd(t, s.command("revoke", "/k"))
+	if code != 3 || out != "" || stderr != "owner-etcd: nobody owns /k\n" {
+		t.Errorf("exit %d, %q, %q", code, out, stderr)
+	}
 }

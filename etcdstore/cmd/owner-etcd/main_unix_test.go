@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -229,4 +230,23 @@ func TestStoppedWhereTheMachineHasSlept(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.mustExit(122, "owner-etcd: lost the lease, and ended COMMAND: ")
+}
+
+// The owner cannot stop while it is stopped: its lease runs out, or the wait ends before.
+func TestRevocationOfAHungOwner(t *testing.T) {
+	t.Parallel()
+	s, l := startServer(t), newLife(t)
+	p := l.run(t, s.command("run", "/k", append([]string{"--ttl", "5s"}, l.stubborn()...)...))
+	p.signal(syscall.SIGSTOP)
+	out, stderr, code := toItsEnd(t, s.command("revoke", "/k", "--wait", "500ms"))
+	if code != 124 || !strings.HasPrefix(stderr, "owner-etcd: gave up after 500ms: ") {
+		t.Errorf("exit %d, %q, %q", code, out, stderr)
+	}
+	if out, stderr, code := toItsEnd(t, s.command("revoke", "/k")); code != 0 || !strings.HasPrefix(out, "revoked: pid ") || stderr != "" {
+		t.Errorf("exit %d, %q, %q", code, out, stderr)
+	}
+	s.status("/k", "none", 3)
+	p.signal(syscall.SIGCONT)
+	p.mustExit(122, "lost the lease")
+	l.mustEnd(t)
 }

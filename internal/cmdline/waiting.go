@@ -10,8 +10,12 @@ import (
 	"github.com/ownerlease/owner/internal/run"
 )
 
-// tellAfter is how long a wait may last before it is worth a line.
-const tellAfter = time.Second
+// tellAfter is how long a wait may last before it is worth a line, and tellSoon the same
+// where every wait is: a free lease is taken by then.
+const (
+	tellAfter = time.Second
+	tellSoon  = 50 * time.Millisecond
+)
 
 // tellWait has a wait explained on stderr: by default only a long one.
 func tellWait(c *cli.Command, l *Lease, o *run.Options) {
@@ -26,10 +30,11 @@ func tellWait(c *cli.Command, l *Lease, o *run.Options) {
 			say(text)
 		}
 	}
+	o.WaitingAfter = tellAfter
 	if !c.Bool("verbose") {
-		o.WaitingAfter = tellAfter
 		return
 	}
+	o.WaitingAfter = tellSoon
 	o.Owning = func(waited time.Duration) {
 		say(fmt.Sprintf("owns %s after %v", l.Name, waited.Round(time.Millisecond)))
 	}

@@ -246,7 +246,7 @@ func (o *Options) await(signals <-chan os.Signal) (*owner.Owner, error) {
 	cause := context.Cause(ctx)
 	if cause == nil && err == nil && own.IsOwner() {
 		if o.Owning != nil {
-			o.Owning(time.Since(begun))
+			go o.Owning(time.Since(begun)) // a terminal that is stopped must not keep COMMAND from beginning
 		}
 		return own, nil
 	}

@@ -2,8 +2,13 @@ package run
 
 import "time"
 
-// waitingGap is the least time between two calls of Waiting.
-const waitingGap = 2 * time.Second
+// waitingGap is the time from the first call of Waiting to the second. It doubles with
+// each, up to longestGap: what is said at the hundredth hour is not urgent, and each
+// call may ask a server.
+const (
+	waitingGap = 2 * time.Second
+	longestGap = time.Minute
+)
 
 // A waitTeller calls Waiting from time to time, as a standby is not told when one
 // holder follows another.
@@ -21,8 +26,10 @@ func newWaitTeller(o *Options) *waitTeller {
 }
 
 func (w *waitTeller) tell() {
-	for next := time.Now().Add(w.o.WaitingAfter); w.sleepUntil(next); next = time.Now().Add(waitingGap) {
+	next := time.Now().Add(w.o.WaitingAfter)
+	for gap := waitingGap; w.sleepUntil(next); gap = min(2*gap, longestGap) {
 		w.o.Waiting(w.isOver)
+		next = time.Now().Add(gap)
 	}
 }
 

@@ -341,7 +341,7 @@ func (d *decision) stay(in *input) {
 	switch in.kind {
 	case inputStandBy:
 		d.standing, d.err = true, nil
-		d.stepAside(in.at, 0) // to one look, which subscribes: nothing has happened yet
+		d.stepAside(d.looked, 0) // to one look, which subscribes: nothing has happened yet
 	case inputHint:
 		d.hinted = true
 		if d.err == nil { // what fails leaves traces, which are hints: no reason to fail again at once

@@ -30,10 +30,14 @@ func (osSystem) Access(path string) (Access, error) {
 // are given where the system lets this process do that, and stay where it does not, as
 // for a group that the user is not in.
 func (f *osFile) Allow(a Access, names int) error {
-	if st, ok := f.info.Sys().(*syscall.Stat_t); ok && int(st.Nlink) > names {
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if st, ok := info.Sys().(*syscall.Stat_t); ok && int(st.Nlink) > names {
 		return &fs.PathError{Op: "chmod", Path: f.Name(), Err: errOtherNames}
 	}
-	is := accessOf(f.info)
+	is := accessOf(info)
 	if a.UID >= 0 && a.UID != is.UID || a.GID >= 0 && a.GID != is.GID {
 		_ = f.Chown(a.UID, a.GID)
 	}

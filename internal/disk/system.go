@@ -87,7 +87,7 @@ func (osSystem) Open(path string, flag int) (File, error) {
 	if flag&os.O_EXCL != 0 {
 		keepInPlace(f)
 	}
-	return &osFile{f, info, identify(f, info)}, nil
+	return &osFile{f, unlessKnown(info), identify(f, info)}, nil
 }
 
 func (osSystem) Lock(path string, flag int) (Lock, error) {
@@ -115,7 +115,7 @@ func lock(path string, flag int, try func(*flock.Flock) (bool, error)) (Lock, er
 		_ = l.Unlock()
 		return nil, err
 	}
-	return &osLock{l, info, identify(nil, info)}, nil
+	return &osLock{l, unlessKnown(info), identify(nil, info)}, nil
 }
 
 func (osSystem) Replace(from, to string) error         { return replace(from, to) }
@@ -147,9 +147,18 @@ func (osSystem) CheckTrusted(dir string) error {
 	return nil
 }
 
+// unlessKnown returns the info where it takes more than an id to tell what the file is,
+// as on Windows: an owner keeps it for its whole life, and it is large.
+func unlessKnown(info fs.FileInfo) fs.FileInfo {
+	if identify(nil, info) != (fileID{}) {
+		return nil
+	}
+	return info
+}
+
 type osFile struct {
 	*os.File
-	info fs.FileInfo
+	info fs.FileInfo // see unlessKnown
 	id   fileID
 }
 
@@ -167,7 +176,7 @@ func (f *osFile) Size() (int64, error) {
 
 type osLock struct {
 	flock *flock.Flock
-	info  fs.FileInfo
+	info  fs.FileInfo // see unlessKnown
 	id    fileID
 }
 
@@ -188,6 +197,9 @@ func (l *osLock) At(path string) (same bool, err error) {
 
 func (l *osLock) Is(f File) bool {
 	g, ok := f.(*osFile)
+	if ok && l.id != (fileID{}) {
+		return l.id == g.id
+	}
 	return ok && os.SameFile(l.info, g.info)
 }
 

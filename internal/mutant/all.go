@@ -85,7 +85,7 @@ var All = []Mutant{
 	},
 	{
 		Name: "alive file's second name is not another's", Scenario: "a file and then two are removed",
-		File: "lease_files.go", Old: "_ = s.Remove(lastPath(s.path)) // of the one before", New: "return",
+		File: "lease_files.go", Old: "_ = s.Remove(lastPath(s.path)) // of the one before", New: "return nil",
 	},
 
 	{

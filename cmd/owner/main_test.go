@@ -24,6 +24,7 @@ import (
 // The tests run this test's binary, as the command and as what it runs.
 func TestMain(m *testing.M) {
 	if os.Getenv("OWNER_TEST") == "" {
+		heedSignals()
 		os.Exit(m.Run())
 	}
 	run.BeHelper() // what starts a test-… command is called like it

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -84,6 +85,17 @@ func (l *life) mustEnd(t *testing.T) {
 
 // startScript starts a script under a lease and waits for its first line, which
 // must be "ready".
+// heedSignals lets what the tests start begin with no signal ignored, as in a terminal:
+// nohup ignores some, and so does a shell for what it starts in the background. What a
+// process catches is not passed on to those that it starts.
+func heedSignals() {
+	for _, sig := range []os.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM} {
+		if signal.Ignored(sig) {
+			signal.Notify(make(chan os.Signal, 1), sig)
+		}
+	}
+}
+
 func startScript(t *testing.T, lease string, flags []string, l *life, script string) *process {
 	t.Helper()
 	args := append([]string{"run", "--lease", lease}, flags...)

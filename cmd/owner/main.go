@@ -49,7 +49,7 @@ var files = cmdline.Place{
 	Flag:  "lease",
 	Usage: "--lease PATH",
 	Flags: func() []cli.Flag {
-		return []cli.Flag{&cli.StringFlag{Name: "lease", Usage: "the lease file is `PATH`; its folder must exist"}}
+		return []cli.Flag{&cli.StringFlag{Name: "lease", OnlyOnce: true, Usage: "the lease file is `PATH`; its folder must exist"}}
 	},
 	HasModes: true,
 	Open: func(c *cli.Command) (*cmdline.Lease, error) {

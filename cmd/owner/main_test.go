@@ -367,7 +367,6 @@ func TestMistakes(t *testing.T) {
 		{run("-E", "-1"), 125, "not between 0 and 255"},
 		{run("-E", "300"), 125, "not between 0 and 255"},
 		{run("--lease", lease), 125, "can't duplicate this flag"},
-		{run("-w", "1", "--timeout", "2"), 125, "can't duplicate this flag"},
 		{run("-c", "true"), 125, "-c and COMMAND exclude each other"},
 		{[]string{"run", "--lease", lease, "-c", ""}, 125, "-c is empty"},
 		{run("-q", "--verbose"), 125, "exclude each other"},

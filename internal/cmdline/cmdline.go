@@ -72,7 +72,6 @@ func Main(program *cli.Command, args []string) int {
 		return cli.ShowRootCommandHelp(c)
 	}
 	returnMistakes(program)
-	takeOnce(program)
 	// The code and the message are ours to choose, in one place.
 	program.ExitErrHandler = func(context.Context, *cli.Command, error) {}
 

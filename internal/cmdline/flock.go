@@ -68,23 +68,3 @@ func commandOf(c *cli.Command) []string {
 	}
 	return []string{shell, "-c", c.String("command")}
 }
-
-// takeOnce has a flag with one value refused when it is given twice: a second
-// --lease must not replace the first unseen.
-func takeOnce(c *cli.Command) {
-	for _, f := range c.Flags {
-		switch f := f.(type) {
-		case *cli.StringFlag:
-			f.OnlyOnce = true
-		case *cli.IntFlag:
-			f.OnlyOnce = true
-		case *cli.Uint64Flag:
-			f.OnlyOnce = true
-		case *DurationFlag:
-			f.OnlyOnce = true
-		}
-	}
-	for _, sub := range c.Commands {
-		takeOnce(sub)
-	}
-}

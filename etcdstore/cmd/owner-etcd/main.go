@@ -62,7 +62,7 @@ var etcd = cmdline.Place{
 
 func flags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{Name: "key", Usage: "the lease is `KEY` in etcd"},
+		&cli.StringFlag{Name: "key", OnlyOnce: true, Usage: "the lease is `KEY` in etcd"},
 		&cli.StringFlag{Name: "endpoints", Usage: "etcd is at the `ADDRESSES`, with commas between", Value: "127.0.0.1:2379", Sources: cli.EnvVars("ETCDCTL_ENDPOINTS")},
 		&cli.StringFlag{Name: "cacert", Usage: "trust a server whose certificate an authority in `FILE` has signed", Sources: cli.EnvVars("ETCDCTL_CACERT")},
 		&cli.StringFlag{Name: "cert", Usage: "show the certificate in `FILE`", Sources: cli.EnvVars("ETCDCTL_CERT")},

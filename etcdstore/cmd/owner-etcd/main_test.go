@@ -114,7 +114,7 @@ func (p *process) wait() (string, int) {
 		p.t.Fatal(err)
 	}
 	_ = p.cmd.Wait()
-	return string(out), p.cmd.ProcessState.ExitCode()
+	return string(out), shellCode(p.cmd.ProcessState)
 }
 
 func (p *process) mustExit(code int, stderr string) {

@@ -111,7 +111,7 @@ func TestKillNine(t *testing.T) {
 	t.Parallel()
 	s, l := startServer(t), newLife(t)
 	first := l.run(t, s.command("run", "/k", l.stubborn()...))
-	second := start(t, s.command("run", "/k", self("test-cat")...))
+	second := start(t, s.command("run", "/k", append([]string{"-q", "--"}, self("test-cat")...)...))
 	killed := time.Now()
 	first.signal(syscall.SIGKILL)
 	l.mustEnd(t)
@@ -202,8 +202,9 @@ func TestStoppedWhereTheMachineHasSlept(t *testing.T) {
 		t.Skip("no time namespace can be made here")
 	}
 	s, l := startServer(t), newLife(t)
-	// The shell tells its parent's pid: unshare stands before it.
-	script := append([]string{"sh", "-c", `echo $PPID; exec "$0" "$@"`}, l.stubborn()...)
+	// The shell's parent is the warden, and the warden's is the owner; the test's child
+	// is unshare, which stands before it.
+	script := append([]string{"sh", "-c", `ps -o ppid= -p $PPID; exec "$0" "$@"`}, l.stubborn()...)
 	args := append(slept[1:], self(s.args("run", "/k", script...)...)...)
 	p := start(t, prepared(exec.Command(slept[0], args...)))
 	var pid int

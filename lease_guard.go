@@ -77,6 +77,11 @@ func (s *fileStore) makeGuard(id string) error {
 	}
 	temp := tempPath(s.path, id)
 	f, err := s.Open(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL)
+	if errors.Is(err, fs.ErrExist) {
+		// Of the try before: on Windows it keeps its name while another has it open.
+		_ = s.Remove(temp)
+		return nil
+	}
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package owner
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -223,6 +224,9 @@ func acquiresAnew(t *testing.T, path string) bool {
 	s := &fileStore{process: &process{machine: thisProcess.machine}, path: path}
 	acq, err := s.Acquire(t.Context(), Record{InstanceID: uuid.NewString(), TTL: time.Minute})
 	must(t, err)
+	if acq.Lease != nil {
+		t.Cleanup(func() { _ = acq.Lease.Release(context.Background()) })
+	}
 	return acq.Lease != nil
 }
 

@@ -12,7 +12,7 @@ import (
 func keepInPlace(f *os.File) {
 	var st unix.Statfs_t
 	fd := int(f.Fd())
-	if unix.Fstatfs(fd, &st) != nil || st.Type != unix.BTRFS_SUPER_MAGIC {
+	if unix.Fstatfs(fd, &st) != nil || uint32(st.Type) != unix.BTRFS_SUPER_MAGIC {
 		return
 	}
 	const noCopyOnWrite = 0x00800000 // FS_NOCOW_FL

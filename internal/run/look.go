@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"time"
 
 	"github.com/ownerlease/owner"
@@ -17,8 +18,13 @@ func lookPath(command string) (string, error) {
 	if errors.Is(err, exec.ErrDot) && path != "" {
 		err = nil
 	}
+	if info, serr := os.Stat(command); err != nil && serr == nil && info.IsDir() && filepath.Base(command) != command {
+		err = &exec.Error{Name: command, Err: errFolder} // on Windows it is not found otherwise
+	}
 	return path, err
 }
+
+var errFolder = errors.New("is a folder")
 
 // isNested reports whether this process belongs to the command that runs under
 // the lease: waiting for it would be waiting for itself. What cannot be found out

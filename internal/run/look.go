@@ -3,6 +3,7 @@ package run
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,12 +20,10 @@ func lookPath(command string) (string, error) {
 		err = nil
 	}
 	if info, serr := os.Stat(command); err != nil && serr == nil && info.IsDir() && filepath.Base(command) != command {
-		err = &exec.Error{Name: command, Err: errFolder} // on Windows it is not found otherwise
+		err = fmt.Errorf("%s is a folder", command) // on Windows it is not found otherwise
 	}
 	return path, err
 }
-
-var errFolder = errors.New("is a folder")
 
 // isNested reports whether this process belongs to the command that runs under
 // the lease: waiting for it would be waiting for itself. What cannot be found out

@@ -19,7 +19,7 @@ func lookPath(command string) (string, error) {
 	if errors.Is(err, exec.ErrDot) && path != "" {
 		err = nil
 	}
-	if info, serr := os.Stat(command); err != nil && serr == nil && info.IsDir() && filepath.Base(command) != command {
+	if info, serr := os.Stat(command); errors.Is(err, exec.ErrNotFound) && serr == nil && info.IsDir() && filepath.Base(command) != command {
 		err = fmt.Errorf("%s is a folder", command) // on Windows it is not found otherwise
 	}
 	return path, err

@@ -75,7 +75,9 @@ func (s *fileStore) makeGuard(id string) error {
 	if err := s.checkLast(); err != nil {
 		return err
 	}
-	temp := tempPath(s.path, id)
+	// Not a name by which an instance is known: without an alive file, it would be taken
+	// for one that has died, and its alive file removed when it is there.
+	temp := tempPath(guardPath(s.path), id)
 	f, err := s.Open(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL)
 	if errors.Is(err, fs.ErrExist) {
 		// Of the try before: on Windows it keeps its name while another has it open.
@@ -96,8 +98,7 @@ func (s *fileStore) makeGuard(id string) error {
 	switch err := s.Link(temp, guardPath(s.path)); {
 	case err == nil, errors.Is(err, fs.ErrExist): // another was quicker
 		_ = s.Remove(temp)
-	case errors.Is(err, fs.ErrNotExist):
-		// An acquirer, who has another's guard by now, has taken it for a leftover.
+	case errors.Is(err, fs.ErrNotExist): // a cleaner has taken it: there is another try
 	default: // a file system without links
 		return s.Replace(temp, guardPath(s.path))
 	}

@@ -201,7 +201,7 @@ func (s *fileStore) acquireGuarded(claim Record, g *guard) (Acquisition, error) 
 
 	// The guard remembers who is about to make files before they are there: what
 	// a crash leaves behind can be found without searching the folder.
-	s.remove(without(append(last.Left, leftovers.crashed...), leftovers.holder, claim.InstanceID))
+	s.removeDead(without(append(last.Left, leftovers.crashed...), leftovers.holder, claim.InstanceID))
 	if err := g.remember(memory{InstanceID: claim.InstanceID, PID: claim.PID, Epoch: claim.Epoch, Left: leftovers.holder}); err != nil {
 		return Acquisition{}, err
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/ownerlease/owner/internal/disk"
@@ -165,6 +166,12 @@ func (s *fileStore) remove(ids []string) {
 			_ = s.Remove(alive)
 		}
 	}
+}
+
+// removeDead is remove for those that still do not live: where the guard was removed
+// while it was held, one that had no alive file a moment ago can be about to own.
+func (s *fileStore) removeDead(ids []string) {
+	s.remove(slices.DeleteFunc(ids, s.mayLive))
 }
 
 // leftBy reports whether a temporary file was left by an instance: a record or an

@@ -294,3 +294,22 @@ func TestClaimIsChecked(t *testing.T) {
 		t.Errorf("left behind: %s", all)
 	}
 }
+
+// A process that is making the guard has no alive file yet. Another, which still holds a
+// guard that was removed, must not take it for one that has died: it would remove the
+// alive file that comes next.
+func TestMakerOfTheGuardIsNoLeftover(t *testing.T) {
+	p := leasePath(t)
+	maker := uuid.NewString()
+	must(t, os.WriteFile(tempPath(guardPath(p), maker), encodeGuard(memory{}), 0o600))
+	ids, err := storeAt(p).instances(-1)
+	must(t, err)
+	if len(ids) > 0 {
+		t.Errorf("taken for instances: %v", ids)
+	}
+	live(t, p, maker)
+	storeAt(p).removeDead([]string{maker})
+	if storeAt(p).alive(maker, 0) != lives {
+		t.Error("the alive file of one that lives was removed")
+	}
+}

@@ -100,14 +100,15 @@ func (s *fileStore) accept(guard string, k kind) error {
 
 // checkLast returns an error if another program's file has the name that is to
 // become the alive file's second one. A file that is blank is a mark that was lost,
-// or somebody's marker: it is ours if it is an alive file's second name.
+// or another program's marker: it is ours if it is an alive file's second name, or if
+// the guard knows of an owner. A full disk has room for an alive file without its mark.
 func (s *fileStore) checkLast() error {
 	last := lastPath(s.path)
 	k, err := s.kindOf(last, aliveMark, 0)
 	if err != nil {
 		return err
 	}
-	if k == foreign || k == blank && !s.linksAlive(last) {
+	if k == foreign || k == blank && s.recall().InstanceID == "" && !s.linksAlive(last) {
 		return notOurs(last)
 	}
 	return nil

@@ -313,3 +313,13 @@ func TestMakerOfTheGuardIsNoLeftover(t *testing.T) {
 		t.Error("the alive file of one that lives was removed")
 	}
 }
+
+// On a full disk an alive file has no mark. Its second name is all that is left of an
+// owner that was killed: the lease must not be refused for ever.
+func TestSecondNameWithoutItsMark(t *testing.T) {
+	p := leasePath(t)
+	must(t, joinFile(t, p).Release(), os.WriteFile(lastPath(p), nil, 0o600))
+	if !joinFile(t, p).IsOwner() {
+		t.Error("the lease is of no more use")
+	}
+}

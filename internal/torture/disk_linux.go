@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -85,9 +86,12 @@ func (k *keeper) make() error {
 }
 
 // attach mounts the disk. The leases' folder reaches the disk now: an error of the
-// disk undoes what has not.
+// disk undoes what has not. It may have undone that the filler was removed.
 func (k *keeper) attach() error {
 	if err := run("mount", "-o", "loop,errors=remount-ro", k.image, k.mount); err != nil {
+		return err
+	}
+	if err := os.Remove(k.filler); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	leases := filepath.Join(k.mount, "leases")

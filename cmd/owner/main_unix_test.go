@@ -83,8 +83,6 @@ func (l *life) mustEnd(t *testing.T) {
 	}
 }
 
-// startScript starts a script under a lease and waits for its first line, which
-// must be "ready".
 // heedSignals lets what the tests start begin with no signal ignored, as in a terminal:
 // nohup ignores some, and so does a shell for what it starts in the background. What a
 // process catches is not passed on to those that it starts.
@@ -96,6 +94,8 @@ func heedSignals() {
 	}
 }
 
+// startScript starts a script under a lease and waits for its first line, which
+// must be "ready".
 func startScript(t *testing.T, lease string, flags []string, l *life, script string) *process {
 	t.Helper()
 	args := append([]string{"run", "--lease", lease}, flags...)

@@ -223,6 +223,9 @@ func (j *job) forward(sig os.Signal, owns func() bool) {
 		return
 	case s == syscall.SIGCONT && !owns():
 		return // the command must not take another step: the loss is about to be delivered
+	case s == syscall.SIGCONT:
+		j.resume()
+		return
 	case fromTerminal(s):
 		return
 	}

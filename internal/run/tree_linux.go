@@ -152,6 +152,7 @@ type stat struct {
 	parent, group int
 	foreground    int // the group that has its session's terminal; -1 where there is none
 	zombie        bool
+	stopped       bool // by a signal, not by a debugger
 }
 
 func readStat(pid int) (stat, error) {
@@ -178,7 +179,7 @@ func parseStat(text []byte) (stat, error) {
 		}
 		numbers[i] = n
 	}
-	return stat{numbers[0], numbers[1], numbers[2], string(f[0]) == "Z"}, nil
+	return stat{numbers[0], numbers[1], numbers[2], string(f[0]) == "Z", string(f[0]) == "T"}, nil
 }
 
 // uidOf is the user that a process runs as, for messages.

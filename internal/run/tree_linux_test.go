@@ -15,6 +15,8 @@ func TestParseStat(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]stat{
 		"7 (sh) S 5 6 6 34816 9 4194304 1": {parent: 5, group: 6, foreground: 9},
+		"7 (sh) T 5 6 6 0 -1 4":            {parent: 5, group: 6, foreground: -1, stopped: true},
+		"7 (sh) t 5 6 6 0 -1 4":            {parent: 5, group: 6, foreground: -1},
 		"7 (a) b) Z 1 2) Z 5 6 6 0 -1 4":   {parent: 5, group: 6, foreground: -1, zombie: true},
 	} {
 		if got, err := parseStat([]byte(text)); got != want || err != nil {

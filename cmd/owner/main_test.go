@@ -273,6 +273,7 @@ func TestConflictAndTimeout(t *testing.T) {
 		{[]string{"-n"}, 123, ""},
 		{[]string{"--nonblock", "-E", "9"}, 9, ""},
 		{[]string{"-w", "100ms"}, 124, "gave up after 100ms: "},
+		{[]string{"-nE", "9"}, 9, ""},
 		{[]string{"-w", "0"}, 123, ""},
 		{[]string{"-x", "-n", "-E", "0"}, 0, ""},
 		{[]string{"-w", "0.1"}, 124, "gave up after 100ms: "},
@@ -311,7 +312,7 @@ func TestWaitsForItsTurn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	second := start(t, "run", "--lease", lease, "--wait", limit.String(), self(), "test-env")
+	second := start(t, "run", "--lease", lease, "--quiet", "--wait", limit.String(), self(), "test-env")
 	_ = first.stdin.Close()
 	if out, code := first.wait(); code != 0 {
 		t.Fatalf("the first: exit %d, %q", code, out)
@@ -379,6 +380,7 @@ func TestMistakes(t *testing.T) {
 		{run("--ttl", "0"), 125, "TTL is 0s"},
 		{run("--ttl", "-1s"), 125, "cannot be negative"},
 		{run("--grace", "8s"), 125, "a grace of 8s does not fit: with a ttl of 10s, 0s to 5.666s does; it needs a ttl of 14.2s"},
+		{run("--grace", "9000000000"), 125, "a grace of 2500000h0m0s does not fit: with a ttl of 10s, 0s to 5.666s does\n"},
 		{run("--mode", "rw"), 125, `--mode "rw" is not an octal mode`},
 		{run("--mode", "0"), 125, "lets no user write"},
 		{run("--mode", "0444"), 125, "FileMode is 0444, with which no user may write"},

@@ -101,7 +101,7 @@ func TestRevokeHandsOver(t *testing.T) {
 	t.Parallel()
 	lease := leaseIn(t)
 	first := hold(t, lease)
-	second := start(t, "run", "--lease", lease, "--wait", limit.String(), self(), "test-cat")
+	second := start(t, "run", "--lease", lease, "--quiet", "--wait", limit.String(), self(), "test-cat")
 	if _, stderr, code := ownerCommand(t, "revoke", "--lease", lease); code != 0 {
 		t.Errorf("exit %d, %s", code, stderr)
 	}

@@ -190,12 +190,21 @@ func endFlags(program *cli.Command, args []string) []string {
 		case !dashed || name == "":
 			return append(append(args[:i:i], "--"), args[i:]...)
 		}
-		name, _, valued := strings.Cut(strings.TrimPrefix(name, "-"), "=")
-		if !valued && takesValue(sub, name) {
+		long, _, valued := strings.Cut(strings.TrimPrefix(name, "-"), "=")
+		if !valued && (takesValue(sub, long) || takesValue(sub, lastShort(sub, name))) {
 			i++
 		}
 	}
 	return args
+}
+
+// lastShort is the last one of short flags that are joined: of -nE, the one that can
+// take a value.
+func lastShort(c *cli.Command, joined string) string {
+	if !c.UseShortOptionHandling || strings.HasPrefix(joined, "-") || joined == "" {
+		return ""
+	}
+	return joined[len(joined)-1:]
 }
 
 func takesValue(c *cli.Command, name string) bool {

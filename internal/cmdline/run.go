@@ -74,7 +74,8 @@ func Run(p *Place) *cli.Command {
 			&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "print nothing for a conflict or timeout", HideDefault: true},
 			&cli.BoolFlag{Name: "verbose", Usage: "say at once whom it waits for, and when it owns the lease", HideDefault: true},
 		}),
-		Action: func(_ context.Context, c *cli.Command) error { return runAction(c, p) },
+		UseShortOptionHandling: true, // as flock(1) takes -nE 1
+		Action:                 func(_ context.Context, c *cli.Command) error { return runAction(c, p) },
 	}
 }
 

@@ -25,9 +25,12 @@ func margin(ttl, grace time.Duration) (time.Duration, error) {
 	return grace + slack(ttl), nil
 }
 
+// longestGrace is the longest with which a ttl is worth a word: sums of more overflow.
+const longestGrace = 365 * 24 * time.Hour
+
 // ttlHint is the inequality of margin, solved for the TTL.
 func ttlHint(grace time.Duration) string {
-	if grace < 0 {
+	if grace < 0 || grace > longestGrace {
 		return ""
 	}
 	const unit = 100 * time.Millisecond

@@ -396,7 +396,7 @@ func TestHandover(t *testing.T) {
 	s := startServer(t)
 	first := s.hold("/k")
 	before := s.status("/k", "live", 0)
-	second := start(t, s.command("run", "/k", append([]string{"--wait", limit.String()}, self("test-cat")...)...))
+	second := start(t, s.command("run", "/k", append([]string{"--quiet", "--wait", limit.String()}, self("test-cat")...)...))
 	_ = first.stdin.Close()
 	first.mustExit(0, "")
 	if got := second.line(); got != "started" {
@@ -437,7 +437,7 @@ func TestRevoke(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
 	holder := s.hold("/k")
-	second := start(t, s.command("run", "/k", append([]string{"--wait", limit.String()}, self("test-cat")...)...))
+	second := start(t, s.command("run", "/k", append([]string{"--quiet", "--wait", limit.String()}, self("test-cat")...)...))
 	out, stderr, code := toItsEnd(t, s.command("revoke", "/k"))
 	says := fmt.Sprintf("revoked: pid %d on %s since ", holder.cmd.Process.Pid, host())
 	if code != 0 || !strings.HasPrefix(out, says) || !strings.Contains(out, ", epoch ") || strings.Count(out, "\n") != 1 || stderr != "" {

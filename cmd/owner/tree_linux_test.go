@@ -69,19 +69,22 @@ func TestNothingOfCommandIsLeft(t *testing.T) {
 // An owner that stands still does not keep what has left the group alive.
 func TestStoppedForTooLongWithProcessesElsewhere(t *testing.T) {
 	t.Parallel()
-	for _, stop := range []func(*process){
-		func(p *process) { p.signal(syscall.SIGSTOP) },
-		func(p *process) { p.signalJob(syscall.SIGSTOP) },
+	for name, stop := range map[string]func(*process){
+		"the owner": func(p *process) { p.signal(syscall.SIGSTOP) },
+		"the job":   func(p *process) { p.signalJob(syscall.SIGSTOP) },
 	} {
-		lease, l := leaseIn(t), newLife(t)
-		p := startScript(t, lease, []string{"--ttl", "500ms"}, l, leavers["daemon"])
-		stop(p)
-		_, stderr, code := ownerCommand(t, "run", "--lease", lease, "true")
-		if code != 0 || !l.ended() {
-			t.Errorf("exit %d, %q; COMMAND has ended: %v", code, stderr, l.ended())
-		}
-		p.signalJob(syscall.SIGCONT)
-		p.mustExit(122, "owner: lost the lease, and ended COMMAND: ")
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			lease, l := leaseIn(t), newLife(t)
+			p := startScript(t, lease, []string{"--ttl", "3s"}, l, leavers["daemon"]) // the warden has 75ms to end it
+			stop(p)
+			_, stderr, code := ownerCommand(t, "run", "-q", "--lease", lease, "true")
+			if code != 0 || !l.ended(t) {
+				t.Errorf("exit %d, %q; COMMAND has ended: %v", code, stderr, l.ended(t))
+			}
+			p.signalJob(syscall.SIGCONT)
+			p.mustExit(122, "owner: lost the lease, and ended COMMAND: ")
+		})
 	}
 }
 

@@ -21,7 +21,8 @@ import (
 // open for writing, nobody else does, and the last one's end closes it.
 type life struct {
 	path string
-	pipe *os.File
+	pipe *os.File // the end of the test's own, until COMMAND has begun
+	in   *os.File
 	dead chan struct{}
 }
 
@@ -58,22 +59,31 @@ func (l *life) run(t *testing.T, cmd *exec.Cmd) *process {
 	if err != nil {
 		t.Fatal(err)
 	}
+	l.in = in
+	t.Cleanup(func() { _ = in.Close() })
 	_ = l.pipe.Close()
 	go func() {
 		defer close(l.dead)
 		_, _ = io.Copy(io.Discard, in)
-		_ = in.Close()
 	}()
 	return p
 }
 
-func (l *life) ended() bool {
-	select {
-	case <-l.dead:
-		return true
-	default:
-		return false
+// ended asks the kernel, which knows before the goroutine that waits.
+func (l *life) ended(t *testing.T) (over bool) {
+	t.Helper()
+	conn, err := l.in.SyscallConn()
+	if err == nil {
+		err = conn.Control(func(fd uintptr) {
+			fds := []unix.PollFd{{Fd: int32(fd)}}
+			_, _ = unix.Poll(fds, 0)
+			over = fds[0].Revents&unix.POLLHUP != 0
+		})
 	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return over
 }
 
 func (l *life) mustEnd(t *testing.T) {
@@ -186,8 +196,8 @@ func TestStoppedForTooLong(t *testing.T) {
 	p := l.run(t, s.command("run", "/k", l.stubborn()...))
 	p.signal(syscall.SIGSTOP)
 	_, stderr, code := toItsEnd(t, s.command("run", "/k", "true"))
-	if code != 0 || !l.ended() {
-		t.Errorf("exit %d, %q; COMMAND has ended: %v", code, stderr, l.ended())
+	if code != 0 || !l.ended(t) {
+		t.Errorf("exit %d, %q; COMMAND has ended: %v", code, stderr, l.ended(t))
 	}
 	p.signal(syscall.SIGCONT)
 	p.mustExit(122, "owner-etcd: lost the lease, and ended COMMAND: ")

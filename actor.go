@@ -122,10 +122,7 @@ var atOnce = func() chan struct{} {
 
 // live stands by and renews, until the ownership, the standing by, or Join's
 // context ends.
-func (a *actor) live(first ...inputKind) {
-	a.loop(a.resting, first...)
-	a.end()
-}
+func (a *actor) live(first ...inputKind) { a.begin(a.resting, first...).live() }
 
 // end gives the turn back. What an ended context leaves of an ownership needs
 // no goroutine, only a timer for its fence.
@@ -181,38 +178,74 @@ func (a *actor) resting() bool {
 	return a.core.pending.kind == opNone
 }
 
-// loop takes inputs, first those that it is given, until rest says that it is
-// over.
-func (a *actor) loop(rest func() bool, first ...inputKind) {
+// A loop takes inputs until rest says that it is over.
+type loop struct {
+	*actor
+	rest  func() bool
+	timer *time.Timer
+	ended <-chan struct{} // of Join's context; nil once that has been taken
+}
+
+// begin handles the first inputs.
+func (a *actor) begin(rest func() bool, first ...inputKind) *loop {
 	a.gone = make(chan struct{})
-	defer close(a.gone)
 	for _, kind := range first {
 		a.handle(input{kind: kind})
 	}
-	timer := time.NewTimer(time.Hour)
-	defer timer.Stop()
-	ended := a.parent.Done()
+	l := &loop{a, rest, time.NewTimer(time.Hour), a.parent.Done()}
 	if a.core.ended {
-		ended = nil
+		l.ended = nil
 	}
+	return l
+}
+
+// loop is a loop in the caller's goroutine.
+func (a *actor) loop(rest func() bool, first ...inputKind) {
+	l := a.begin(rest, first...)
+	defer l.close()
 	for !rest() {
-		wait := a.core.wake() - a.store.Now()
-		if wait <= 0 { // due already: handling it moves the next wake-up on
-			a.handle(input{kind: inputTick})
-			continue
+		l.step()
+	}
+}
+
+func (l *loop) close() {
+	l.timer.Stop()
+	close(l.gone)
+}
+
+// live is a loop that passes itself on to a fresh goroutine for each long wait. What
+// follows on a wait needs more than the two KB of stack that a goroutine begins with;
+// with thousands of owners, their waiting must not hold on to it.
+func (l *loop) live() {
+	for !l.rest() {
+		l.step()
+		if l.core.pending.kind == opNone && !l.rest() {
+			go l.live()
+			return
 		}
-		timer.Reset(wait)
-		select {
-		case <-timer.C:
-			a.handle(input{kind: inputTick})
-		case in := <-a.mailbox:
-			a.handle(in)
-		case <-a.hints.given:
-			a.handle(input{kind: inputHint})
-		case <-ended:
-			ended = nil
-			a.handle(input{kind: inputEnd})
-		}
+	}
+	l.close()
+	l.end()
+}
+
+// step waits for one input, and handles it.
+func (l *loop) step() {
+	wait := l.core.wake() - l.store.Now()
+	if wait <= 0 { // due already: handling it moves the next wake-up on
+		l.handle(input{kind: inputTick})
+		return
+	}
+	l.timer.Reset(wait)
+	select {
+	case <-l.timer.C:
+		l.handle(input{kind: inputTick})
+	case in := <-l.mailbox:
+		l.handle(in)
+	case <-l.hints.given:
+		l.handle(input{kind: inputHint})
+	case <-l.ended:
+		l.ended = nil
+		l.handle(input{kind: inputEnd})
 	}
 }
 

@@ -91,6 +91,9 @@ func (k *keeper) attach() error {
 	if err := run("mount", "-o", "loop,errors=remount-ro", k.image, k.mount); err != nil {
 		return err
 	}
+	if err := unix.Access(k.mount, unix.W_OK); err != nil {
+		return err
+	}
 	if err := os.Remove(k.filler); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -171,7 +174,19 @@ func (k *keeper) repair() error {
 	if err := run("e2fsck", "-f", "-y", k.image); err != nil && (!errors.As(err, &exit) || exit.ExitCode() > 1) {
 		return err
 	}
-	return k.attach()
+	// A process elsewhere that has made a mount namespace meanwhile keeps the disk as it
+	// was, read-only, for as long as it runs.
+	err := k.attach()
+	for range 300 {
+		if !errors.Is(err, unix.EROFS) {
+			break
+		}
+		time.Sleep(100 * time.Millisecond)
+		if err = k.detach(); err == nil {
+			err = k.attach()
+		}
+	}
+	return err
 }
 
 // close leaves nothing behind. If somebody still uses the disk, it goes with them.

@@ -9,15 +9,13 @@ import (
 	"github.com/ownerlease/owner"
 	"github.com/ownerlease/owner/etcdstore/internal/etcdtest"
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.etcd.io/etcd/server/v3/embed"
 )
 
 // guarded starts a server with authentication. Besides root, with the password "root",
 // there are users that have their name for a password, and these rights.
-func guarded(t *testing.T, rights map[string]func(c *clientv3.Client, role string) error, opts ...func(*embed.Config)) *etcdtest.Server {
+func guarded(t *testing.T, rights map[string]func(c *clientv3.Client, role string) error, flags ...string) *etcdtest.Server {
 	t.Helper()
-	opts = append(opts, func(c *embed.Config) { c.BcryptCost = 4 }) // the least, for speed
-	srv := etcdtest.Start(t, opts...)
+	srv := etcdtest.Start(t, append(flags, "--bcrypt-cost=4")...) // the least, for speed
 	c := srv.Client(t)
 	user := func(name string) {
 		t.Helper()
@@ -109,7 +107,7 @@ func TestRightsLost(t *testing.T) {
 func TestRenewWithPassword(t *testing.T) {
 	t.Parallel()
 	srv := guarded(t, map[string]func(*clientv3.Client, string) error{"whole": right("/k", "/l", readWrite)},
-		func(c *embed.Config) { c.AuthTokenTTL = 1 }) // a second
+		"--auth-token-ttl=1") // a second
 	l := newLine()
 	c := srv.Client(t, as("whole"), l.intercept)
 	s := New(c, "/k")

@@ -1,15 +1,9 @@
 package etcdstore
 
 import (
-	"bufio"
 	"context"
-	"fmt"
-	"io"
-	"os"
-	"os/exec"
 	"runtime"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -21,47 +15,12 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// The benchmarks measure against a server with etcd's defaults, which syncs its disk, in a
-// process of its own: what a client costs is then the client's.
-
-const serveEnv = "OWNER_TEST_SERVE"
-
-// TestServe is the server of the benchmarks.
-func TestServe(t *testing.T) {
-	dir := os.Getenv(serveEnv)
-	if dir == "" {
-		t.Skip("this is the benchmarks' server")
-	}
-	srv, err := etcdtest.New(dir, etcdtest.Defaults)
-	must(t, err)
-	defer srv.Stop()
-	fmt.Println(serveEnv, srv.Endpoint())
-	_, _ = io.Copy(io.Discard, os.Stdin) // until the benchmark has ended
-}
-
-// serve starts a server, and returns a function that dials it.
+// serve starts a server with etcd's defaults, which syncs its disk, and returns a function
+// that dials it. It is a process of its own, as always: what a client costs is the client's.
 func serve(b *testing.B) (dial func() *clientv3.Client) {
 	b.Helper()
-	cmd := exec.Command(os.Args[0], "-test.run=^TestServe$")
-	cmd.Env = append(os.Environ(), serveEnv+"="+b.TempDir())
-	stdin, err := cmd.StdinPipe()
-	must(b, err)
-	stdout, err := cmd.StdoutPipe()
-	must(b, err)
-	must(b, cmd.Start())
-	b.Cleanup(func() {
-		_ = stdin.Close()
-		_ = cmd.Wait()
-	})
-	lines := bufio.NewScanner(stdout)
-	for lines.Scan() {
-		if endpoint, ok := strings.CutPrefix(lines.Text(), serveEnv+" "); ok {
-			go func() { _, _ = io.Copy(io.Discard, stdout) }()
-			return func() *clientv3.Client { return etcdtest.Dial(b, endpoint) }
-		}
-	}
-	b.Fatal("the server says nothing")
-	return nil
+	srv := etcdtest.Start(b, etcdtest.Defaults...)
+	return func() *clientv3.Client { return srv.Client(b) }
 }
 
 // report reports what a benchmark has measured itself.

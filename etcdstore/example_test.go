@@ -77,7 +77,7 @@ func ExampleEpochAbove() {
 	// Output: higher: true
 }
 
-// playground starts an etcd in this process.
+// playground starts an etcd.
 func playground() (client *clientv3.Client, folder string, end func()) {
 	folder, err := os.MkdirTemp("", "example")
 	if err != nil {

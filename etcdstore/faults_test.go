@@ -2,6 +2,7 @@ package etcdstore_test
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -10,7 +11,6 @@ import (
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.etcd.io/etcd/server/v3/embed"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/ownerlease/owner"
@@ -27,7 +27,7 @@ func TestFaults(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts three members, and takes a minute: run it without -short")
 	}
-	cluster := etcdtest.StartCluster(t, func(cfg *embed.Config) { cfg.QuotaBackendBytes = quota })
+	cluster := etcdtest.StartCluster(t, fmt.Sprint("--quota-backend-bytes=", quota))
 	// Those that harm nobody else, some at a time: they mostly wait.
 	t.Run("keys", func(t *testing.T) {
 		var all errgroup.Group

@@ -11,7 +11,6 @@ import (
 	"github.com/ownerlease/owner"
 	"github.com/ownerlease/owner/etcdstore/internal/etcdtest"
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.etcd.io/etcd/server/v3/embed"
 )
 
 // says fails the test if an error does not match and say what it has to.
@@ -30,7 +29,7 @@ func says(t *testing.T, what string, err, match error, words ...string) {
 
 func TestInvalid(t *testing.T) {
 	t.Parallel()
-	srv := etcdtest.Start(t, etcdtest.Defaults)
+	srv := etcdtest.Start(t, etcdtest.Defaults...)
 	c := srv.Client(t)
 	for _, ttl := range []time.Duration{0, -time.Second, 1500 * time.Millisecond, 999 * time.Millisecond, time.Second + 1} {
 		_, err := New(c, "/k").Acquire(t.Context(), claim(ttl))
@@ -160,7 +159,7 @@ func TestEpochs(t *testing.T) {
 // somebody has made room.
 func TestFull(t *testing.T) {
 	t.Parallel()
-	srv := etcdtest.Start(t, func(c *embed.Config) { c.QuotaBackendBytes = 2 << 20 })
+	srv := etcdtest.Start(t, fmt.Sprint("--quota-backend-bytes=", 2<<20))
 	c := srv.Client(t)
 	owned := acquire(t, New(c, "/owned"), time.Minute)
 	var full error

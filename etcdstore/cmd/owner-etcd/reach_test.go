@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,7 +13,6 @@ import (
 	"github.com/urfave/cli/v3"
 	"go.etcd.io/etcd/client/pkg/v3/transport"
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -62,19 +60,14 @@ func withTLS(t *testing.T) (s server, cert, key string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s = server{etcdtest.Start(t, func(cfg *embed.Config) {
-		cfg.ClientTLSInfo = transport.TLSInfo{CertFile: info.CertFile, KeyFile: info.KeyFile, TrustedCAFile: info.CertFile, ClientCertAuth: true}
-		for _, urls := range [][]url.URL{cfg.ListenClientUrls, cfg.AdvertiseClientUrls} {
-			urls[0].Scheme = "https"
-		}
-	}), t}
+	s = server{etcdtest.StartTLS(t, info.CertFile, info.KeyFile), t}
 	return s, info.CertFile, info.KeyFile
 }
 
 func TestTLS(t *testing.T) {
 	t.Parallel()
 	s, cert, key := withTLS(t)
-	at := "https" + strings.TrimPrefix(s.Endpoint(), "http")
+	at := s.Endpoint()
 	other, err := transport.SelfCert(zap.NewNop(), t.TempDir(), []string{"127.0.0.1:0"}, 1, x509.ExtKeyUsageClientAuth)
 	if err != nil {
 		t.Fatal(err)
@@ -109,7 +102,7 @@ func TestTLS(t *testing.T) {
 // withUser starts a server that wants a user, who may use no more than the lease /k.
 func withUser(t *testing.T) server {
 	t.Helper()
-	s := server{etcdtest.Start(t, func(cfg *embed.Config) { cfg.BcryptCost = 4 }), t} // a log-in is to be quick
+	s := server{etcdtest.Start(t, "--bcrypt-cost=4"), t} // a log-in is to be quick
 	c := s.Client(t)
 	for _, err := range []error{
 		second(c.RoleAdd(t.Context(), "root")),

@@ -1,10 +1,10 @@
 package etcdtest
 
 import (
+	"context"
 	"crypto/tls"
 	"fmt"
 	"net"
-	"net/url"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -12,9 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"go.etcd.io/etcd/client/pkg/v3/transport"
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/zap"
 )
 
@@ -30,36 +28,37 @@ type Member struct {
 	Name string
 
 	cluster *Cluster
-	cfg     embed.Config
-	cert    transport.TLSInfo
+	flags   []string
+	cert    certificate
 	peers   *proxy            // before it, for the other members
 	from    map[string]*route // of peers, by the caller's name
 
 	mu      sync.Mutex
-	server  *embed.Etcd // nil while it is stopped
-	clients []*proxy    // before it
+	server  *process         // nil while it is stopped
+	address string           // for clients; empty while it does not serve them
+	admin   *clientv3.Client // straight to that
+	clients []*proxy         // before it
 }
 
-// StartCluster starts a cluster that ends with the test, and waits until it serves.
-// change can change a member's configuration.
-func StartCluster(t testing.TB, change ...func(*embed.Config)) *Cluster {
+// StartCluster starts a cluster that ends with the test, and waits until it serves. The
+// flags are etcd's, for all members.
+func StartCluster(t testing.TB, flags ...string) *Cluster {
 	t.Helper()
 	c := &Cluster{}
 	for i := range 3 {
 		c.Members = append(c.Members, &Member{Name: fmt.Sprintf("m%d", i), cluster: c, from: map[string]*route{}})
 	}
 	dir := t.TempDir()
+	ca := newAuthority(t, dir)
 	var initial []string
 	for _, m := range c.Members {
-		m.listen(t, filepath.Join(dir, m.Name))
+		m.listen(t, ca.certify(t, m.Name, filepath.Join(dir, m.Name)))
 		initial = append(initial, m.Name+"=https://"+m.peers.addr())
 	}
 	t.Cleanup(c.close)
 	for _, m := range c.Members {
-		m.configure(filepath.Join(dir, m.Name), strings.Join(initial, ","))
-		for _, f := range change {
-			f(&m.cfg)
-		}
+		m.configure(filepath.Join(dir, m.Name), ca.file, strings.Join(initial, ","))
+		m.flags = append(m.flags, flags...)
 	}
 	c.Start(t)
 	c.Leader(t)
@@ -67,14 +66,13 @@ func StartCluster(t testing.TB, change ...func(*embed.Config)) *Cluster {
 }
 
 // listen starts the proxy before a member, and so gives it an address for life.
-func (m *Member) listen(t testing.TB, dir string) {
+func (m *Member) listen(t testing.TB, cert certificate) {
 	t.Helper()
-	own, info := certify(t, m.Name, dir)
-	m.cert = info
+	m.cert = cert
 	for _, o := range m.cluster.Members {
 		m.from[o.Name] = newRoute()
 	}
-	m.peers = startProxy(t, &tls.Config{Certificates: []tls.Certificate{own}, ClientAuth: tls.RequireAnyClientCert}, m.caller)
+	m.peers = startProxy(t, &tls.Config{Certificates: []tls.Certificate{cert.pair}, ClientAuth: tls.RequireAnyClientCert}, m.caller)
 }
 
 // caller returns the route of the member whose connection it is.
@@ -86,17 +84,15 @@ func (m *Member) caller(c net.Conn) *route {
 	return m.from[encrypted.ConnectionState().PeerCertificates[0].DNSNames[0]]
 }
 
-func (m *Member) configure(dir, initial string) {
-	cfg := embed.NewConfig()
-	cfg.Name, cfg.Dir = m.Name, dir
-	cfg.InitialCluster = initial
-	free := []url.URL{{Scheme: "http", Host: "127.0.0.1:0"}}
-	cfg.ListenClientUrls, cfg.AdvertiseClientUrls, cfg.ListenPeerUrls = free, free, free
-	cfg.AdvertisePeerUrls = []url.URL{{Scheme: "https", Host: m.peers.addr()}}
-	cfg.PeerTLSInfo = m.cert
-	cfg.UnsafeNoFsync = true // a stopped member's files are in the kernel's hands
-	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.NewNop())
-	m.cfg = *cfg
+func (m *Member) configure(dir, ca, initial string) {
+	const free = "http://" + anyPort
+	m.flags = []string{
+		"--name=" + m.Name, "--data-dir=" + dir, "--initial-cluster=" + initial,
+		"--listen-client-urls=" + free, "--advertise-client-urls=" + free, "--listen-peer-urls=" + free,
+		"--initial-advertise-peer-urls=https://" + m.peers.addr(),
+		"--peer-cert-file=" + m.cert.cert, "--peer-key-file=" + m.cert.key, "--peer-trusted-ca-file=" + ca,
+		"--unsafe-no-fsync", // a stopped member's files are in the kernel's hands
+	}
 }
 
 // Start starts all members that are stopped, and waits until they serve.
@@ -133,40 +129,40 @@ func (m *Member) start(t testing.TB) {
 	if m.server != nil {
 		return
 	}
-	cfg := m.cfg
-	server, err := embed.StartEtcd(&cfg)
+	server, err := launch(m.flags...)
+	var peers string
+	if err == nil {
+		peers, err = server.await(server.peers)
+	}
 	if err != nil {
 		t.Errorf("start %s: %v", m.Name, err)
 		return
 	}
 	m.server = server
-	m.peers.aim(server.Peers[0].Addr().String())
-	for _, p := range m.clients {
-		p.aim(m.address())
-	}
+	m.peers.aim(peers)
 }
 
-func (m *Member) address() string { return m.server.Clients[0].Addr().String() }
-
+// ready waits until a member serves clients, for which it needs others.
 func (m *Member) ready(t testing.TB) {
 	t.Helper()
-	server := m.running()
-	if server == nil {
-		t.FailNow()
-	}
-	select {
-	case <-server.Server.ReadyNotify():
-	case err := <-server.Err():
-		t.Fatalf("%s: %v", m.Name, err)
-	case <-time.After(limit):
-		t.Fatalf("%s is not ready after %v", m.Name, limit)
-	}
-}
-
-func (m *Member) running() *embed.Etcd {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.server
+	switch {
+	case m.server == nil:
+		t.FailNow()
+	case m.address != "":
+		return
+	}
+	var err error
+	if m.address, err = m.server.await(m.server.client); err != nil {
+		t.Fatalf("%s: %v", m.Name, err)
+	}
+	if m.admin, err = clientv3.New(clientv3.Config{Endpoints: []string{m.address}, Logger: zap.NewNop()}); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range m.clients {
+		p.aim(m.address)
+	}
 }
 
 // Stop stops a member as kill does: it tells nobody, hands nothing over, and its
@@ -181,9 +177,11 @@ func (m *Member) Stop() {
 	for _, p := range m.clients {
 		p.aim("")
 	}
-	m.server.Server.HardStop()
-	m.server.Close()
-	m.server = nil
+	if m.admin != nil {
+		_ = m.admin.Close()
+	}
+	m.server.kill()
+	m.server, m.address, m.admin = nil, "", nil
 }
 
 // Isolate cuts a member off from the others, until Rejoin.
@@ -215,9 +213,9 @@ func (c *Cluster) leader() *Member {
 	votes := map[reign]int{}
 	member := map[uint64]*Member{}
 	for _, m := range c.Members {
-		if server := m.running(); server != nil {
-			votes[reign{uint64(server.Server.Leader()), server.Server.Term()}]++
-			member[uint64(server.Server.MemberID())] = m
+		if st := m.status(); st != nil {
+			votes[reign{st.Leader, st.RaftTerm}]++
+			member[st.Header.MemberId] = m
 		}
 	}
 	for r, n := range votes {
@@ -226,6 +224,22 @@ func (c *Cluster) leader() *Member {
 		}
 	}
 	return nil
+}
+
+// status is what a member says of itself; nil while it is stopped.
+func (m *Member) status() *clientv3.StatusResponse {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.admin == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	st, err := m.admin.Status(ctx, m.address)
+	if err != nil {
+		return nil
+	}
+	return st
 }
 
 // Follower waits for a leader, and returns a member that is none.
@@ -310,8 +324,8 @@ func (m *Member) admit(p *proxy) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.clients = append(m.clients, p)
-	if m.server != nil {
-		p.aim(m.address())
+	if m.address != "" {
+		p.aim(m.address)
 	}
 }
 

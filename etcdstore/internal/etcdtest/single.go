@@ -1,14 +1,11 @@
-// Package etcdtest runs etcd in the process of a test.
+// Package etcdtest runs etcd for tests, each member in a process of its own.
 package etcdtest
 
 import (
-	"fmt"
-	"net/url"
 	"testing"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/zap"
 )
 
@@ -18,18 +15,31 @@ const limit = time.Minute
 
 // Server is an etcd of one member.
 type Server struct {
-	opts   []func(*embed.Config)
-	dir    string
-	listen url.URL
-	etcd   *embed.Etcd // nil while it is stopped
+	flags   []string
+	scheme  string
+	address string
+	etcd    *process // nil while it is stopped
 }
 
 // Start starts a server on a port of the kernel's choice, and stops it when the test
 // ends. See New.
-func Start(tb testing.TB, opts ...func(*embed.Config)) *Server {
+func Start(tb testing.TB, flags ...string) *Server {
 	tb.Helper()
-	s, err := New(tb.TempDir(), opts...)
+	s, err := New(tb.TempDir(), flags...)
 	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(s.Stop)
+	return s
+}
+
+// StartTLS is Start for a server that wants a client's certificate: the one that it has
+// itself.
+func StartTLS(tb testing.TB, cert, key string) *Server {
+	tb.Helper()
+	s := &Server{scheme: "https", address: anyPort, flags: append(settings(tb.TempDir()),
+		"--cert-file="+cert, "--key-file="+key, "--trusted-ca-file="+cert, "--client-cert-auth")}
+	if err := s.start(); err != nil {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(s.Stop)
@@ -38,18 +48,25 @@ func Start(tb testing.TB, opts ...func(*embed.Config)) *Server {
 
 // New starts a server with its data in dir; the caller stops it. It does not sync its disk,
 // and its election timeout is a tenth of etcd's default, so that it grants leases of a
-// second; opts can change that.
-func New(dir string, opts ...func(*embed.Config)) (*Server, error) {
-	s := &Server{opts: opts, dir: dir, listen: url.URL{Scheme: "http", Host: "127.0.0.1:0"}}
+// second; flags of etcd(1) can change that.
+func New(dir string, flags ...string) (*Server, error) {
+	s := &Server{scheme: "http", address: anyPort, flags: append(settings(dir), flags...)}
 	return s, s.start()
 }
 
-// Defaults has the server sync its disk and hold elections as etcd does by default: for
-// whoever measures times.
-func Defaults(cfg *embed.Config) {
-	cfg.UnsafeNoFsync = false
-	cfg.TickMs, cfg.ElectionMs = 100, 1000
+const anyPort = "127.0.0.1:0"
+
+func settings(dir string) []string {
+	const peers = "http://" + anyPort
+	return []string{
+		"--data-dir=" + dir, "--heartbeat-interval=10", "--election-timeout=100", "--unsafe-no-fsync",
+		"--listen-peer-urls=" + peers, "--initial-advertise-peer-urls=" + peers, "--initial-cluster=default=" + peers,
+	}
 }
+
+// Defaults has the server sync its disk and hold elections as etcd does by default: for
+// measuring times.
+var Defaults = []string{"--unsafe-no-fsync=false", "--heartbeat-interval=100", "--election-timeout=1000"}
 
 // Start starts a server that was stopped, with the data and the port that it had. It panics
 // if it cannot.
@@ -60,42 +77,30 @@ func (s *Server) Start() {
 }
 
 func (s *Server) start() error {
-	cfg := embed.NewConfig()
-	cfg.Dir = s.dir
-	cfg.TickMs, cfg.ElectionMs = 10, 100
-	cfg.UnsafeNoFsync = true
-	peers := url.URL{Scheme: "http", Host: "127.0.0.1:0"}
-	cfg.ListenClientUrls, cfg.AdvertiseClientUrls = []url.URL{s.listen}, []url.URL{s.listen}
-	cfg.ListenPeerUrls, cfg.AdvertisePeerUrls = []url.URL{peers}, []url.URL{peers}
-	cfg.InitialCluster = cfg.InitialClusterFromName(cfg.Name)
-	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.NewNop())
-	for _, opt := range s.opts {
-		opt(cfg)
-	}
-	etcd, err := embed.StartEtcd(cfg)
+	url := s.Endpoint()
+	etcd, err := launch(append(s.flags[:len(s.flags):len(s.flags)], "--listen-client-urls="+url, "--advertise-client-urls="+url)...)
 	if err != nil {
-		return fmt.Errorf("start etcd: %w", err)
+		return err
 	}
-	s.etcd, s.listen.Host = etcd, etcd.Clients[0].Addr().String()
-	select {
-	case <-etcd.Server.ReadyNotify():
-		return nil
-	case <-time.After(limit):
-		s.Stop()
-		return fmt.Errorf("etcd is not ready after %v", limit)
+	address, err := etcd.await(etcd.client)
+	if err != nil {
+		etcd.kill()
+		return err
 	}
+	s.etcd, s.address = etcd, address
+	return nil
 }
 
 // Stop stops the server. It keeps its data.
 func (s *Server) Stop() {
 	if s.etcd != nil {
-		s.etcd.Close()
+		s.etcd.end()
 		s.etcd = nil
 	}
 }
 
 // Endpoint is where clients reach the server, also after it was started again.
-func (s *Server) Endpoint() string { return s.listen.String() }
+func (s *Server) Endpoint() string { return s.scheme + "://" + s.address }
 
 // Client returns a client that is closed when the test ends.
 func (s *Server) Client(tb testing.TB, opts ...func(*clientv3.Config)) *clientv3.Client {

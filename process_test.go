@@ -221,7 +221,7 @@ func TestTwoProcesses(t *testing.T) {
 	a.mustSay("join 1m", "follower")
 }
 
-// Five hundred are measured by internal/scale.
+// Five hundred are measured by lab/scale.
 func TestHundredProcesses(t *testing.T) {
 	p := leasePath(t)
 	children := make([]*child, 100)

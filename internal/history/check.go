@@ -69,8 +69,8 @@ type Verdict struct {
 // An error says that the history is not one.
 func (h *History) Check(patience time.Duration) (Verdict, error) {
 	v := Verdict{Closest: never}
-	for _, lease := range h.leases() {
-		all, owned := h.of(lease)
+	for _, lease := range h.Leases() {
+		all, owned := h.of(lease), h.Owned(lease)
 		v.Owned += len(owned)
 		for _, t := range all {
 			if err := t.check(); err != nil {
@@ -88,7 +88,8 @@ func (h *History) Check(patience time.Duration) (Verdict, error) {
 	return v, nil
 }
 
-func (h *History) leases() []string {
+// Leases are the leases that there are tenures of.
+func (h *History) Leases() []string {
 	var names []string
 	for i := range h.Tenures {
 		names = append(names, h.Tenures[i].Lease)
@@ -97,21 +98,23 @@ func (h *History) leases() []string {
 	return slices.Compact(names)
 }
 
-// of returns a lease's tenures, and those that were proven valid in the order in
-// which that was seen first.
-func (h *History) of(lease string) (all, owned []*Tenure) {
+func (h *History) of(lease string) (all []*Tenure) {
 	for i := range h.Tenures {
 		if t := &h.Tenures[i]; t.Lease == lease {
 			all = append(all, t)
-			if t.Owned > 0 {
-				owned = append(owned, t)
-			}
 		}
 	}
+	return all
+}
+
+// Owned are a lease's tenures that were proven valid, in the order in which that was
+// seen first.
+func (h *History) Owned(lease string) []*Tenure {
+	owned := slices.DeleteFunc(h.of(lease), func(t *Tenure) bool { return t.Owned == 0 })
 	slices.SortFunc(owned, func(a, b *Tenure) int {
 		return cmp.Or(cmp.Compare(a.Owned, b.Owned), cmp.Compare(a.Epoch, b.Epoch))
 	})
-	return all, owned
+	return owned
 }
 
 // succession compares each with those before it that still bar it. A short one's

@@ -1,9 +1,7 @@
 package history
 
 import (
-	"errors"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -64,49 +62,48 @@ var cases = []struct {
 	name    string
 	tenures []Tenure
 	breaks  Rule // "" for none
-	order   bool // there is an order
 }{
-	{"nothing", nil, "", true},
-	{"one", []Tenure{spell(1, 10, 20)}, "", true},
-	{"by expiry, after just the margin", []Tenure{spell(1, 10, 20), spell(2, 30, 40)}, "", true},
-	{"by release, at once", []Tenure{freed(spell(1, 10, 20), 20, Released), spell(2, 20, 40)}, "", true},
-	{"by death, at once", []Tenure{freed(spell(1, 10, 20), 20, Killed), spell(2, 20, 40)}, "", true},
-	{"lost, and released within the margin", []Tenure{freed(spell(1, 10, 20), 24, Expired), spell(2, 24, 40)}, "", true},
-	{"two leases at once", []Tenure{spell(1, 10, 40), on("y", spell(1, 20, 30))}, "", true},
-	{"told in any order", []Tenure{spell(3, 70, 80), spell(1, 10, 20), spell(2, 40, 50)}, "", true},
-	{"still open", []Tenure{spell(1, 10, 20), {Lease: "x", Instance: "b", Epoch: 2, Sought: 30 * ms, Owned: 31 * ms, Valid: 50 * ms}}, "", true},
-	{"elected, and never proven valid", []Tenure{spell(1, 10, 50), {Lease: "x", Instance: "b", Epoch: 2, Sought: 20 * ms, Over: 30 * ms}}, "", true},
-	{"a yes that may have come before", []Tenure{spell(2, 30, 50), unseen(1, 5, 40)}, "", true},
-	{"a yes that may have come after", []Tenure{freed(spell(1, 10, 30), 30, Released), unseen(2, 20, 60)}, "", true},
+	{"nothing", nil, ""},
+	{"one", []Tenure{spell(1, 10, 20)}, ""},
+	{"by expiry, after just the margin", []Tenure{spell(1, 10, 20), spell(2, 30, 40)}, ""},
+	{"by release, at once", []Tenure{freed(spell(1, 10, 20), 20, Released), spell(2, 20, 40)}, ""},
+	{"by death, at once", []Tenure{freed(spell(1, 10, 20), 20, Killed), spell(2, 20, 40)}, ""},
+	{"lost, and released within the margin", []Tenure{freed(spell(1, 10, 20), 24, Expired), spell(2, 24, 40)}, ""},
+	{"two leases at once", []Tenure{spell(1, 10, 40), on("y", spell(1, 20, 30))}, ""},
+	{"told in any order", []Tenure{spell(3, 70, 80), spell(1, 10, 20), spell(2, 40, 50)}, ""},
+	{"still open", []Tenure{spell(1, 10, 20), {Lease: "x", Instance: "b", Epoch: 2, Sought: 30 * ms, Owned: 31 * ms, Valid: 50 * ms}}, ""},
+	{"elected, and never proven valid", []Tenure{spell(1, 10, 50), {Lease: "x", Instance: "b", Epoch: 2, Sought: 20 * ms, Over: 30 * ms}}, ""},
+	{"a yes that may have come before", []Tenure{spell(2, 30, 50), unseen(1, 5, 40)}, ""},
+	{"a yes that may have come after", []Tenure{freed(spell(1, 10, 30), 30, Released), unseen(2, 20, 60)}, ""},
 
-	{"one within another", []Tenure{spell(1, 10, 50), spell(2, 20, 30)}, Overlap, false},
-	{"one after the other's beginning", []Tenure{spell(1, 10, 50), spell(2, 40, 60)}, Overlap, false},
-	{"overlap with one before the last", []Tenure{spell(1, 10, 90), freed(spell(2, 20, 30), 30, Released), spell(3, 85, 99)}, Overlap, false},
-	{"a yes that came after, as the epoch says, and not before", []Tenure{spell(2, 30, 50), unseen(3, 5, 40)}, Overlap, false},
-	{"a single yes within another's time", []Tenure{spell(1, 10, 50), unseen(2, 20, 30)}, Overlap, false},
-	{"valid after the release", []Tenure{freed(spell(1, 10, 40), 20, Released), spell(2, 30, 60)}, Overlap, false},
-	{"killed too late", []Tenure{freed(spell(1, 10, 40), 40, Killed), spell(2, 39, 60)}, Overlap, false},
+	{"one within another", []Tenure{spell(1, 10, 50), spell(2, 20, 30)}, Overlap},
+	{"one after the other's beginning", []Tenure{spell(1, 10, 50), spell(2, 40, 60)}, Overlap},
+	{"overlap with one before the last", []Tenure{spell(1, 10, 90), freed(spell(2, 20, 30), 30, Released), spell(3, 85, 99)}, Overlap},
+	{"a yes that came after, as the epoch says, and not before", []Tenure{spell(2, 30, 50), unseen(3, 5, 40)}, Overlap},
+	{"a single yes within another's time", []Tenure{spell(1, 10, 50), unseen(2, 20, 30)}, Overlap},
+	{"valid after the release", []Tenure{freed(spell(1, 10, 40), 20, Released), spell(2, 30, 60)}, Overlap},
+	{"killed too late", []Tenure{freed(spell(1, 10, 40), 40, Killed), spell(2, 39, 60)}, Overlap},
 
-	{"at the very same reading", []Tenure{spell(1, 10, 20), spell(2, 20, 40)}, Undercut, true},
-	{"half the margin", []Tenure{spell(1, 10, 20), spell(2, 25, 40)}, Undercut, true},
-	{"before the release that follows a loss", []Tenure{freed(spell(1, 10, 20), 28, Expired), spell(2, 25, 40)}, Undercut, true},
-	{"within the margin of one before the last", []Tenure{spell(1, 10, 20), freed(unseen(2, 20, 24), 24, Killed), freed(spell(3, 29, 40), 40, Released)}, Undercut, true},
+	{"at the very same reading", []Tenure{spell(1, 10, 20), spell(2, 20, 40)}, Undercut},
+	{"half the margin", []Tenure{spell(1, 10, 20), spell(2, 25, 40)}, Undercut},
+	{"before the release that follows a loss", []Tenure{freed(spell(1, 10, 20), 28, Expired), spell(2, 25, 40)}, Undercut},
+	{"within the margin of one before the last", []Tenure{spell(1, 10, 20), freed(unseen(2, 20, 24), 24, Killed), freed(spell(3, 29, 40), 40, Released)}, Undercut},
 
-	{"an epoch that falls", []Tenure{spell(2, 10, 20), spell(1, 40, 50)}, Order, false},
-	{"an epoch that stays", []Tenure{spell(1, 10, 20), spell(1, 40, 50)}, Order, false},
-	{"an epoch that falls later", []Tenure{spell(5, 10, 20), spell(7, 40, 50), spell(6, 70, 80)}, Order, false},
+	{"an epoch that falls", []Tenure{spell(2, 10, 20), spell(1, 40, 50)}, Order},
+	{"an epoch that stays", []Tenure{spell(1, 10, 20), spell(1, 40, 50)}, Order},
+	{"an epoch that falls later", []Tenure{spell(5, 10, 20), spell(7, 40, 50), spell(6, 70, 80)}, Order},
 
-	{"valid again", []Tenure{func() Tenure { t := spell(1, 10, 30); t.Over = 20 * ms; return t }()}, Revival, true},
+	{"valid again", []Tenure{func() Tenure { t := spell(1, 10, 30); t.Over = 20 * ms; return t }()}, Revival},
 
-	{"nobody for too long", []Tenure{spell(1, 10, 20), standing(15, 200)}, Vacancy, true},
-	{"nobody after a loss, until its process ends", []Tenure{freed(spell(1, 10, 20), 190, Expired), standing(15, 200)}, Vacancy, true},
-	{"nobody at the beginning", []Tenure{standing(10, 200)}, Vacancy, true},
-	{"nobody for as long as may be", []Tenure{spell(1, 10, 20), standing(15, 130)}, "", true},
-	{"an attempt that takes too long", []Tenure{attempt(standing(10, 0), 11, 200, 210), spell(2, 230, 240)}, Vacancy, true},
-	{"an attempt that takes too long, and whose end is not known", []Tenure{attempt(standing(10, 0), 11, 200, 0)}, Vacancy, true},
-	{"wanted, and still held", []Tenure{attempt(Tenure{Lease: "x"}, 10, 11, 0), standing(20, 300)}, "", true},
-	{"nobody wants it", []Tenure{spell(1, 10, 20), spell(2, 500, 510)}, "", true},
-	{"wanted, and held by one that was never proven valid", []Tenure{{Lease: "x", Epoch: 1, Sought: 10 * ms, Over: 300 * ms}, standing(10, 300)}, "", true},
+	{"nobody for too long", []Tenure{spell(1, 10, 20), standing(15, 200)}, Vacancy},
+	{"nobody after a loss, until its process ends", []Tenure{freed(spell(1, 10, 20), 190, Expired), standing(15, 200)}, Vacancy},
+	{"nobody at the beginning", []Tenure{standing(10, 200)}, Vacancy},
+	{"nobody for as long as may be", []Tenure{spell(1, 10, 20), standing(15, 130)}, ""},
+	{"an attempt that takes too long", []Tenure{attempt(standing(10, 0), 11, 200, 210), spell(2, 230, 240)}, Vacancy},
+	{"an attempt that takes too long, and whose end is not known", []Tenure{attempt(standing(10, 0), 11, 200, 0)}, Vacancy},
+	{"wanted, and still held", []Tenure{attempt(Tenure{Lease: "x"}, 10, 11, 0), standing(20, 300)}, ""},
+	{"nobody wants it", []Tenure{spell(1, 10, 20), spell(2, 500, 510)}, ""},
+	{"wanted, and held by one that was never proven valid", []Tenure{{Lease: "x", Epoch: 1, Sought: 10 * ms, Over: 300 * ms}, standing(10, 300)}, ""},
 }
 
 func TestRules(t *testing.T) {
@@ -125,60 +122,8 @@ func TestRules(t *testing.T) {
 			if c.breaks == "" && broken != nil || c.breaks != "" && !slices.Equal(broken, []Rule{c.breaks}) {
 				t.Errorf("breaks %q, want %q: %v", broken, c.breaks, v.Violations)
 			}
-			if err := h.Linearizable(time.Minute); c.order != (err == nil) {
-				t.Error(err)
-			}
 		})
 	}
-}
-
-// The two ways to judge must come to the same, whatever the history.
-func TestTheTwoAgree(t *testing.T) {
-	verdicts := map[bool]int{}
-	for seed := range uint64(20_000) {
-		rng := rand.New(rand.NewPCG(seed, 0))
-		h := &History{Tenures: anyTenures(rng)}
-		v, err := h.Check(patience)
-		if err != nil {
-			t.Fatal(err)
-		}
-		ordered := !slices.ContainsFunc(v.Violations, func(x Violation) bool { return x.Rule == Overlap || x.Rule == Order })
-		if err := h.Linearizable(time.Minute); ordered != (err == nil) {
-			t.Fatalf("seed %d: the intervals say %v, the orders %v", seed, v.Violations, err)
-		}
-		verdicts[ordered]++
-	}
-	if verdicts[true] < 1000 || verdicts[false] < 1000 {
-		t.Errorf("not much of a test: %v", verdicts)
-	}
-}
-
-// anyTenures is some tenures that look as if they followed one another, or nearly.
-func anyTenures(rng *rand.Rand) (all []Tenure) {
-	n, at := 1+rng.IntN(5), 10
-	epochs := rng.Perm(n)
-	for i := range n {
-		to := at + 2 + rng.IntN(10)
-		epoch := uint64(i + 1)
-		if rng.IntN(4) == 0 {
-			epoch = uint64(epochs[i] + 1)
-		}
-		one := spell(epoch, at, to)
-		if rng.IntN(3) == 0 {
-			one = unseen(epoch, at, to)
-		}
-		one.Instance = fmt.Sprint(i)
-		one.Sought -= time.Duration(rng.IntN(8)) * ms
-		one.Sought = min(one.Sought, one.Valid)
-		one.Over += time.Duration(rng.IntN(8)) * ms
-		// No two at the same instant: which of them came first is a matter of taste.
-		for _, m := range []*time.Duration{&one.Sought, &one.Owned, &one.Valid, &one.Over} {
-			*m += time.Duration(len(all))
-		}
-		all = append(all, one)
-		at = to + 1 - rng.IntN(5)*rng.IntN(3)
-	}
-	return all
 }
 
 func TestDisturbedTimesAreNoVacancy(t *testing.T) {
@@ -239,72 +184,6 @@ func TestRead(t *testing.T) {
 				t.Errorf("%+v", got)
 			}
 		}
-	}
-}
-
-// many is a long history in order, and what a window costs must not grow with it:
-// an hour has tens of thousands of tenures.
-func many(n int) []Tenure {
-	var all []Tenure
-	for i := range n {
-		all = append(all, freed(spell(uint64(i+1), 10+20*i, 20+20*i), 20+20*i, Released))
-	}
-	return all
-}
-
-func TestLongHistory(t *testing.T) {
-	h := &History{Tenures: many(20_000)}
-	if err := h.Linearizable(time.Minute); err != nil {
-		t.Error(err)
-	}
-	for i := range h.Tenures[:least] {
-		h.Tenures[i].Epoch += 50_000 // above all that come later, though they grow within each window
-	}
-	if err := h.Linearizable(time.Minute); err == nil || errors.Is(err, ErrUndecided) {
-		t.Error(err)
-	}
-}
-
-// No tenure is lost by the cutting, and none is parted from what happened at the
-// same time.
-func TestCut(t *testing.T) {
-	sizes := func(all []Tenure) (n []int) {
-		h := &History{Tenures: all}
-		_, owned := h.of("x")
-		for _, w := range cut(owned) {
-			n = append(n, len(w))
-		}
-		return n
-	}
-	all := many(3 * least)
-	if got, want := sizes(all), []int{least, least, least}; !slices.Equal(got, want) {
-		t.Errorf("windows of %v, want %v", got, want)
-	}
-	all[least-1].Over = all[least+6].Over // these are at once
-	if got, want := sizes(all), []int{least + 7, least, least - 7}; !slices.Equal(got, want) {
-		t.Errorf("windows of %v, want %v", got, want)
-	}
-	all[least-1].Over = 0 // for ever, for all that is known
-	if got, want := sizes(all), []int{3 * least}; !slices.Equal(got, want) {
-		t.Errorf("windows of %v, want %v", got, want)
-	}
-}
-
-func TestNoTimeIsNoVerdict(t *testing.T) {
-	h := &History{Tenures: many(3)}
-	if err := h.Linearizable(-time.Second); !errors.Is(err, ErrUndecided) {
-		t.Error(err)
-	}
-	// Very many at once, in no order: there is not enough time in the world.
-	h.Tenures = nil
-	for i := range uint64(60) {
-		one := spell(100+i, 10, 1000)
-		one.Sought, one.Owned, one.Valid, one.Over = 1, 1000*ms, 1, 1000*ms
-		h.Tenures = append(h.Tenures, one)
-	}
-	h.Tenures = append(h.Tenures, freed(spell(1, 400, 500), 500, Released), spell(2, 300, 450))
-	if err := h.Linearizable(50 * ms); !errors.Is(err, ErrUndecided) {
-		t.Error(err)
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 
 	"github.com/ownerlease/owner"
 	"github.com/ownerlease/owner/internal/history"
+	"github.com/ownerlease/owner/lab/internal/linear"
 )
 
 func TestMain(m *testing.M) {
@@ -180,7 +181,7 @@ func TestReportOfTwoOwners(t *testing.T) {
 	if r.verdict, err = r.Check(time.Minute); err != nil {
 		t.Fatal(err)
 	}
-	r.order = r.Linearizable(time.Minute)
+	r.order = linear.Check(&r.History, time.Minute)
 	var out bytes.Buffer
 	err = r.print(&out)
 	if err == nil {

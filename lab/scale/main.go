@@ -2,7 +2,7 @@
 // from a few to ten thousand, as Markdown tables. Each row is measured by a process
 // of its own, which this program starts from itself.
 //
-//	go run ./internal/scale > scale.md
+//	go run -C lab ./scale > scale.md
 //
 // A table's last line says how each column grows in its last decade, that of all
 // together where the rows show one's: N^1 is proportional to N, N^0 does not change.

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/ownerlease/owner/internal/history"
+	"github.com/ownerlease/owner/lab/internal/linear"
 )
 
 // A report is what has come of a run. Its times count from the beginning.
@@ -65,7 +66,7 @@ func (d *director) report() (*report, error) {
 	}
 	var err error
 	if r.verdict, err = r.Check(d.patience); err == nil {
-		r.order = r.Linearizable(d.decide)
+		r.order = linear.Check(&r.History, d.decide)
 	}
 	return r, err
 }

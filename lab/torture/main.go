@@ -2,7 +2,7 @@
 // their files what can happen to them, and has the history checked: that there were
 // never two valid owners, and never a silent one.
 //
-//	go run ./internal/torture -for 1m
+//	go run -C lab ./torture -for 1m
 //
 // As root on Linux, every second process of each lease but the first is in a pid
 // namespace of its own, as in a container.

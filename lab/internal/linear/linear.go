@@ -1,24 +1,27 @@
-package history
+// Package linear judges histories with a checker that is not ours (porcupine).
+package linear
 
 import (
 	"cmp"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/anishathalye/porcupine"
+
+	"github.com/ownerlease/owner/internal/history"
 )
 
-// Linearizable judges the same tenures in another way, with a checker that is not
-// ours (porcupine): whether there is an order in which they could have happened one
+// Check judges the tenures in another way than [history.History.Check]: whether there is an order in which they could have happened one
 // after another, as with a lock that hands out a fencing token. Each tenure is two
 // operations: it took the lock at some moment from Sought to Owned, and it was over
 // at some moment from Valid to Over.
 //
-// It sees what Check calls an overlap and an order of epochs, without telling the two
-// apart: there is an order if and only if Check finds neither. It does not see margins,
+// It sees what the other calls an overlap and an order of epochs, without telling the two
+// apart: there is an order if and only if the other finds neither. It does not see margins,
 // vacancies, nor who is valid again after the end. So it is a second opinion, which has
 // been come to in another way, on the two rules that matter most.
 //
@@ -28,10 +31,10 @@ import (
 // what was before no more than the highest epoch. The verdict is that of the whole.
 //
 // An error matches ErrUndecided if there was not enough time.
-func (h *History) Linearizable(limit time.Duration) error {
+func Check(h *history.History, limit time.Duration) error {
 	deadline := time.Now().Add(limit)
-	for _, lease := range h.leases() {
-		_, owned := h.of(lease)
+	for _, lease := range h.Leases() {
+		owned := h.Owned(lease)
 		var last uint64
 		for _, window := range cut(owned) {
 			if err := linearize(lease, window, last, time.Until(deadline)); err != nil {
@@ -53,9 +56,9 @@ var ErrUndecided = errors.New("not decided in time whether the history is linear
 const least = 50
 
 // cut parts the tenures of a lease where all that were before are over.
-func cut(owned []*Tenure) [][]*Tenure {
-	sorted := slices.SortedFunc(slices.Values(owned), func(a, b *Tenure) int { return cmp.Compare(a.Sought, b.Sought) })
-	var windows [][]*Tenure
+func cut(owned []*history.Tenure) [][]*history.Tenure {
+	sorted := slices.SortedFunc(slices.Values(owned), func(a, b *history.Tenure) int { return cmp.Compare(a.Sought, b.Sought) })
+	var windows [][]*history.Tenure
 	var over time.Duration
 	from := 0
 	for i, t := range sorted {
@@ -63,24 +66,24 @@ func cut(owned []*Tenure) [][]*Tenure {
 			windows = append(windows, sorted[from:i])
 			from = i
 		}
-		over = max(over, t.Valid, t.Owned, t.ended())
+		over = max(over, t.Valid, t.Owned, ended(t))
 	}
 	return append(windows, sorted[from:])
 }
 
-// ended is when it was over, never if that is not known.
-func (t *Tenure) ended() time.Duration {
-	return cmp.Or(t.Over, never)
+// ended is when it was over, after everything if that is not known.
+func ended(t *history.Tenure) time.Duration {
+	return cmp.Or(t.Over, math.MaxInt64)
 }
 
-func linearize(lease string, window []*Tenure, last uint64, limit time.Duration) error {
+func linearize(lease string, window []*history.Tenure, last uint64, limit time.Duration) error {
 	var ops []porcupine.Operation
 	for i, t := range window {
 		taken := step{take: true, instance: t.Instance, epoch: t.Epoch}
 		given := step{instance: t.Instance}
 		ops = append(ops,
 			porcupine.Operation{ClientId: i, Input: taken, Call: int64(t.Sought), Return: int64(t.Owned)},
-			porcupine.Operation{ClientId: i, Input: given, Call: int64(t.Valid), Return: int64(max(t.Valid, t.ended()))})
+			porcupine.Operation{ClientId: i, Input: given, Call: int64(t.Valid), Return: int64(max(t.Valid, ended(t)))})
 	}
 	if limit <= 0 {
 		return ErrUndecided

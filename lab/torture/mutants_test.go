@@ -17,7 +17,7 @@ var withMutants = flag.Bool("mutants", false, "torture libraries that are broken
 // tried here; what needs a pause of some microseconds is for the exploration.
 func TestMutants(t *testing.T) {
 	if !*withMutants {
-		t.Skip("takes half a minute: run it with go test -run TestMutants ./internal/torture -mutants")
+		t.Skip("takes half a minute: run it with go test -C lab -run TestMutants ./torture -mutants")
 	}
 	for _, name := range []string{"IsOwner does not ask the clock", "guard excludes nobody", "lost lease is let go at once"} {
 		t.Run(name, func(t *testing.T) {

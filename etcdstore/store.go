@@ -47,7 +47,7 @@ import (
 	"time"
 
 	"github.com/ownerlease/owner"
-	"github.com/ownerlease/owner/internal/clock"
+	"github.com/ownerlease/owner/clock"
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"

@@ -10,9 +10,8 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/ownerlease/owner"
-	"github.com/ownerlease/owner/internal/cmdline"
+	"github.com/ownerlease/owner/cmdline"
 	"github.com/ownerlease/owner/internal/demo"
-	"github.com/ownerlease/owner/internal/run"
 )
 
 const description = `Of all processes that name the same lease file, one owns it; the others wait, or
@@ -27,7 +26,7 @@ at once; when it hangs, after the lease's ttl.
   owner revoke --lease /run/lock/gpu0`
 
 func main() {
-	run.BeHelper()
+	cmdline.RunHelperIfRequested()
 	demo.BeChild()
 	os.Exit(cmdline.Main(program(), os.Args))
 }
@@ -45,7 +44,7 @@ func program() *cli.Command {
 }
 
 // files keeps each lease in a file.
-var files = cmdline.Place{
+var files = cmdline.Backend{
 	Flag:  "lease",
 	Usage: "--lease PATH",
 	Flags: func() []cli.Flag {

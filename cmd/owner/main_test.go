@@ -18,7 +18,7 @@ import (
 	"time"
 
 	"github.com/ownerlease/owner"
-	"github.com/ownerlease/owner/internal/run"
+	"github.com/ownerlease/owner/cmdline"
 )
 
 // The tests run this test's binary, as the command and as what it runs.
@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 		heedSignals()
 		os.Exit(m.Run())
 	}
-	run.BeHelper() // what starts a test-… command is called like it
+	cmdline.RunHelperIfRequested() // what starts a test-… command is called like it
 	if len(os.Args) > 1 {
 		switch os.Args[1] {
 		case "test-exit":

@@ -10,9 +10,8 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/ownerlease/owner"
+	"github.com/ownerlease/owner/cmdline"
 	"github.com/ownerlease/owner/etcdstore"
-	"github.com/ownerlease/owner/internal/cmdline"
-	"github.com/ownerlease/owner/internal/run"
 )
 
 const description = `Of all processes that name the same key in etcd, on whatever machine, one owns the
@@ -33,7 +32,7 @@ or from ETCDCTL_USER, if that is NAME:PASSWORD. Who logs in needs etcd to be the
 the start; everybody else waits for it.`
 
 func main() {
-	run.BeHelper()
+	cmdline.RunHelperIfRequested()
 	os.Exit(cmdline.Main(program(), os.Args))
 }
 
@@ -52,7 +51,7 @@ func program() *cli.Command {
 }
 
 // etcd keeps each lease in etcd.
-var etcd = cmdline.Place{
+var etcd = cmdline.Backend{
 	Flag:  "key",
 	Usage: "--key KEY",
 	Help:  help,

@@ -14,8 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ownerlease/owner/cmdline"
 	"github.com/ownerlease/owner/etcdstore/internal/etcdtest"
-	"github.com/ownerlease/owner/internal/run"
 )
 
 // The tests run this test's binary, as the command and as what it runs.
@@ -23,7 +23,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv("OWNER_TEST") == "" {
 		os.Exit(m.Run())
 	}
-	run.BeHelper() // what starts a test-… command is called like it
+	cmdline.RunHelperIfRequested() // what starts a test-… command is called like it
 	if len(os.Args) > 1 {
 		switch os.Args[1] {
 		case "test-exit":

@@ -18,8 +18,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/ownerlease/owner/cmdline"
 	"github.com/ownerlease/owner/etcdstore/internal/etcdtest"
-	"github.com/ownerlease/owner/internal/cmdline"
 )
 
 // opened is the lease that the flags name.

@@ -110,7 +110,7 @@ func TestWhatIsNotKnownIsNull(t *testing.T) {
 // docs/json.md shows an object as it is printed, and explains every key.
 func TestDocsShowTheJSON(t *testing.T) {
 	t.Parallel()
-	doc, err := os.ReadFile("../../docs/json.md")
+	doc, err := os.ReadFile("../docs/json.md")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,11 +7,11 @@ import (
 	"github.com/urfave/cli/v3"
 )
 
-// A place that keeps no files offers no mode that would do nothing.
+// A backend without files offers no mode that would do nothing.
 func TestModeIsForFiles(t *testing.T) {
 	t.Parallel()
 	for _, has := range []bool{true, false} {
-		p := &Place{Flag: "key", HasModes: has, Flags: func() []cli.Flag { return nil }}
+		p := &Backend{Flag: "key", HasModes: has, Flags: func() []cli.Flag { return nil }}
 		offered := false
 		for _, f := range Run(p).Flags {
 			offered = offered || strings.Contains(strings.Join(f.Names(), " "), "mode")

@@ -123,7 +123,7 @@ func TestRunIsToldOfTheLease(t *testing.T) {
 	l := shows(owner.View{}, nil)
 	l.CountsSuspend = true
 	var o run.Options
-	p := &Place{Flag: "key", Flags: func() []cli.Flag { return nil }}
+	p := &Backend{Flag: "key", Flags: func() []cli.Flag { return nil }}
 	c := Run(p)
 	c.Action = func(_ context.Context, c *cli.Command) error {
 		o = runOptions(c, l)

@@ -53,7 +53,7 @@ const runCodes = `  COMMAND's   or 128+n if signal n has ended it (or, before, t
   127         COMMAND is not found`
 
 // Run is the subcommand that runs a command while it owns a lease.
-func Run(p *Place) *cli.Command {
+func Run(p *Backend) *cli.Command {
 	return &cli.Command{
 		Name:            "run",
 		Usage:           "run a command while owning a lease",
@@ -79,7 +79,7 @@ func Run(p *Place) *cli.Command {
 	}
 }
 
-func runAction(c *cli.Command, p *Place) error {
+func runAction(c *cli.Command, p *Backend) error {
 	if err := runMistake(c, p); err != nil {
 		return err
 	}
@@ -109,7 +109,7 @@ func quietly(c *cli.Command, ended, err error) error {
 	return ended
 }
 
-func runMistake(c *cli.Command, p *Place) error {
+func runMistake(c *cli.Command, p *Backend) error {
 	switch code := c.Int("conflict-exit-code"); {
 	case c.String(p.Flag) == "":
 		return p.missing(c)

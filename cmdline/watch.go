@@ -34,7 +34,7 @@ const watchCodes = `  128+n       signal n has ended it: 130 after Ctrl-C, 141 w
 type watcher func(ctx context.Context, lease string) iter.Seq2[owner.Record, error]
 
 // Watch is the subcommand that tells of every change of owner.
-func Watch(p *Place) *cli.Command {
+func Watch(p *Backend) *cli.Command {
 	return &cli.Command{
 		Name:            "watch",
 		Usage:           "tell of every change of a lease's owner",
@@ -46,7 +46,7 @@ func Watch(p *Place) *cli.Command {
 	}
 }
 
-func watchAction(ctx context.Context, c *cli.Command, p *Place) error {
+func watchAction(ctx context.Context, c *cli.Command, p *Backend) error {
 	l, err := p.open(c)
 	if err != nil {
 		return err

@@ -9,7 +9,7 @@ import (
 )
 
 // modeFlags is --mode, where leases have one.
-func (p *Place) modeFlags() []cli.Flag {
+func (p *Backend) modeFlags() []cli.Flag {
 	if !p.HasModes {
 		return nil
 	}

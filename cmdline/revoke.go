@@ -25,7 +25,7 @@ const revokeCodes = `  0           the lease was taken away, and its owner owns 
 type revoker func(ctx context.Context, l *Lease) (owner.Record, error)
 
 // Revoke is the subcommand that takes a lease away from its owner.
-func Revoke(p *Place, revoke revoker) *cli.Command {
+func Revoke(p *Backend, revoke revoker) *cli.Command {
 	return &cli.Command{
 		Name:            "revoke",
 		Usage:           "take a lease away from its owner",
@@ -38,7 +38,7 @@ func Revoke(p *Place, revoke revoker) *cli.Command {
 	}
 }
 
-func revokeAction(ctx context.Context, c *cli.Command, p *Place, revoke revoker) error {
+func revokeAction(ctx context.Context, c *cli.Command, p *Backend, revoke revoker) error {
 	l, err := p.open(c)
 	if err != nil {
 		return err

@@ -1,5 +1,9 @@
-// Package cmdline has what the commands of this project share: flags, messages,
-// output and exit codes. They differ in where their leases are kept.
+// Package cmdline builds the command owner for a store: its subcommands, flags, messages,
+// output and exit codes. The commands owner (lease files) and owner-etcd are made of it,
+// and so can be one for a [owner.Store] of another kind: it describes the store in a
+// [Backend], makes the subcommands that it wants, and hands them to [Main].
+//
+// The package runs commands, and so keeps the main goroutine on the main thread.
 package cmdline
 
 import (
@@ -53,6 +57,11 @@ func (e *exit) Error() string { return fmt.Sprintf("exit code %d: %v", e.code, e
 
 // fail is for what has no code of its own.
 func fail(err error) error { return &exit{codeFailed, err} }
+
+// RunHelperIfRequested makes this process a helper of another, if [Run] has started it as
+// one, and then does not return: on Linux, "run" starts its own program again to watch
+// over COMMAND. It must come first in main.
+func RunHelperIfRequested() { run.BeHelper() }
 
 // Main runs the program and returns its exit code. The exit codes of its
 // subcommands are added to its help.

@@ -12,13 +12,12 @@ import (
 	"github.com/ownerlease/owner"
 )
 
-// A Place is where a program's leases are kept: all that its subcommands need to know
-// of it.
-type Place struct {
+// A Backend is where a program's leases are kept: all that its subcommands need to know.
+type Backend struct {
 	// Flag is the name of the flag that names a lease, and Usage how that is written
 	// in a line of usage.
 	Flag, Usage string
-	// Help is a paragraph on the place, for the help of every subcommand; "" is none.
+	// Help is a paragraph on the backend, for the help of every subcommand; "" is none.
 	Help string
 	// Flags are those that a lease takes, made anew for each subcommand.
 	Flags func() []cli.Flag
@@ -35,7 +34,8 @@ type Lease struct {
 	// Config says where it is kept: its LeasePath, which is then its Name, or its
 	// Store. What else there is to configure is the command's.
 	Config owner.Config
-	// CountsSuspend is as in run.Options.
+	// CountsSuspend says that the lease's clock counts the time in which the machine is
+	// suspended: as that of a Store for several machines does, and a lease file's not.
 	CountsSuspend bool
 	// Patience is how long status and revoke ask a Store that is not available.
 	Patience time.Duration
@@ -44,7 +44,7 @@ type Lease struct {
 }
 
 // describe is a subcommand's help. Main finds the exit codes in it.
-func (p *Place) describe(what, codes string) string {
+func (p *Backend) describe(what, codes string) string {
 	if p.Help != "" {
 		what += "\n\n" + p.Help
 	}
@@ -52,7 +52,7 @@ func (p *Place) describe(what, codes string) string {
 }
 
 // open is the lease of a command that takes nothing else but flags.
-func (p *Place) open(c *cli.Command) (*Lease, error) {
+func (p *Backend) open(c *cli.Command) (*Lease, error) {
 	switch {
 	case c.String(p.Flag) == "":
 		return nil, p.missing(c)
@@ -62,9 +62,9 @@ func (p *Place) open(c *cli.Command) (*Lease, error) {
 	return p.opened(c)
 }
 
-func (p *Place) missing(c *cli.Command) error { return usage(c, "--%s is missing", p.Flag) }
+func (p *Backend) missing(c *cli.Command) error { return usage(c, "--%s is missing", p.Flag) }
 
-func (p *Place) opened(c *cli.Command) (*Lease, error) {
+func (p *Backend) opened(c *cli.Command) (*Lease, error) {
 	l, err := p.Open(c)
 	if err != nil {
 		return nil, fail(err)

@@ -32,7 +32,7 @@ const statusCodes = `  0           somebody owns the lease
   125         this program itself failed`
 
 // Status is the subcommand that says who owns a lease.
-func Status(p *Place) *cli.Command {
+func Status(p *Backend) *cli.Command {
 	return &cli.Command{
 		Name:            "status",
 		Usage:           "say who owns a lease",
@@ -62,7 +62,7 @@ type report struct {
 	remote bool   // the owner's process cannot be seen
 }
 
-func statusAction(c *cli.Command, p *Place) error {
+func statusAction(c *cli.Command, p *Backend) error {
 	l, err := p.open(c)
 	if err != nil {
 		return err

@@ -2,8 +2,6 @@ module github.com/ownerlease/owner/etcdstore
 
 go 1.26.0
 
-replace github.com/ownerlease/owner => ../
-
 require (
 	github.com/urfave/cli/v3 v3.14.0
 	go.etcd.io/etcd/client/v3 v3.7.3
@@ -25,7 +23,7 @@ require (
 	github.com/golang/protobuf v1.5.4 // indirect
 	github.com/google/uuid v1.6.0
 	github.com/grpc-ecosystem/grpc-gateway/v2 v2.29.0 // indirect
-	github.com/ownerlease/owner v0.0.0-00010101000000-000000000000
+	github.com/ownerlease/owner v0.1.0
 	go.etcd.io/etcd/api/v3 v3.7.3
 	go.etcd.io/etcd/client/pkg/v3 v3.7.3
 	go.opentelemetry.io/otel v1.45.0 // indirect

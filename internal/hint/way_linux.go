@@ -92,10 +92,13 @@ type mountTable struct {
 	done chan struct{}
 }
 
+// mountInfo is a variable for the tests: other tests mount disks meanwhile.
+var mountInfo = "/proc/self/mountinfo"
+
 // watchMounts tells all at each change of what is mounted where: Go's poller then
 // reports the file. Where there is no /proc, nothing tells them.
 func (s *source) watchMounts() *mountTable {
-	fd, err := unix.Open("/proc/self/mountinfo", unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	fd, err := unix.Open(mountInfo, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil
 	}

@@ -71,11 +71,21 @@ func turnLink(t *testing.T, top string) {
 	must(t, os.Rename(filepath.Join(top, "new"), filepath.Join(top, "a")))
 }
 
+// The other tests are not told of mounts: tests of other packages mount disks meanwhile.
+func init() { mountInfo = "" }
+
+// withMounts has a test be told of mounts.
+func withMounts(t *testing.T) {
+	mountInfo = "/proc/self/mountinfo"
+	t.Cleanup(func() { mountInfo = "" })
+}
+
 // A file system is mounted over a folder on the way, and taken away again.
 func TestWayMountedOver(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("mounts a file system: run it as root, with go test -exec sudo -run TestWay ./internal/hint")
 	}
+	withMounts(t)
 	noLeak(t)
 	top := folderOf(t)
 	plainWay(t, top)

@@ -1,0 +1,42 @@
+# What .ci/run runs, by parts; `make ci` is all of it.
+.PHONY: test race lint docs explore mutants torture bench install ci
+
+test: ## as the README has it
+	go test ./...
+
+race: ## the tests of every module with the race detector
+	go test -race ./...
+	go test -C etcdstore -race ./...
+	go test -C lab -race ./...
+	go test -C bench -race ./...
+
+lint:
+	test -z "$$(gofmt -l .)"
+	go vet ./...
+	go vet -C etcdstore ./...
+	go vet -C lab ./...
+	go vet -C bench ./...
+
+docs: ## the generated pages
+	go generate ./...
+
+explore: ## every order of system calls, up to a bound
+	go test -run '^TestExplore$$' -v . -explore
+
+mutants: ## that a library that is broken on purpose is found
+	go test -run '^TestMutants$$' -v . -mutants
+	go test -C etcdstore -run '^TestMutants$$' -v . -mutants
+	go test -C lab -run '^TestMutants$$' -v ./torture -mutants
+
+for ?= 1m
+torture: ## real processes and faults; make torture for=1h
+	go run -C lab ./torture -for $(for)
+
+bench: ## each with its floor, in the same run
+	go test -run '^$$' -bench . .
+
+install: ## go get and go install, from outside
+	bash .ci/install
+
+ci:
+	bash .ci/run

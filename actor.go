@@ -19,7 +19,7 @@ type actor struct {
 	parent context.Context // Join's
 
 	// mailbox has no buffer: a message meets the actor or, if that has ended,
-	// nobody (see deliver and release). The timer, armed anew for each wait, and the
+	// nothing (see deliver and release). The timer, armed anew for each wait, and the
 	// context's end are channels of their own.
 	mailbox chan input
 
@@ -52,7 +52,7 @@ type actor struct {
 	lost    chan struct{}
 	done    chan struct{}
 
-	notices *notices // nil: nobody listens
+	notices *notices // nil: nothing listens
 }
 
 // A snapshot is all that readers see of the actor, published as one.
@@ -160,7 +160,7 @@ func (a *actor) release() error {
 	}
 	defer func() { <-a.turn }()
 	if a.holding != nil && a.holding.Stop() {
-		a.letGo() // the caller has stopped: nobody need wait any longer
+		a.letGo() // the caller has stopped: no one need wait any longer
 	}
 	return a.relErr
 }
@@ -259,7 +259,7 @@ func (a *actor) handle(in input) {
 	d := decide(&a.core, &in)
 	if d.event == evRenewed && (published.expired || !a.snap.CompareAndSwap(published, a.snapshot(&d.core, nil))) {
 		// The actor was held up since it has read the clock, and a reader has found
-		// the fence passed. Whoever was told so must not be told otherwise later.
+		// the fence passed. A caller that was told so must not be told otherwise later.
 		in.at = a.core.fence()
 		d = decide(&a.core, &in)
 	}
@@ -392,7 +392,7 @@ func (a *actor) letRunOut(now time.Duration) {
 }
 
 func (a *actor) letGo() {
-	a.work.put(func() { _ = a.giveUp(a.lease) }) // the lease is over: nobody depends on it
+	a.work.put(func() { _ = a.giveUp(a.lease) }) // the lease is over: nothing depends on it
 }
 
 // start has the store called for the actor, outside its goroutine.
@@ -405,7 +405,7 @@ func (a *actor) start(o op) {
 	})
 }
 
-// deliver brings a result to the loop that asked. If that has ended, nobody
+// deliver brings a result to the loop that asked. If that has ended, no one
 // needs it, but a lease that was won must not stay behind.
 func (a *actor) deliver(res result, gone <-chan struct{}) {
 	select {

@@ -362,7 +362,7 @@ func TestJoinFails(t *testing.T) {
 				answer()
 				synctest.Wait()
 				if !s.free() {
-					t.Error("nobody's lease stays behind")
+					t.Error("none's lease stays behind")
 				}
 			})
 		})

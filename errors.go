@@ -16,7 +16,7 @@ var (
 	// disk, the store or the scheduler was too slow. Joining again is right.
 	ErrExpired = errors.New("owner: lease not renewed in time")
 
-	// ErrRevoked: somebody has taken the lease away, with Revoke, or by removing the
+	// ErrRevoked: the lease was taken away, with Revoke, or by removing the
 	// lease's record, or replacing it by something that is not a record of this
 	// lease. It was meant, or a cleaner of temporary files did it. Joining again is
 	// right, and so is asking why.

@@ -26,7 +26,7 @@ type shelf struct {
 func (s *shelf) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	epoch, err := strconv.ParseUint(r.Header.Get("Owner-Epoch"), 10, 64)
 	if err != nil {
-		http.Error(w, "whoever comes here must say its epoch", http.StatusBadRequest)
+		http.Error(w, "a request must say its epoch", http.StatusBadRequest)
 		return
 	}
 	body, err := io.ReadAll(r.Body)
@@ -39,7 +39,7 @@ func (s *shelf) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "an owner of the past", http.StatusConflict)
 		return
 	}
-	s.epoch = epoch // also by a read: what an owner has read, nobody before it can change
+	s.epoch = epoch // also by a read: what an owner has read, no earlier owner can change
 	if r.Method == http.MethodPut {
 		s.doc = body
 	}

@@ -61,7 +61,7 @@ func ExampleOwner_Endpoint() {
 	// true true
 }
 
-// The owner stops when it loses the lease: here, because somebody has removed
+// The owner stops when it loses the lease: here, because a user has removed
 // the lease file.
 func ExampleOwner_Lost() {
 	path, remove := tempLease()
@@ -129,7 +129,7 @@ func ExampleRun() {
 	cfg := owner.Config{LeasePath: path, TTL: 10 * time.Second, Endpoint: "unix:/run/gpu.sock"}
 	err := owner.Run(ctx, cfg, func(ctx context.Context, o *owner.Owner) error {
 		fmt.Println("serving at", o.Endpoint())
-		stop() // somebody wants the service to end
+		stop() // the service is to end
 		<-ctx.Done()
 		fmt.Println("winding down, still the owner:", o.IsOwner())
 		return nil
@@ -141,7 +141,7 @@ func ExampleRun() {
 	// true
 }
 
-// Whoever only wants to know where the owner is.
+// Only to know where the owner is.
 func ExampleWatch() {
 	path, remove := tempLease()
 	defer remove()
@@ -160,13 +160,13 @@ func ExampleWatch() {
 			fmt.Println("owned, at", rec.Meta[owner.EndpointMetaKey])
 			o.Release()
 		default:
-			fmt.Println("nobody owns it")
+			fmt.Println("it has no owner")
 			stop()
 		}
 	}
 	// Output:
 	// owned, at unix:/run/gpu.sock
-	// nobody owns it
+	// it has no owner
 }
 
 // A health check for a load balancer: only the owner is to get requests.

@@ -34,7 +34,7 @@ func (w *simWorld) elected(i *simProcess) {
 	}
 }
 
-// Check holds the state to the promise: there are never two valid owners, and nobody
+// Check holds the state to the promise: there are never two valid owners, and no process
 // is one for longer than what stands in its own file proves.
 func (w *simWorld) Check() error {
 	if w.wrong != nil {
@@ -61,11 +61,11 @@ func (w *simWorld) Check() error {
 }
 
 // AtEnd lets all that is under way come to its end, with nothing more going wrong,
-// and demands that somebody comes to own.
+// and demands that one comes to own.
 func (w *simWorld) AtEnd() error {
 	w.k.Note("--- all go on")
 	w.crashes, w.failures, w.releases, w.tampers = 0, 0, 0, 0
-	slices.SortStableFunc(w.all, func(i, j *simProcess) int { // whoever writes has done so first
+	slices.SortStableFunc(w.all, func(i, j *simProcess) int { // a writer has done so first
 		return int(bits(j.p.InWrite())) - int(bits(i.p.InWrite()))
 	})
 	for _, i := range w.all {
@@ -104,7 +104,7 @@ func (w *simWorld) AtEnd() error {
 			return nil
 		}
 	}
-	return errors.New("nobody comes to own")
+	return errors.New("none comes to own")
 }
 
 // settle has an instance do all that it can do at this time.

@@ -14,7 +14,7 @@ import (
 // actors and real file stores run on a simulated kernel. What can happen next is a
 // system call of one of them, an answer or a timer that its actor takes up, a tick of
 // the clock, or one of the faults that the scenario allows. Pauses are in it of
-// themselves: whoever is not chosen is paused.
+// themselves: what is not chosen is paused.
 //
 // Time goes by the hour, as no timer of the real runtime may come in between.
 
@@ -31,7 +31,7 @@ type scenario struct {
 	renewing    bool // its renewal is under way, and has been for a tick
 	challengers int
 	standing    bool          // the challengers stand by
-	revokes     bool          // somebody takes the lease away
+	revokes     bool          // another process takes the lease away
 	until       time.Duration // the clock goes on so far
 	wall        bool          // and that on the wall does, too
 	ttl         time.Duration // 3 ticks if it does not say
@@ -44,7 +44,7 @@ type scenario struct {
 	tampering                            []tampering // with what: the next one comes when the owner has renewed
 }
 
-// A tampering is what somebody does to a file who is none of the processes.
+// A tampering is what is done to a file by none of the processes.
 type tampering struct {
 	what, path string
 	do         func(k *explore.Kernel, path string)
@@ -80,7 +80,7 @@ type simWorld struct {
 	all      []*simProcess
 	last     *simProcess // the one that has moved last
 	ticked   bool        // the clock was the last that has moved
-	unmended bool        // since somebody has tampered, no owner has renewed
+	unmended bool        // since a file was tampered with, no owner has renewed
 	choices  []choice
 	epoch    uint64 // of the last one who was elected
 	wrong    error  // what is wrong with the last move
@@ -88,7 +88,7 @@ type simWorld struct {
 }
 
 type choice struct {
-	who *simProcess // nil: nobody of the instances
+	who *simProcess // nil: none of the instances
 	do  func()
 }
 
@@ -114,7 +114,7 @@ type simProcess struct {
 	freed bool          // released, or said to have stopped, or dead
 	held  bool          // a lost lease is still to be let go
 
-	mending bool // its renewal has begun after somebody has tampered
+	mending bool // its renewal has begun after a file was tampered with
 }
 
 type answer struct {
@@ -221,7 +221,7 @@ func (w *simWorld) offer() {
 					w.tampers--
 					w.unmended = true
 					t.do(w.k, t.path)
-					w.k.Note("! somebody %s %s", t.what, t.path)
+					w.k.Note("! a user %s %s", t.what, t.path)
 				})
 			}
 		}

@@ -144,7 +144,7 @@ func (s *fakeStore) hint() {
 }
 
 // die frees the lease of an owner that does not know it, and tells those who
-// watch, or nobody.
+// watch if hint is set.
 func (s *fakeStore) die(hint bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -167,7 +167,7 @@ func (s *fakeStore) count(n *int) {
 	*n++
 }
 
-// free reports whether nobody owns the lease.
+// free reports whether no process owns the lease.
 func (s *fakeStore) free() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

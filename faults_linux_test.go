@@ -55,7 +55,7 @@ func run(t *testing.T, name string, args ...string) {
 	}
 }
 
-// Renewals allocate nothing: a full disk costs nobody the ownership. Nor does it
+// Renewals allocate nothing: a full disk costs no one the ownership. Nor does it
 // keep one from being given up.
 func TestDiskFull(t *testing.T) {
 	t.Run("ext4", func(t *testing.T) { fullDisk(t, loopFS(t)) })
@@ -119,7 +119,7 @@ func TestDiskWithoutInodes(t *testing.T) {
 	}
 }
 
-// On a frozen disk, nobody who stands by in another process comes to own; when it is
+// On a frozen disk, no standby in another process comes to own; when it is
 // back, one does, and the lost owner does not.
 func TestDiskFrozenBeforeFollowers(t *testing.T) {
 	dir := loopFS(t)

@@ -33,7 +33,7 @@ var transitions = []struct {
 	{evExpire, StateOwner, StateLost, "The fence deadline has passed without a renewal."},
 	{evExpire, StateRenewing, StateLost, "The fence deadline has passed while a renewal was under way. If its answer comes now, it comes too late to count."},
 	{evTakenOver, StateRenewing, StateLost, "The record is another instance's. Nothing can undo that."},
-	{evRevoked, StateRenewing, StateLost, "Somebody has taken the lease away, or the record was removed or replaced by something else. Nothing can undo that."},
+	{evRevoked, StateRenewing, StateLost, "The lease was taken away, or the record was removed or replaced by something else. Nothing can undo that."},
 	{evRelease, StateFollower, StateReleased, "The caller ends the standing by."},
 	{evRelease, StateAcquiring, StateReleased, "The caller ends the standing by. What the attempt under way still wins is given back."},
 	{evRelease, StateOwner, StateReleased, "The caller gives the lease up."},
@@ -198,7 +198,7 @@ func classify(c *core, in *input) event {
 	case inputRelease:
 		switch {
 		case c.owns() && in.at >= c.fence():
-			return evExpire // it comes too late: somebody else may own
+			return evExpire // it comes too late: another may own
 		case c.owns() || c.state == StateAcquiring || c.standsBy():
 			return evRelease
 		}
@@ -255,7 +255,7 @@ func classifyResult(c *core, in *input) event {
 		case errors.Is(res.err, ErrRevoked):
 			return evRevoked
 		case in.at >= c.fence():
-			return evExpire // also a success: whoever judged the old validity may have taken over
+			return evExpire // also a success: a challenger that judged the old validity may have taken over
 		case res.err != nil:
 			return evRetry
 		}
@@ -287,7 +287,7 @@ func (d *decision) apply(from State, in *input) {
 		d.slowDown(d.poll)
 	case evTooLate:
 		d.issue(opRelease, in.at)
-		d.pending, d.err = op{}, errTooLate // nobody waits for the undoing
+		d.pending, d.err = op{}, errTooLate // nothing waits for the undoing
 		d.slowDown(d.poll)
 	case evGiveUp:
 		if d.ended = in.kind == inputEnd; !d.ended {
@@ -389,7 +389,7 @@ func (d *decision) settle(in *input) {
 }
 
 // failClosed ends in Lost, unless the machine has ended before: an input that
-// nobody has thought of must not leave an owner behind.
+// that was not thought of must not leave an owner behind.
 func (d *decision) failClosed(in *input, err error) {
 	d.err = fmt.Errorf("%w: %v (%q) in state %s: %w", errBug, in.kind, d.event, d.state, err)
 	d.event = ""

@@ -389,7 +389,7 @@ func diagramPage() string {
 	p("# The state machine\n")
 	p("Each instance that has joined a lease is in one of six states. This page is what the code does: it is generated from the table that the code runs on, and a test fails when the two differ.\n")
 	p("```mermaid\n%s```\n", Diagram())
-	p("*Lost* and *released* are final: whoever wants the lease again joins again, as a new instance.\n")
+	p("*Lost* and *released* are final: a process that wants the lease again joins again, as a new instance.\n")
 
 	p("## What a caller may do\n")
 	p("| state | what it means | what the caller may do |\n|---|---|---|")

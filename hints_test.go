@@ -126,7 +126,7 @@ func TestStandbyLooksOnceMore(t *testing.T) {
 	})
 }
 
-// diesWhenWatched loses an owner just before somebody listens for its end.
+// diesWhenWatched loses an owner just before the end of the owner is listened for its end.
 type diesWhenWatched struct {
 	*fakeStore
 	dies string
@@ -146,7 +146,7 @@ func TestHintsEndWhileTheyBegin(t *testing.T) {
 	s := newFakeStore()
 	h := hints{given: make(chan struct{}, 1)}
 	h.store = endsWhenWatched{s, h.end}
-	h.follow(&Record{InstanceID: "somebody"})
+	h.follow(&Record{InstanceID: "another"})
 	if n := s.watched(); n != 0 {
 		t.Errorf("%d subscriptions are left", n)
 	}

@@ -21,7 +21,7 @@ func guardPath(path string) string     { return path + ".lock" }
 func alivePath(path, id string) string { return path + "." + id + aliveSuffix }
 func tempPath(path, id string) string  { return path + "." + id + ".tmp" }
 
-// lastPath is a second name of the alive file of whoever has acquired last, which
+// lastPath is a second name of the alive file of the instance that has acquired last, which
 // can be found without knowing whose it is.
 func lastPath(path string) string { return path + ".last" }
 
@@ -231,7 +231,7 @@ func (p *process) lockAlive(path string) (disk.Lock, error) {
 		}
 		_ = p.Sleep(context.Background(), time.Duration(try)*10*time.Microsecond)
 	}
-	return nil, fmt.Errorf("%s: somebody else holds the lock of a file that was made just now", path)
+	return nil, fmt.Errorf("%s: another process holds the lock of a file that was made just now", path)
 }
 
 // markLast gives the alive file of an instance its second name. Where the file

@@ -38,7 +38,7 @@ func newFileStore(path string) (*fileStore, error) {
 }
 
 // Acquire looks without the guard first, so that the many who find a live holder
-// disturb nobody, and takes the guard only when the lease looks free.
+// disturb no one, and takes the guard only when the lease looks free.
 func (s *fileStore) Acquire(ctx context.Context, claim Record) (acq Acquisition, err error) {
 	if !isInstanceID(claim.InstanceID) || claim.TTL <= 0 {
 		return Acquisition{}, fmt.Errorf("%w: a claim needs a UUID as its InstanceID, and a TTL: it has %q and %v", ErrInvalidConfig, claim.InstanceID, claim.TTL)
@@ -179,7 +179,7 @@ func (s *fileStore) glance() (holder Record, held bool, err error) {
 	return seen.rec.public(), true, nil
 }
 
-// acquireGuarded takes the lease if it is free. The guard is held: nobody else
+// acquireGuarded takes the lease if it is free. The guard is held: no other process
 // acquires meanwhile, but the owner may renew.
 func (s *fileStore) acquireGuarded(claim Record, g *guard) (Acquisition, error) {
 	last, err := g.recall()
@@ -210,7 +210,7 @@ func (s *fileStore) acquireGuarded(claim Record, g *guard) (Acquisition, error) 
 		return Acquisition{}, err
 	}
 	// A guard that was removed meanwhile has let a second challenger in, who may
-	// not have seen this record. If it is still there, whoever takes it after this
+	// not have seen this record. If it is still there, the process that takes it after this
 	// has to see it.
 	if same, err := g.inPlace(); err != nil || !same {
 		_ = lease.Release(context.Background())
@@ -285,13 +285,13 @@ func (s *fileStore) judge(last memory) (*Record, leftovers, error) {
 	left := leftovers{epoch: rec.Epoch, holder: []string{rec.InstanceID}}
 	if last.InstanceID == "" {
 		// Without the guard's memory nothing tells an exchanged record from a real
-		// one, but that somebody else lives.
+		// one, but that another lives.
 		if other, err := s.liveBeside(rec.InstanceID); err != nil || other != "" {
 			return &Record{InstanceID: other}, left, err
 		}
 	} else if last.InstanceID != rec.InstanceID {
-		// Whoever acquired last either published its record or is dead. If it lives
-		// and another's record is here, somebody has exchanged the file.
+		// The instance that acquired last either published its record or is dead. If it lives
+		// and another's record is here, the file was exchanged.
 		if s.mayLive(last.InstanceID) {
 			return &Record{InstanceID: last.InstanceID, PID: last.PID, Epoch: last.Epoch}, left, nil
 		}
@@ -329,7 +329,7 @@ func (s *fileStore) judgeWithout(seen sighting, last memory) (*Record, leftovers
 }
 
 // firstSearch is how many files are looked through for an owner of whom nothing else
-// tells: of a lease, most likely, that nobody has ever owned. A bound, as thousands
+// tells: of a lease, most likely, that has never had an owner. A bound, as thousands
 // of new leases in one folder would otherwise take a time that grows with their square.
 const firstSearch = 500
 
@@ -384,7 +384,7 @@ func (s *fileStore) ended(rec *diskRecord) bool {
 }
 
 // publish makes the record of a new ownership: in a file of its own, which
-// replaces the old one. A resumed old owner thus writes into a file that nobody
+// replaces the old one. A resumed old owner thus writes into a file that no process
 // reads.
 func (s *fileStore) publish(claim Record, shared sharing) (_ *fileLease, from time.Duration, err error) {
 	alive, err := s.makeAlive(claim.InstanceID, shared.guard)
@@ -452,7 +452,7 @@ func (l *fileLease) Renew(_ context.Context, at time.Duration) error {
 	case !ours:
 		return l.replaced()
 	case size != l.enc.size():
-		return l.file.Truncate(l.enc.size()) // somebody has appended to it
+		return l.file.Truncate(l.enc.size()) // something was appended to it
 	}
 	// What fails here the next renewal does; this one counts all the same.
 	if l.aliveGone(alivePath(l.store.path, l.instance)) {
@@ -464,7 +464,7 @@ func (l *fileLease) Renew(_ context.Context, at time.Duration) error {
 	return nil
 }
 
-// aliveGone reports whether somebody has removed or exchanged the alive file, or its
+// aliveGone reports whether the alive file was removed or exchanged, or its
 // second name, as a cleaner of temporary files does with what is old. Should the
 // record go, too, little else would tell of this owner.
 func (l *fileLease) aliveGone(name string) bool {
@@ -474,7 +474,7 @@ func (l *fileLease) aliveGone(name string) bool {
 
 // restoreAlive puts another alive file in place, and has the record name it. It
 // is locked before it gets its name: were this process stopped in between, an
-// alive file that nobody locks would tell of its death.
+// alive file that no process locks would tell of its death.
 func (l *fileLease) restoreAlive(at time.Duration) error {
 	s := l.store
 	temp := tempPath(s.path, l.instance)
@@ -515,7 +515,7 @@ func (l *fileLease) naming(alive disk.Lock) (*encoder, error) {
 func (l *fileLease) replaced() error {
 	seen, err := l.store.read()
 	if err == nil && seen.rec != nil && seen.rec.Revoked {
-		return fmt.Errorf("%w: somebody has taken it away", ErrRevoked)
+		return fmt.Errorf("%w: it was taken away", ErrRevoked)
 	}
 	if err == nil && seen.rec != nil && seen.rec.InstanceID == l.instance {
 		return fmt.Errorf("%s: it could not be told whether this is still the own record", l.store.path)
@@ -534,7 +534,7 @@ func (l *fileLease) replaced() error {
 
 // Release says in the own record that the lease is free, and lets go of the
 // alive lock. Each of the two is enough for a successor; if the record has been
-// replaced, the first is written where nobody reads.
+// replaced, the first is written where no process reads.
 func (l *fileLease) Release(context.Context) error {
 	return l.free(l.store.Wall(), l.store.Now())
 }
@@ -561,7 +561,7 @@ func (l *fileLease) free(wall time.Time, now time.Duration) error {
 	if err == nil && inPlace {
 		_ = l.store.Remove(name) // or the next one to acquire does
 	} else {
-		// Nobody reads that the lease is released. The file stays: that nobody locks
+		// No process reads that the lease is released. The file stays: that no process locks
 		// it says as much. Touching it tells those who watch the folder.
 		_ = l.store.Touch(name, wall)
 	}

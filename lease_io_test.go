@@ -108,7 +108,7 @@ func live(t testing.TB, path, id string) {
 	t.Cleanup(func() { _ = l.Unlock() })
 }
 
-// die leaves an alive file that nobody locks, as a process that was killed does.
+// die leaves an alive file that no process locks, as a process that was killed does.
 func die(t testing.TB, path, id string) {
 	t.Helper()
 	must(t, os.WriteFile(alivePath(path, id), nil, 0o600))
@@ -249,7 +249,7 @@ func TestJoinFindsTheLease(t *testing.T) {
 		{"another format", func(t *testing.T, p string) {
 			must(t, os.WriteFile(p, []byte("precious: data\n"), 0o600))
 		}, ErrCorruptRecord},
-		{"JSON of somebody else's", func(t *testing.T, p string) {
+		{"JSON of another program", func(t *testing.T, p string) {
 			must(t, os.WriteFile(p, []byte(`{"instance_id": "x"}`), 0o600))
 		}, ErrCorruptRecord},
 		{"too large", func(t *testing.T, p string) {
@@ -416,7 +416,7 @@ func TestLookingDisturbsNobody(t *testing.T) {
 	}
 	defer other.Unlock()
 	if !joinFile(t, p).IsOwner() {
-		t.Error("somebody who looks was taken for the owner")
+		t.Error("a reader was taken for the owner")
 	}
 }
 
@@ -535,7 +535,7 @@ func TestWatchingBeginsAfterTheReading(t *testing.T) {
 	}
 }
 
-// Somebody who is stopped while it holds the guard: safe, and the others are told.
+// A process that is stopped while it holds the guard: safe, and the others are told.
 func TestGuardHeldForLong(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		p := leasePath(t)

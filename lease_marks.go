@@ -156,7 +156,7 @@ func (p *process) markAlive(path string, alive disk.Lock) {
 }
 
 // remove removes what dead instances have left, as far as it is theirs. Under the
-// guard only. There is no error to report: what stays harms nobody.
+// guard only. There is no error to report: what stays does no harm.
 func (s *fileStore) remove(ids []string) {
 	for _, id := range ids {
 		if temp := tempPath(s.path, id); s.leftBy(id, temp) {

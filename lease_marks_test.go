@@ -182,7 +182,7 @@ func TestNextAcquirersRemoveWhatIsLeft(t *testing.T) {
 }
 
 // A lease of which one file is removed and the next one made while it is acquired by
-// the hundred: nobody takes the half-made guard of another for a stranger's file.
+// the hundred: no process takes the half-made guard of another for a stranger's file.
 func TestGuardMadeByMany(t *testing.T) {
 	for range 20 {
 		p := leasePath(t)

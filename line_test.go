@@ -172,7 +172,7 @@ func TestLeavesItToWhoIsAcquiring(t *testing.T) {
 	}
 	g.unlock()
 	if s.acquiring() {
-		t.Error("nobody is acquiring")
+		t.Error("none is acquiring")
 	}
 }
 

@@ -36,7 +36,7 @@ type notices struct {
 // maxNotices bounds what a blocked callback can make the process keep.
 const maxNotices = 1024
 
-// newNotices returns nil where nobody listens.
+// newNotices returns nil where nothing listens.
 func newNotices(cfg *Config) *notices {
 	if cfg.OnTransition == nil && cfg.Logger == nil {
 		return nil
@@ -86,7 +86,7 @@ func (n *notices) trouble(what string, err error) {
 }
 
 // then runs f after everything that has been told before it: at once if there
-// is nobody to tell.
+// is no one to tell.
 func (n *notices) then(f func()) {
 	if n == nil {
 		f()

@@ -37,9 +37,9 @@
 // An owner that is paused between asking IsOwner and acting on the answer acts
 // late: no lease can prevent that. Pass Epoch along with every effect, and have
 // the receiver refuse a lower one than it has seen; or act only through something
-// that ends with the process. The processes must trust each other: whoever may
+// that ends with the process. The processes must trust each other: a process that may
 // write the lease's folder can break what it promises, most easily by removing all
-// files of a live lease at once: its owner hears of it in a moment, but somebody else
+// files of a live lease at once: its owner hears of it in a moment, but another
 // may be quicker. It is for one machine: network file systems are refused. No fairness
 // is promised among those who join or stand by.
 //
@@ -377,7 +377,7 @@ func (o *Owner) InstanceID() string { return o.a.snap.Load().holder.InstanceID }
 
 // Holder returns the record of the current owner as this instance knows it: a
 // follower as it was when it joined, one that stands by as it was at its last
-// look (the zero Record if nobody owned the lease then), an owner its own; after a
+// look (the zero Record if no process owned the lease then), an owner its own; after a
 // loss or a release as it was. Where the holder's record was missing or replaced,
 // it has no more than the InstanceID. The map is the caller's.
 func (o *Owner) Holder() Record {

@@ -55,7 +55,7 @@ func ownerAmong(t *testing.T, p string, children []*child) int {
 		}
 	}
 	st, err := Probe(p)
-	t.Fatalf("nobody owns: %+v, %v", st, err)
+	t.Fatalf("none owns: %+v, %v", st, err)
 	return 0
 }
 

@@ -21,7 +21,7 @@ func TestZombieOwner(t *testing.T) {
 	if c.out.Scan() { // its output ends with it
 		t.Fatal(c.out.Text())
 	}
-	awaitOwner(t, p, time.Hour) // nobody has waited for the process
+	awaitOwner(t, p, time.Hour) // the process was not waited for
 }
 
 // A process that the owner has started must not inherit the lock.

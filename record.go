@@ -133,7 +133,7 @@ type diskHead struct {
 	// earlier versions.
 	PIDNamespace string `json:"pid_namespace,omitempty"`
 
-	// Revoked: this is not the owner's file, but stands in its place since somebody
+	// Revoked: this is not the owner's file, but stands in its place since the lease
 	// has taken the lease away. The owner does not renew it.
 	Revoked bool `json:"revoked,omitempty"`
 }

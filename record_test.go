@@ -87,7 +87,7 @@ func TestDamageIsNoticed(t *testing.T) {
 	}
 }
 
-// Ours may be replaced when nobody lives; what is not ours, never.
+// Ours may be replaced when no process lives; what is not ours, never.
 func TestOursOrNot(t *testing.T) {
 	enc, err := newEncoder(testHead())
 	must(t, err)

@@ -13,7 +13,7 @@ import (
 
 // Releases, at every moment, on simulated time.
 
-// Too late for a release: somebody else may own by now, and the caller is told.
+// Too late for a release: another process may own by now, and the caller is told.
 func TestReleaseAfterTheFence(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeStore()

@@ -13,12 +13,12 @@ import (
 
 // Revoke takes the lease at path away from its owner, and returns when that has
 // stopped: it has said so by Release, its process has ended, or the lease has run
-// out. It returns the record of who owned the lease, the zero Record if nobody did.
+// out. It returns the record of who owned the lease, the zero Record if there was no owner.
 // The owner hears of it at once and Lost closes; the time that it has to stop is
 // what is left of its lease. A successor may own the lease when Revoke returns:
 // those who stand by take it as after any loss.
 //
-// It needs to write to the lease's folder, as whoever joins does. An error other
+// It needs to write to the lease's folder, as Join does. An error other
 // than the cause of ctx's end means that nothing was revoked.
 func Revoke(ctx context.Context, path string) (Record, error) {
 	s, err := openLease(path)
@@ -93,7 +93,7 @@ func (s *fileStore) revoke(ctx context.Context, id string) (owner Record, err er
 // publishRevocation replaces the owner's record. What the others may judge by is
 // the owner's last renewal that counts, and that is known only afterwards: it has
 // looked at the path before the replacement, so it is in the owner's file by then.
-// Until it is copied from there, the heartbeat is one of the future, by which nobody
+// Until it is copied from there, the heartbeat is one of the future, by which no one
 // can judge.
 func (s *fileStore) publishRevocation(id string, rec *diskRecord, own disk.File, access disk.Access) error {
 	temp := tempPath(s.path, id)

@@ -62,7 +62,7 @@ func TestCampaignFails(t *testing.T) {
 	}
 }
 
-// It wins at the moment at which its context ends: it owns, or nobody does.
+// It wins at the moment at which its context ends: it owns, or none does.
 func TestCampaignEndsAsItWins(t *testing.T) {
 	ended := 0
 	for i := 0; i < 20_000 && ended < 5; i++ {
@@ -125,7 +125,7 @@ func TestCampaignNamesTheOwner(t *testing.T) {
 }
 
 // What passes by itself does not end a campaign: an acquisition that hangs, as
-// when somebody who holds the guard is stopped.
+// when another process who holds the guard is stopped.
 func TestCampaignOutlastsAHang(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeStore()
@@ -255,7 +255,7 @@ func TestRunAfterALoss(t *testing.T) {
 			}
 			s.set(&s.onRenew, nil)
 			s.die(true)
-			time.Sleep(time.Minute) // slow to wind down: nobody else of Run may work meanwhile
+			time.Sleep(time.Minute) // slow to wind down: no other Run may work meanwhile
 			return errors.New("stopped in the middle")
 		}))
 		if err != nil || len(epochs) != 3 || epochs[2] <= epochs[1] || epochs[1] <= epochs[0] {

@@ -109,7 +109,7 @@ func TestWatchStore(t *testing.T) {
 			}
 			time.AfterFunc(time.Minute, func() { _ = o.Release() })
 		}
-		if got := strings.Join(told, " "); got != "a nobody" {
+		if got := strings.Join(told, " "); got != "a none" {
 			t.Errorf("told %s", got)
 		}
 		<-o.Done() // which has a subscription of its own

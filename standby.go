@@ -13,7 +13,7 @@ import (
 // so that a storm of hints cannot make a process spin.
 const soon = time.Millisecond
 
-// slowPoll is the longest time from a look at somebody else's lease to the next,
+// slowPoll is the longest time from a look at another's lease to the next,
 // for what the hints miss.
 func slowPoll(ttl time.Duration) time.Duration {
 	return min(max(ttl/10, minTTL), time.Second)
@@ -24,7 +24,7 @@ func restPoll(ttl time.Duration) time.Duration {
 	return min(max(ttl/10, minTTL), 3*time.Second)
 }
 
-// pacing says when to look at somebody else's lease again: soon after something
+// pacing says when to look at another's lease again: soon after something
 // may have happened, then less and less often, and when the lease runs out.
 type pacing struct {
 	looked  time.Duration // when the last look or attempt was begun
@@ -146,7 +146,7 @@ func (h *hints) look(ctx context.Context) (View, error) {
 }
 
 // follow subscribes to what happens to the lease of this holder, and reports
-// whether that is new. Where nobody owns it, any subscription will do.
+// whether that is new. Where it has no owner, any subscription will do.
 func (h *hints) follow(holder *Record) (fresh bool) {
 	if h.follows(holder) {
 		return false

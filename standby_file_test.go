@@ -157,7 +157,7 @@ func TestStandbyInAnotherProcess(t *testing.T) {
 	}
 }
 
-// Nobody listens for the end of a process that nobody follows any more.
+// Nothing listens for the end of a process that is not followed any more.
 func TestNoLeakFollowingAProcess(t *testing.T) {
 	p := leasePath(t)
 	c := startChild(t, p)
@@ -222,7 +222,7 @@ func TestRevoke(t *testing.T) {
 	notOnWindows(t)
 	p := leasePath(t)
 	if r, err := Revoke(t.Context(), p); err != nil || r.InstanceID != "" {
-		t.Errorf("nobody owns, and it was taken from %+v, %v", r, err)
+		t.Errorf("none owns, and it was taken from %+v, %v", r, err)
 	}
 	o := joinFile(t, p, watched, short)
 	next := joinFile(t, p, watched, standby)
@@ -244,7 +244,7 @@ func TestRevoke(t *testing.T) {
 }
 
 // A revocation of an owner that hangs makes nothing shorter or longer: its lease
-// runs out when it would have, for whoever comes.
+// runs out when it would have, for any that comes.
 func TestRevokeAHungOwner(t *testing.T) {
 	notOnWindows(t)
 	bubble(t, func(t *testing.T) {
@@ -322,7 +322,7 @@ func TestRevocationKnowsWhatTheOwnerDidLast(t *testing.T) {
 			close(stop)
 			<-stopped
 			if err == nil && rec.InstanceID == o.InstanceID() && o.a.lease.Renew(t.Context(), o.a.store.Now()) == nil {
-				t.Fatal("nothing was revoked, and nobody was told")
+				t.Fatal("nothing was revoked, and no one was told")
 			}
 		}
 	})
@@ -354,7 +354,7 @@ func TestLettingGoGivesAHint(t *testing.T) {
 	<-h.given
 }
 
-// Whoever revokes is killed before it has copied the last heartbeat: then nobody
+// The process that revokes is killed before it has copied the last heartbeat: then no one
 // can judge by it, and the lease is over a TTL after it was seen first.
 func TestUnfinishedRevocation(t *testing.T) {
 	notOnWindows(t)
@@ -437,7 +437,7 @@ func TestFailingAttemptsDoNotSpin(t *testing.T) {
 	must(t, o.Release())
 }
 
-// The end of somebody's patience ends the waiting; the lease stays revoked.
+// The end of the caller's patience ends the waiting; the lease stays revoked.
 func TestRevokeEnds(t *testing.T) {
 	notOnWindows(t)
 	p := leasePath(t)

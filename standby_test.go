@@ -331,7 +331,7 @@ func TestHundredStandBy(t *testing.T) {
 			}
 		}
 		if won == nil {
-			t.Fatal("nobody owns")
+			t.Fatal("none owns")
 		}
 		for _, o := range all {
 			if o.InstanceID() != won.InstanceID() || o.Epoch() != won.Epoch() {
@@ -414,7 +414,7 @@ func TestReleaseOfAFollowerForgetsOldErrors(t *testing.T) {
 	})
 }
 
-// A win that came too late makes nobody an owner, not in the follower's own eyes
+// A win that came too late makes no owner, not in the follower's own eyes
 // either; and the next attempt is another instance.
 func TestTooLateIsNoOwner(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -4,7 +4,7 @@ package owner
 type Role int
 
 const (
-	// RoleFollower: somebody else owns the lease, or nobody does.
+	// RoleFollower: another instance owns the lease, or none does.
 	RoleFollower Role = iota
 	// RoleOwner: this instance owns the lease.
 	RoleOwner
@@ -40,7 +40,7 @@ var stateDocs = []struct {
 	allowed string
 }{
 	{StateFollower,
-		"Another instance owns the lease, or nobody could be made its owner. A follower that stands by looks at the lease again at every hint, and tries to take it when it is free.",
+		"Another instance owns the lease, or this one could not be made its owner. A follower that stands by looks at the lease again at every hint, and tries to take it when it is free.",
 		"Must not touch the resource. May read who owns it (`Holder`, `Endpoint`, `Epoch`) and send its work there; may join again at any time, or stand by and wait for `Elected`."},
 	{StateAcquiring,
 		"An attempt to take the lease is under way. It ends by itself: won, refused, failed, or given up.",

@@ -37,13 +37,13 @@ type Status struct {
 	Remaining time.Duration
 }
 
-// Owned reports whether the lease is taken: nobody else can own it now.
+// Owned reports whether the lease is taken: no other can own it now.
 func (s Status) Owned() bool {
 	return s.Condition == Live || s.Condition == Unconfirmed || s.Condition == Revoked && s.Remaining > 0
 }
 
 // Probe reads the record at path, and looks whether its owner lives. Where there
-// is no record, but an instance of the lease lives, as when somebody has removed
+// is no record, but an instance of the lease lives, as when a user has removed
 // a live owner's record, the Record has no more than its InstanceID. Probe fails
 // like Inspect.
 func Probe(path string) (Status, error) {
@@ -56,7 +56,7 @@ func Probe(path string) (Status, error) {
 	case seen.rec == nil:
 		holder, _, err := s.judgeWithout(seen, s.recall())
 		switch {
-		case err != nil: // not that there is no record: somebody may own the lease
+		case err != nil: // not that there is no record: another may own the lease
 			return Status{}, err
 		case holder == nil:
 			return Status{}, noRecord(path)

@@ -73,7 +73,7 @@ type Store interface {
 	// that is missing costs time, never safety: who waits for the lease looks from
 	// time to time all the same. hint never blocks, and calls nothing of the store.
 	//
-	// holder is as the last look has shown it, the zero Record where nobody owns the
+	// holder is as the last look has shown it, the zero Record where no instance owns the
 	// lease. What has happened between that look and Watch need not be told: the
 	// caller looks once more afterwards.
 	//
@@ -98,7 +98,7 @@ type View struct {
 	Until time.Duration
 }
 
-// Free reports whether nobody owns the lease, as far as could be seen.
+// Free reports whether the lease has no owner, as far as could be seen.
 func (v View) Free() bool { return v.Holder.InstanceID == "" }
 
 // Acquisition is how an attempt to take a lease ended.

@@ -20,7 +20,7 @@ import (
 	"github.com/ownerlease/owner/internal/disk"
 )
 
-// Here somebody takes away, cuts, exchanges or puts back what a lease is made of.
+// Here something takes away, cuts, exchanges or puts back what a lease is made of.
 
 // What has happened to the record is told apart, and at once.
 func TestRenewNoticesTheLoss(t *testing.T) {
@@ -78,7 +78,7 @@ func TestRemovedRecordIsLost(t *testing.T) {
 			t.Error("lost before the next renewal, without a reason")
 		}
 		if f := joinFile(t, p); f.IsOwner() || f.InstanceID() != o.InstanceID() {
-			t.Errorf("somebody else owns beside a live owner: %+v", f.Holder())
+			t.Errorf("another process owns beside a live owner: %+v", f.Holder())
 		}
 		if st, err := Probe(p); err != nil || !st.Owned() || st.Record.InstanceID != o.InstanceID() {
 			t.Errorf("a live owner without a record looks like %+v, %v", st, err)
@@ -88,21 +88,21 @@ func TestRemovedRecordIsLost(t *testing.T) {
 		if !errors.Is(o.LostErr(), ErrRevoked) {
 			t.Errorf("LostErr: %v", o.LostErr())
 		}
-		// Until its lease has run out, nobody else may own: the caller is stopping.
+		// Until its lease has run out, no other process may own: the caller is stopping.
 		time.Sleep(40*time.Second - 1)
 		if joinFile(t, p).IsOwner() {
-			t.Error("somebody else owns before the lost lease has run out")
+			t.Error("another process owns before the lost lease has run out")
 		}
 		time.Sleep(time.Nanosecond)
 		synctest.Wait()
 		if !joinFile(t, p).IsOwner() {
-			t.Error("nobody can own after the lost lease has run out")
+			t.Error("none can own after the lost lease has run out")
 		}
 	})
 }
 
 // An old owner that goes on after another has taken over writes into a file that
-// nobody reads.
+// no process reads.
 func TestResumedOwnerDamagesNothing(t *testing.T) {
 	notOnWindows(t)
 	p := leasePath(t)
@@ -140,7 +140,7 @@ func TestOldRecordPutBack(t *testing.T) {
 	}
 }
 
-// A guard that was removed while it was held excludes nobody: whoever held it
+// A guard that was removed while it was held excludes no one: the process that held it
 // must not end up as the owner beside one who took the next.
 func TestGuardRemovedWhileHeld(t *testing.T) {
 	notOnWindows(t)
@@ -191,7 +191,7 @@ func TestGuardExchangedWhileHeld(t *testing.T) {
 	}
 }
 
-// A file that was put in the alive file's place is locked by nobody, and means
+// A file that was put in the alive file's place is locked by no process, and means
 // nothing.
 func TestAliveFileReplaced(t *testing.T) {
 	notOnWindows(t)
@@ -265,7 +265,7 @@ func TestFaultsOneAfterAnother(t *testing.T) {
 					time.Sleep(5 * time.Second)
 				}
 				if !o.IsOwner() {
-					t.Error("nobody owns")
+					t.Error("none owns")
 				}
 			})
 		})
@@ -287,7 +287,7 @@ func TestOwnerInAFullFolder(t *testing.T) {
 }
 
 // All is gone of an owner but its alive file's second name: who it is cannot be told,
-// nobody else owns, and that passes when it has noticed.
+// no other process owns, and that passes when it has noticed.
 func TestOwnerWithoutAName(t *testing.T) {
 	notOnWindows(t)
 	p := leasePath(t)
@@ -297,7 +297,7 @@ func TestOwnerWithoutAName(t *testing.T) {
 		t.Errorf("got %v, %v", f, err)
 	}
 	if _, err := Probe(p); !errors.Is(err, ErrUnavailable) || errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("Probe: %v", err) // that nobody owns it would be wrong
+		t.Errorf("Probe: %v", err) // that no process owns it would be wrong
 	}
 	if err := o.a.lease.Renew(t.Context(), clock.Now()); !errors.Is(err, ErrRevoked) {
 		t.Errorf("its renewal: %v", err)
@@ -405,7 +405,7 @@ func TestReleaseWithoutItsWrite(t *testing.T) {
 	}
 }
 
-// What somebody appends to a live owner's record is gone with the next renewal,
+// What is appended to a live owner's record is gone with the next renewal,
 // and never keeps the lease from being acquired.
 func TestAppendedToRecord(t *testing.T) {
 	for name, end := range map[string]func(*testing.T, *Owner){
@@ -462,7 +462,7 @@ func TestHungOwnerWithoutItsRecord(t *testing.T) {
 	}
 }
 
-// A record that was gone once, and has come back, is renewed again: that somebody
+// A record that was gone once, and has come back, is renewed again: that it
 // has seen it gone must not count against its owner later, also if he did not look
 // in between.
 func TestRecordPutBack(t *testing.T) {
@@ -500,7 +500,7 @@ func TestRenewalThatCannotBeChecked(t *testing.T) {
 }
 
 // A release finds its record gone, or another's in its place: that one stays as
-// it is, and the lease is free as soon as nobody else owns it.
+// it is, and the lease is free as soon as no other process owns it.
 func TestReleaseAfterTampering(t *testing.T) {
 	notOnWindows(t)
 	t.Run("absent", func(t *testing.T) {

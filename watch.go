@@ -7,7 +7,7 @@ import (
 )
 
 // Watch yields who owns the lease at path: first as it is, and then every change,
-// until ctx ends or the caller leaves the loop. A zero Record says that nobody
+// until ctx ends or the caller leaves the loop. A zero Record says that no instance
 // owns it, and stands between any two owners. Nothing is yielded twice in a row;
 // who takes long to come back gets the newest, and may miss owners in between.
 //
@@ -39,7 +39,7 @@ func WatchStore(ctx context.Context, s Store) iter.Seq2[Record, error] {
 	}
 }
 
-// changes yields what is new to whoever has seen what it has yielded before.
+// changes yields what is new to a caller that has seen what it has yielded before.
 func changes(ctx context.Context, s Store) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
 		var last Record // without an epoch where the owner's record was missing
@@ -58,7 +58,7 @@ func changes(ctx context.Context, s Store) iter.Seq2[Record, error] {
 			case told && trouble == "" && next.InstanceID == last.InstanceID && (last.Epoch != 0 || next.Epoch == 0):
 				continue
 			case told && last.InstanceID != "" && next.InstanceID != last.InstanceID:
-				next = Record{} // nobody owned in between; the next look tells who does now
+				next = Record{} // the lease was free in between; the next look tells who does now
 			}
 			last, told, trouble = next, true, ""
 			if !yield(next, nil) {

@@ -14,13 +14,13 @@ import (
 	"go.uber.org/goleak"
 )
 
-// seen is what somebody who watches is told, as text.
+// seen is what a watcher is told, as text.
 func seen(r Record, err error) string {
 	switch {
 	case err != nil:
 		return "error"
 	case r.InstanceID == "":
-		return "nobody"
+		return "none"
 	}
 	return r.Meta[EndpointMetaKey]
 }
@@ -53,19 +53,19 @@ func TestWatchSeesEveryOwner(t *testing.T) {
 				t.Errorf("told more: %s", <-told)
 			}
 		}
-		expect("nobody")
+		expect("none")
 		for i := range 5 {
 			a, b := fmt.Sprint("a", i), fmt.Sprint("b", i)
 			o := join(t, t.Context(), s, endpoint(a))
 			s.mu.Lock()
-			s.hint() // nobody watches a lease that nobody owns but by polling
+			s.hint() // a lease without an owner is watched by polling
 			s.mu.Unlock()
 			time.Sleep(poll)
 			expect(a)
 			time.Sleep(time.Minute) // renewed many times
 			must(t, o.Release())
 			o = join(t, t.Context(), s, endpoint(b)) // at once
-			expect("nobody", b)
+			expect("none", b)
 			s.set(&s.onLook, func(context.Context) error { return errors.New("EIO") })
 			time.Sleep(time.Minute)
 			expect("error")
@@ -73,7 +73,7 @@ func TestWatchSeesEveryOwner(t *testing.T) {
 			time.Sleep(poll)
 			expect(b)
 			must(t, o.Release())
-			expect("nobody")
+			expect("none")
 		}
 		cancel()
 		if got, more := <-told; more {
@@ -85,7 +85,7 @@ func TestWatchSeesEveryOwner(t *testing.T) {
 	})
 }
 
-// Also while nobody owns, or ever has, a change is told at once.
+// Also while it has no owner, and never had one, a change is told at once.
 func TestWatchSeesTheFirstOwner(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeStore()
@@ -156,7 +156,7 @@ func TestWatchSlowly(t *testing.T) {
 				o = join(t, t.Context(), s, endpoint(r.Meta[EndpointMetaKey]+"+"))
 			}
 		}
-		if told != "0 nobody 0+ nobody " {
+		if told != "0 none 0+ none " {
 			t.Error(told)
 		}
 		must(t, o.Release())
@@ -214,7 +214,7 @@ func TestWatchFiles(t *testing.T) {
 			cancel()
 		}
 	}
-	if told != "nobody first nobody second nobody error nobody " {
+	if told != "none first none second none error none " {
 		t.Error(told)
 	}
 }
@@ -249,7 +249,7 @@ func TestWatchWithoutHints(t *testing.T) {
 		must(t, a.Release())
 		b := join(t, t.Context(), s, endpoint("b"))
 		time.Sleep(poll + 2*soon)
-		if len(told) != 3 || <-told != "a" || <-told != "nobody" || <-told != "b" {
+		if len(told) != 3 || <-told != "a" || <-told != "none" || <-told != "b" {
 			t.Errorf("not told of b in time")
 		}
 		s.mu.Lock()
@@ -261,7 +261,7 @@ func TestWatchWithoutHints(t *testing.T) {
 		}
 		time.Sleep(time.Nanosecond)
 		synctest.Wait()
-		if len(told) != 1 || <-told != "nobody" {
+		if len(told) != 1 || <-told != "none" {
 			t.Error("not told when the lease has run out")
 		}
 		must(t, b.Release())

@@ -80,7 +80,7 @@ func story(t *testing.T, k *kind) (told []string) {
 	toEnd("status")
 	toEnd("status", "--json")
 	toEnd("run", "-n", self()[0])
-	toEnd("run", "-w", "50ms", self()[0])
+	toEnd("run", "-w", "3s", self()[0])
 	toEnd("run", "--ttl", "0s", self()[0])
 	toEnd("status", "more")
 	_ = holder.stdin.Close()

@@ -3,6 +3,7 @@ package owner
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -87,4 +88,25 @@ func (e *LostError) Unwrap() []error {
 		return []error{e.Reason}
 	}
 	return []error{e.Reason, e.Err}
+}
+
+// An opError says what was tried. The package's name stands in front once, also
+// where err is one of the package's own.
+type opError struct {
+	op  string
+	err error
+}
+
+func (e *opError) Error() string {
+	return "owner: " + e.op + ": " + strings.TrimPrefix(e.err.Error(), "owner: ")
+}
+
+func (e *opError) Unwrap() error { return e.err }
+
+// leaseOf names the lease that a store keeps.
+func leaseOf(s Store) string {
+	if named, ok := s.(fmt.Stringer); ok {
+		return named.String()
+	}
+	return "a lease"
 }

@@ -17,26 +17,6 @@ import (
 	"github.com/ownerlease/owner/internal/hint"
 )
 
-// fileStore keeps a lease in files: the record at path, the guard beside it, and
-// an alive file for each instance. docs/design.md has the protocol, and why there
-// are never two owners; the comments here name its clauses.
-type fileStore struct {
-	*process
-	path string
-	mode fs.FileMode // of the files that it makes; 0 keeps that of the lease
-}
-
-// newFileStore resolves a relative path now: the process may change its folder
-// later. Links in the folder's path are left as they are, so that an owner whose
-// folder is exchanged by turning a link notices.
-func newFileStore(path string) (*fileStore, error) {
-	abs, err := filepath.Abs(path)
-	if err != nil {
-		return nil, err
-	}
-	return &fileStore{process: thisProcess, path: abs}, nil
-}
-
 // Acquire looks without the guard first, so that the many who find a live holder
 // disturb no one, and takes the guard only when the lease looks free.
 func (s *fileStore) Acquire(ctx context.Context, claim Record) (acq Acquisition, err error) {

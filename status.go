@@ -71,6 +71,23 @@ func Probe(path string) (Status, error) {
 	return st, nil
 }
 
+// Inspect reads the record at path, of whatever lease, without joining it. The
+// error matches fs.ErrNotExist where there is no record, and ErrCorruptRecord
+// where it cannot be read. That there is a record does not mean that its owner
+// still lives: see Probe.
+func Inspect(path string) (Record, error) {
+	_, seen, err := look(path)
+	switch {
+	case err != nil:
+		return Record{}, err
+	case seen.damage != nil:
+		return Record{}, seen.damage
+	case seen.rec == nil:
+		return Record{}, noRecord(path)
+	}
+	return seen.rec.public(), nil
+}
+
 // look reads the record at path.
 func look(path string) (*fileStore, sighting, error) {
 	s, err := newFileStore(path)

@@ -2,7 +2,6 @@ package owner
 
 import (
 	"context"
-	"fmt"
 	"time"
 )
 
@@ -138,27 +137,3 @@ type Lease interface {
 	// may have to wait until the lease has run out.
 	Release(ctx context.Context) error
 }
-
-// FileStore keeps the lease in the file at path, as Config.LeasePath says: it is
-// the store that Join uses for it. A relative path is resolved now; nothing is read
-// or written before the first call. Its files keep the mode that the lease has: to set
-// another, use Config.LeasePath and Config.FileMode.
-//
-// An error matches ErrInvalidConfig, for an empty path, or is the operating system's.
-func FileStore(path string) (Store, error) {
-	s, err := openLease(path)
-	if err != nil {
-		return nil, err
-	}
-	return s, nil
-}
-
-func openLease(path string) (*fileStore, error) {
-	if path == "" {
-		return nil, fmt.Errorf("%w: the path of the lease is empty", ErrInvalidConfig)
-	}
-	return newFileStore(path)
-}
-
-// String returns the lease's path.
-func (s *fileStore) String() string { return s.path }

@@ -1,0 +1,217 @@
+package owner
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"time"
+	"unicode/utf8"
+
+	"github.com/google/uuid"
+)
+
+// EndpointMetaKey is the key of the owner's transport endpoint in Record.Meta.
+const EndpointMetaKey = "endpoint"
+
+// Config says which lease to join, and how. LeasePath and TTL are required.
+type Config struct {
+	// LeasePath is the lease file, one owner per path. Its folder must exist, on a
+	// local disk, and be writable; files named LeasePath.lock, LeasePath.last and
+	// LeasePath.*.alive appear beside it. What is there by such a name and is not a
+	// file of the lease is never touched: the lease is then refused. A relative path is
+	// resolved when Join is called; a process that changes its root directory
+	// afterwards, by chroot(2), loses the lease at its next renewal.
+	LeasePath string
+
+	// TTL is how long a lease outlives its last renewal: how long a hung owner
+	// keeps the others waiting. At least 10 ms; below a second, a busy machine
+	// costs ownerships. Instances of one lease may differ in it: the owner's counts.
+	TTL time.Duration
+
+	// RenewInterval is the time from the start of a renewal to that of the next.
+	// Default TTL/3, at least 1 ms. It must leave room for another try before the
+	// fence deadline: at most TTL - SafetyMargin - TTL/20.
+	RenewInterval time.Duration
+
+	// Endpoint is where followers reach the owner, in any form that they
+	// understand. Empty means that it does not serve. Stored in
+	// Meta[EndpointMetaKey].
+	Endpoint string
+
+	// Meta holds more facts for followers: valid UTF-8, and together with the
+	// endpoint no more than 3 KiB as indented JSON.
+	Meta map[string]string
+
+	// SafetyMargin is how long before the lease's expiry the owner stops. It is
+	// the time that its work has to wind down. Default TTL/4, at least 1 ms.
+	SafetyMargin time.Duration
+
+	// Standby makes a follower stand by: it goes on looking at the lease, at once
+	// when something happens to it or to its owner, and takes it when it is free.
+	// Elected closes then. Without it, a follower stays what it was when it joined.
+	Standby bool
+
+	// FileMode opens the lease to other users, by the permissions of its files. A user
+	// who may read them can follow: join as a follower, Probe, Watch. A user who may also
+	// write them can take part: own the lease, be a standby, Revoke. docs/users.md says
+	// what each can do to the others.
+	//
+	// Default 0600 for a new lease; an existing lease keeps its mode. With 0640 the group
+	// can follow, with 0660 take part; with 0644 every user can follow. The files' own
+	// user must be able to read and write; write permission needs read permission; other
+	// bits are refused. The umask has no influence.
+	//
+	// The folder must permit the same: to enter it, and to participants to read and write
+	// it, without the sticky bit. Files get the folder's group if this user is in it, and
+	// if root makes them, the user of the lease's files or else of the folder.
+	//
+	// The mode applies to the files that this instance makes, so all participants should
+	// set the same or none. LeasePath.lock is made once: an acquisition by its own user or
+	// by root changes its mode.
+	//
+	// It has no effect on Windows, where the folder's access list decides. It is refused
+	// together with a Store.
+	FileMode fs.FileMode
+
+	// Logger gets one record for every transition: of heartbeats at debug level, of
+	// losses as errors. nil is silent.
+	Logger *slog.Logger
+
+	// OnTransition is called for every transition, in order, in a goroutine of its
+	// own. A callback that blocks delays those after it and Done, nothing else; if
+	// it blocks for over a thousand of them, some are left out, but never the last.
+	// It must not wait for Done.
+	OnTransition func(Transition)
+
+	// Store keeps the lease; nil is FileStore(LeasePath). LeasePath is not used
+	// otherwise. A Store that has a String method is named by it in errors and logs.
+	Store Store
+}
+
+func (cfg *Config) fileStore() (Store, error) {
+	s, err := openLease(cfg.LeasePath)
+	if err != nil {
+		return nil, err
+	}
+	s.mode = cfg.FileMode
+	return s, nil
+}
+
+// joinError says what was tried.
+func (cfg *Config) joinError(err error) error {
+	return &opError{"join " + cfg.lease(), err}
+}
+
+func (cfg *Config) lease() string {
+	if cfg.Store != nil {
+		return leaseOf(cfg.Store)
+	}
+	return cfg.LeasePath
+}
+
+const (
+	minTTL      = 10 * time.Millisecond
+	maxTTL      = 365 * 24 * time.Hour
+	minMargin   = time.Millisecond
+	minInterval = time.Millisecond
+)
+
+// resolve checks the configuration and fills in the defaults. The inequalities
+// are those without which an owner would stop before it could renew.
+func (cfg *Config) resolve() (timing, error) {
+	if err := cfg.resolveTimes(); err != nil {
+		return timing{}, fmt.Errorf("%w: %w", ErrInvalidConfig, err)
+	}
+	if err := cfg.resolveMeta(); err != nil {
+		return timing{}, fmt.Errorf("%w: %w", ErrInvalidConfig, err)
+	}
+	if cfg.LeasePath == "" && cfg.Store == nil {
+		return timing{}, fmt.Errorf("%w: LeasePath is empty", ErrInvalidConfig)
+	}
+	if cfg.FileMode != 0 && cfg.Store != nil {
+		return timing{}, fmt.Errorf("%w: FileMode is %#o, and there is a Store: it is for the lease file only", ErrInvalidConfig, cfg.FileMode)
+	}
+	if err := checkMode(cfg.FileMode); err != nil {
+		return timing{}, fmt.Errorf("%w: %w", ErrInvalidConfig, err)
+	}
+	return timing{
+		ttl: cfg.TTL, margin: cfg.SafetyMargin, interval: cfg.RenewInterval,
+		pause: min(retryPause(cfg.TTL), cfg.RenewInterval),
+		poll:  slowPoll(cfg.TTL),
+		rest:  restPoll(cfg.TTL),
+		aside: min(shortestAside+rand.N(longestAside-shortestAside), slowPoll(cfg.TTL)),
+	}, nil
+}
+
+// retryPause is the time from a failed renewal to the next try.
+func retryPause(ttl time.Duration) time.Duration { return ttl / 20 }
+
+func (cfg *Config) resolveTimes() error {
+	if cfg.TTL < minTTL || cfg.TTL > maxTTL {
+		return fmt.Errorf("TTL is %v; it must be between %v and %v", cfg.TTL, minTTL, maxTTL)
+	}
+	if cfg.SafetyMargin == 0 {
+		cfg.SafetyMargin = cfg.TTL / 4
+	}
+	longest := cfg.TTL - cfg.SafetyMargin - retryPause(cfg.TTL)
+	if cfg.SafetyMargin < minMargin || longest < minInterval {
+		return fmt.Errorf("SafetyMargin is %v; with a TTL of %v it must be between %v and %v",
+			cfg.SafetyMargin, cfg.TTL, minMargin, cfg.TTL-retryPause(cfg.TTL)-minInterval)
+	}
+	if cfg.RenewInterval == 0 {
+		cfg.RenewInterval = min(cfg.TTL/3, longest)
+	}
+	if cfg.RenewInterval < minInterval || cfg.RenewInterval > longest {
+		return fmt.Errorf("RenewInterval is %v; with a TTL of %v and a SafetyMargin of %v it must be between %v and %v, so that a failed renewal can be tried again",
+			cfg.RenewInterval, cfg.TTL, cfg.SafetyMargin, minInterval, longest)
+	}
+	return nil
+}
+
+// resolveMeta copies the metadata, as the caller may go on to change the map,
+// and puts the endpoint into it.
+func (cfg *Config) resolveMeta() error {
+	if in, ok := cfg.Meta[EndpointMetaKey]; ok && cfg.Endpoint != "" && in != cfg.Endpoint {
+		return fmt.Errorf("the Endpoint is %q and Meta[%q] is %q", cfg.Endpoint, EndpointMetaKey, in)
+	}
+	for k, v := range cfg.Meta {
+		if !utf8.ValidString(k) || !utf8.ValidString(v) {
+			return fmt.Errorf("metadata %q is not valid UTF-8", k)
+		}
+	}
+	if !utf8.ValidString(cfg.Endpoint) {
+		return errors.New("the Endpoint is not valid UTF-8")
+	}
+	cfg.Meta = maps.Clone(cfg.Meta)
+	if cfg.Endpoint != "" {
+		if cfg.Meta == nil {
+			cfg.Meta = make(map[string]string, 1)
+		}
+		cfg.Meta[EndpointMetaKey] = cfg.Endpoint
+	}
+	if len(cfg.Meta) == 0 {
+		return nil
+	}
+	b, err := json.MarshalIndent(cfg.Meta, "  ", "  ") // as in the record
+	if err != nil {
+		return err
+	}
+	if len(b) > maxMeta {
+		return fmt.Errorf("metadata too large: Meta and Endpoint are %d bytes as indented JSON; %d is the most", len(b), maxMeta)
+	}
+	return nil
+}
+
+// claim is the record that this instance would own the lease with.
+func (cfg *Config) claim() *Record {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown" // for people only: no reason to refuse
+	}
+	return &Record{InstanceID: uuid.NewString(), PID: os.Getpid(), Host: host, TTL: cfg.TTL, Meta: cfg.Meta}
+}

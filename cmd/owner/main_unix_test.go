@@ -221,12 +221,12 @@ func TestLossEndsCommandInTime(t *testing.T) {
 	if err := os.Remove(lease); err != nil {
 		t.Fatal(err)
 	}
-	p.mustExit(122, "owner: lost the lease, and ended COMMAND: lease revoked")
+	l.mustEnd(t)
 	// The last renewal that counted was before the removal.
 	if took := time.Since(removed); took > 4*time.Second {
 		t.Errorf("COMMAND lived for %v after the removal; the lease lasted for 4s at most", took)
 	}
-	l.mustEnd(t)
+	p.mustExit(122, "owner: lost the lease, and ended COMMAND: lease revoked")
 }
 
 func TestLossLeavesCommandItsGrace(t *testing.T) {

@@ -207,7 +207,7 @@ func TestExitCodes(t *testing.T) {
 	}{
 		{[]string{"-n"}, 123, ""},
 		{[]string{"-n", "-E", "9"}, 9, ""},
-		{[]string{"-w", "2s"}, 124, "gave up after 2s: "},
+		{[]string{"-w", "800ms"}, 124, "gave up after 800ms: "},
 	} {
 		_, stderr, code := toItsEnd(t, s.command("run", "/held", append(c.flags, self("test-exit", "0")...)...))
 		says := fmt.Sprintf("owner-etcd: %s/held is owned by pid %d on %s since ", c.says, holder.cmd.Process.Pid, host())

@@ -154,14 +154,14 @@ func TestLossEndsCommandInTime(t *testing.T) {
 			t.Parallel()
 			s, l := startServer(t), newLife(t)
 			p := l.run(t, s.command("run", "/k", l.stubborn()...))
-			began := time.Now()
 			c.lose(t, s)
-			p.mustExit(122, "owner-etcd: lost the lease, and ended COMMAND: "+c.says)
+			lost := time.Now()
+			l.mustEnd(t)
 			// The last renewal that counted was before the loss.
-			if took := time.Since(began); took > ttl {
+			if took := time.Since(lost); took > ttl {
 				t.Errorf("COMMAND lived for %v after the loss; the lease lasted for %v at most", took, ttl)
 			}
-			l.mustEnd(t)
+			p.mustExit(122, "owner-etcd: lost the lease, and ended COMMAND: "+c.says)
 		})
 	}
 }
@@ -176,10 +176,10 @@ func TestOneWithinTheOther(t *testing.T) {
 			s, l := startServer(t), newLife(t)
 			inner := self(s.args("run", "/inner", l.stubborn()...)...)
 			p := l.run(t, s.command("run", "/outer", inner...))
-			deleted := time.Now()
 			if _, err := s.Client(t).Delete(t.Context(), lost); err != nil {
 				t.Fatal(err)
 			}
+			deleted := time.Now()
 			l.mustEnd(t)
 			if took := time.Since(deleted); took > ttl {
 				t.Errorf("COMMAND lived for %v after the loss; the lease lasted for %v at most", took, ttl)

@@ -15,7 +15,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// EndpointMetaKey is the key of the owner's transport endpoint in Record.Meta.
+// EndpointMetaKey is the key of the owner's transport endpoint in [Record.Meta].
 const EndpointMetaKey = "endpoint"
 
 // Config says which lease to join, and how. LeasePath and TTL are required.

@@ -50,7 +50,7 @@ var (
 	ErrUnsupportedFilesystem = errors.New("owner: unsupported file system")
 )
 
-// An unavailable error matches ErrUnavailable, and is told in its own words.
+// An unavailable error matches [ErrUnavailable], and is told in its own words.
 type unavailable struct{ error }
 
 func (e unavailable) Unwrap() []error { return []error{e.error, ErrUnavailable} }
@@ -58,7 +58,7 @@ func (e unavailable) Unwrap() []error { return []error{e.error, ErrUnavailable} 
 // LostError says why an ownership ended against its owner's will. It unwraps to
 // Reason and, where there was one, to Err.
 type LostError struct {
-	// Reason is ErrTakenOver, ErrExpired or ErrRevoked.
+	// Reason is [ErrTakenOver], [ErrExpired] or [ErrRevoked].
 	Reason error
 	// Err is the last error of the store before the loss, nil where none was
 	// seen: a store that hangs returns no error.

@@ -26,12 +26,12 @@ func newFileStore(path string) (*fileStore, error) {
 	return &fileStore{process: thisProcess, path: abs}, nil
 }
 
-// FileStore keeps the lease in the file at path, as Config.LeasePath says: it is
+// FileStore keeps the lease in the file at path, as [Config.LeasePath] says: it is
 // the store that Join uses for it. A relative path is resolved now; nothing is read
 // or written before the first call. Its files keep the mode that the lease has: to set
-// another, use Config.LeasePath and Config.FileMode.
+// another, use [Config.LeasePath] and [Config.FileMode].
 //
-// An error matches ErrInvalidConfig, for an empty path, or is the operating system's.
+// An error matches [ErrInvalidConfig], for an empty path, or is the operating system's.
 func FileStore(path string) (Store, error) {
 	s, err := openLease(path)
 	if err != nil {

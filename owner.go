@@ -26,10 +26,10 @@ type Owner struct{ a *actor }
 // lease, less the SafetyMargin. Run keeps renewing until the work has returned.
 //
 // A follower that Join has returned stays one, and its Holder, Endpoint and Epoch stay
-// as they were, unless it stands by (see Config.Standby): join again to try again.
+// as they were, unless it stands by (see [Config.Standby]): join again to try again.
 //
-// Errors match ErrInvalidConfig, ErrCorruptRecord, ErrUnsupportedFilesystem,
-// ErrUnavailable, the cause of ctx's end, or what the operating system says
+// Errors match [ErrInvalidConfig], [ErrCorruptRecord], [ErrUnsupportedFilesystem],
+// [ErrUnavailable], the cause of ctx's end, or what the operating system says
 // (fs.ErrNotExist for a missing folder, fs.ErrPermission). The lease is then not
 // owned.
 func Join(ctx context.Context, cfg Config) (*Owner, error) {
@@ -69,8 +69,8 @@ func (o *Owner) Role() Role {
 func (o *Owner) IsOwner() bool { return o.a.owns() }
 
 // Check returns nil while IsOwner is true; otherwise why it is not: the
-// *LostError, ErrExpired if the deadline has passed and Lost is about to close,
-// ErrReleased, or ErrNotOwner, together with what keeps a follower that stands by
+// *LostError, [ErrExpired] if the deadline has passed and Lost is about to close,
+// [ErrReleased], or [ErrNotOwner], together with what keeps a follower that stands by
 // from telling who owns the lease, or from taking it.
 func (o *Owner) Check() error { return o.a.check() }
 
@@ -141,8 +141,8 @@ func (o *Owner) LostErr() error {
 }
 
 // Context returns a context that is derived from Join's and lives while this
-// instance owns the lease. Its cause is the *LostError, ErrReleased, the cause of
-// Join's context, or, for a follower, ErrNotOwner: one that stands by asks again
+// instance owns the lease. Its cause is the *LostError, [ErrReleased], the cause of
+// Join's context, or, for a follower, [ErrNotOwner]: one that stands by asks again
 // when Elected has closed.
 func (o *Owner) Context() context.Context {
 	if s := o.State(); s != StateFollower && s != StateAcquiring {

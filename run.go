@@ -14,12 +14,12 @@ import (
 // Campaign stands by until this instance owns the lease. It is Join with Standby,
 // and waits for Elected; ctx bounds both the wait and the renewals after it.
 //
-// Where Join fails with ErrUnavailable, Campaign tries again; other errors it
+// Where Join fails with [ErrUnavailable], Campaign tries again; other errors it
 // returns. When ctx ends first, it returns its cause, together with the follower,
 // which still says who owned the lease last; that is nil where nothing could be told.
 //
 // A ctx that Run has given to its work for the same lease is refused with
-// ErrInvalidConfig: the wait would never end.
+// [ErrInvalidConfig]: the wait would never end.
 func Campaign(ctx context.Context, cfg Config) (*Owner, error) {
 	cfg.Standby = true
 	if key := cfg.leaseKey(); key != "" && ctx.Value(runsUnder(key)) != nil {
@@ -84,7 +84,7 @@ func (cfg *Config) campaignError(err error) error {
 // for it to return, and campaigns again, with growing pauses while ownerships end
 // early. So it never calls work twice at once, nor while it does not own.
 //
-// An error of the first attempt to join is returned, except ErrUnavailable, which is
+// An error of the first attempt to join is returned, except [ErrUnavailable], which is
 // tried again; later ones are tried again, as the disk that has cost the ownership may
 // still be out of order. Run within the work of Run on the same lease is refused like
 // Campaign there.

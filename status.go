@@ -72,7 +72,7 @@ func Probe(path string) (Status, error) {
 }
 
 // Inspect reads the record at path, of whatever lease, without joining it. The
-// error matches fs.ErrNotExist where there is no record, and ErrCorruptRecord
+// error matches fs.ErrNotExist where there is no record, and [ErrCorruptRecord]
 // where it cannot be read. That there is a record does not mean that its owner
 // still lives: see Probe.
 func Inspect(path string) (Record, error) {

@@ -6,7 +6,7 @@ import (
 )
 
 // Store keeps one lease, which the instances that use it contend for. FileStore
-// keeps it in a file, and is what Join uses where Config.Store is nil; it has no
+// keeps it in a file, and is what Join uses where [Config.Store] is nil; it has no
 // other way to an Owner than this one. The package ownertest has a suite that a
 // store must pass, and a store in memory.
 //
@@ -32,7 +32,7 @@ import (
 //
 // What a method says of an error is all that the caller infers from it. Where the
 // store gives no answer now and may give one later, the error matches
-// ErrUnavailable: Campaign and Run then go on trying. ErrInvalidConfig says that the
+// [ErrUnavailable]: Campaign and Run then go on trying. [ErrInvalidConfig] says that the
 // store or the claim cannot be used as it is. Errors are told to people: they
 // say what was tried, and on which store.
 //
@@ -54,7 +54,7 @@ type Store interface {
 	// in. The Epoch is above that of every ownership before, however that has
 	// ended, and above zero. claim.InstanceID is a UUID, and never used for a second
 	// ownership. The lease lasts for claim.TTL, whatever TTL others come with, so a
-	// store that cannot keep this TTL refuses it with ErrInvalidConfig.
+	// store that cannot keep this TTL refuses it with [ErrInvalidConfig].
 	//
 	// An error says that this call has not made the instance the owner, and never
 	// will. Where it may have been applied, as after a lost answer, Acquire gives back
@@ -121,7 +121,7 @@ type Lease interface {
 	// before then, provided that it had not run out before Renew returned: the Owner
 	// asks the clock, and a nil that comes after its fence deadline counts for nothing.
 	//
-	// An error that matches ErrTakenOver or ErrRevoked says that the ownership has
+	// An error that matches [ErrTakenOver] or [ErrRevoked] says that the ownership has
 	// ended for good: by another instance, or without one. Any other error leaves
 	// open whether the renewal was applied, now or later: the Owner has not moved its
 	// fence deadline, and tries again until then.

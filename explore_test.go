@@ -384,13 +384,12 @@ func (i *simProcess) handle(in input) {
 	w, c := i.w, &i.a.core
 	before := *c
 	asked, id := c.lastID, i.a.own()
-	i.a.handle(in)
+	w.k.NoteAfter(func() { i.a.handle(in) }, func() string { return fmt.Sprintf("%s: %v -> %s%s", i.name, in.kind, c.state, i.validity()) })
 	if i.a.claim != nil && i.a.own() != id { // a new one: it must be the same in each run
 		i.ids++
 		i.a.claim.InstanceID = simID(i.name, i.ids)
 	}
 	i.busy += int(c.lastID - asked)
-	w.k.Note("%s: %v -> %s%s", i.name, in.kind, c.state, i.validity())
 	if before.state == StateAcquiring && c.state == StateOwner {
 		w.elected(i)
 	}

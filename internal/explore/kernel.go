@@ -14,14 +14,16 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
 // A Kernel is a machine with one folder.
 type Kernel struct {
-	now   time.Duration
-	names map[string]*inode
-	procs []*Process
+	telling sync.Mutex // of Trace
+	now     time.Duration
+	names   map[string]*inode
+	procs   []*Process
 
 	// WallGoes: the clock on the wall goes with the other. Else it stands still.
 	WallGoes bool
@@ -159,16 +161,31 @@ func (ino *inode) sum(h *Hash) {
 	h.Int(locks)
 }
 
-// tell keeps a step for people.
+// tell keeps a step for readers.
 func (k *Kernel) tell(parts ...string) {
 	if k.Record {
-		k.Trace = append(k.Trace, strings.Join(parts, " "))
+		k.Note("%s", strings.Join(parts, " "))
 	}
 }
 
 // Note keeps a remark among the steps.
 func (k *Kernel) Note(format string, args ...any) {
 	if k.Record {
+		k.telling.Lock()
+		defer k.telling.Unlock()
 		k.Trace = append(k.Trace, fmt.Sprintf(format, args...))
 	}
+}
+
+// NoteAfter keeps a remark on what has been done before the steps of a process that this
+// has started: one that is free does not wait to be told to take them.
+func (k *Kernel) NoteAfter(do func(), remark func() string) {
+	if !k.Record {
+		do()
+		return
+	}
+	k.telling.Lock()
+	defer k.telling.Unlock()
+	do()
+	k.Trace = append(k.Trace, remark())
 }

@@ -521,22 +521,20 @@ func (l *fileLease) Release(context.Context) error {
 
 func (l *fileLease) free(wall time.Time, now time.Duration) error {
 	var err error
+	inPlace := l.file != nil && l.inPlace()
+	if inPlace || l.file == nil {
+		l.removeLast()
+	}
 	if l.enc != nil {
 		err = l.write(diskTail{RenewedAt: wall, Heartbeat: now, Released: true})
 		if size, serr := l.file.Size(); serr == nil && size != l.enc.size() {
 			err = errors.Join(err, l.file.Truncate(l.enc.size()))
 		}
 	}
-	inPlace := l.file != nil && l.inPlace()
 	if l.file != nil {
 		_ = l.file.Close() // all that was to be written has been
 	}
-	last := lastPath(l.store.path)
-	ours, _ := l.alive.At(last) // false where that cannot be told: it may be a successor's
 	err = errors.Join(err, l.alive.Unlock())
-	if ours {
-		_ = l.store.Remove(last)
-	}
 	name := alivePath(l.store.path, l.instance)
 	if err == nil && inPlace {
 		_ = l.store.Remove(name) // or the next one to acquire does
@@ -546,6 +544,16 @@ func (l *fileLease) free(wall time.Time, now time.Duration) error {
 		_ = l.store.Touch(name, wall)
 	}
 	return err
+}
+
+// removeLast removes the alive file's second name. It comes before the release, while no
+// other can acquire: later, the name could become a successor's between the look and the
+// removal. Where another may have the lease already, it stays, for that one to replace.
+func (l *fileLease) removeLast() {
+	last := lastPath(l.store.path)
+	if ours, err := l.alive.At(last); err == nil && ours {
+		_ = l.store.Remove(last)
+	}
 }
 
 // inPlace reports whether the own record is the one that others read.

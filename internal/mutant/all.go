@@ -87,6 +87,10 @@ var All = []Mutant{
 		Name: "alive file's second name is not another's", Scenario: "a file and then two are removed",
 		File: "lease_files.go", Old: "_ = s.Remove(lastPath(s.path)) // of the one before", New: "return nil",
 	},
+	{
+		Name: "second name is removed after the release", Scenario: "two files are removed after a release",
+		File: "lease_io.go", Old: "\t\tl.removeLast()\n", New: "\t\tdefer l.removeLast()\n",
+	},
 
 	{
 		Name: "renewal writes through the path", Scenario: "a slow owner",

@@ -95,14 +95,14 @@ var cases = []struct {
 
 	{"valid again", []Tenure{func() Tenure { t := spell(1, 10, 30); t.Over = 20 * ms; return t }()}, Revival},
 
-	{"nobody for too long", []Tenure{spell(1, 10, 20), standing(15, 200)}, Vacancy},
-	{"nobody after a loss, until its process ends", []Tenure{freed(spell(1, 10, 20), 190, Expired), standing(15, 200)}, Vacancy},
-	{"nobody at the beginning", []Tenure{standing(10, 200)}, Vacancy},
-	{"nobody for as long as may be", []Tenure{spell(1, 10, 20), standing(15, 130)}, ""},
+	{"no owner for too long", []Tenure{spell(1, 10, 20), standing(15, 200)}, Vacancy},
+	{"no owner after a loss, until its process ends", []Tenure{freed(spell(1, 10, 20), 190, Expired), standing(15, 200)}, Vacancy},
+	{"no owner at the beginning", []Tenure{standing(10, 200)}, Vacancy},
+	{"no owner for as long as may be", []Tenure{spell(1, 10, 20), standing(15, 130)}, ""},
 	{"an attempt that takes too long", []Tenure{attempt(standing(10, 0), 11, 200, 210), spell(2, 230, 240)}, Vacancy},
 	{"an attempt that takes too long, and whose end is not known", []Tenure{attempt(standing(10, 0), 11, 200, 0)}, Vacancy},
 	{"wanted, and still held", []Tenure{attempt(Tenure{Lease: "x"}, 10, 11, 0), standing(20, 300)}, ""},
-	{"nobody wants it", []Tenure{spell(1, 10, 20), spell(2, 500, 510)}, ""},
+	{"not wanted", []Tenure{spell(1, 10, 20), spell(2, 500, 510)}, ""},
 	{"wanted, and held by one that was never proven valid", []Tenure{{Lease: "x", Epoch: 1, Sought: 10 * ms, Over: 300 * ms}, standing(10, 300)}, ""},
 }
 

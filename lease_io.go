@@ -521,8 +521,7 @@ func (l *fileLease) Release(context.Context) error {
 
 func (l *fileLease) free(wall time.Time, now time.Duration) error {
 	var err error
-	inPlace := l.file != nil && l.inPlace()
-	if inPlace || l.file == nil {
+	if l.file == nil || l.inPlace() {
 		l.removeLast()
 	}
 	if l.enc != nil {
@@ -531,6 +530,8 @@ func (l *fileLease) free(wall time.Time, now time.Duration) error {
 			err = errors.Join(err, l.file.Truncate(l.enc.size()))
 		}
 	}
+	// Again, after the write: what was exchanged before it does not say that the lease is free.
+	inPlace := l.file != nil && l.inPlace()
 	if l.file != nil {
 		_ = l.file.Close() // all that was to be written has been
 	}

@@ -549,7 +549,8 @@ func (l *fileLease) free(wall time.Time, now time.Duration) error {
 
 // removeLast removes the alive file's second name. It comes before the release, while no
 // other can acquire: later, the name could become a successor's between the look and the
-// removal. Where another may have the lease already, it stays, for that one to replace.
+// removal. Where another may have the lease already, it stays, for that one to replace; so it
+// does on Windows, which removes no name of an open file.
 func (l *fileLease) removeLast() {
 	last := lastPath(l.store.path)
 	if ours, err := l.alive.At(last); err == nil && ours {

@@ -444,7 +444,11 @@ func TestLeftovers(t *testing.T) {
 		t.Errorf("%v\nwant %s", names, want)
 	}
 	must(t, o.Release())
-	if names := fileNames(t, p); fmt.Sprint(names) != "[x.lease x.lease.lock]" {
+	want = "[x.lease x.lease.lock]"
+	if runtime.GOOS == "windows" { // which removes no name of an open file: L.last stays, as after a kill
+		want = "[x.lease x.lease.last x.lease.lock]"
+	}
+	if names := fileNames(t, p); fmt.Sprint(names) != want {
 		t.Errorf("after the release: %v", names)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"sync/atomic"
@@ -339,7 +340,7 @@ func (f *file) Allow(disk.Access, int) error { return nil }
 func (p *Process) Touch(string, time.Time) error { return nil }
 
 func (p *Process) Names(dir string, _ int) (names []string, err error) {
-	err = p.step("lists", dir, true, func() (any, error) {
+	err = p.step("lists", filepath.ToSlash(dir), true, func() (any, error) {
 		for name := range p.names {
 			names = append(names, name[len(dir)+1:])
 		}

@@ -23,11 +23,11 @@ type actor struct {
 	// context's end are channels of their own.
 	mailbox chan input
 
-	// turn is held by the goroutine that is the actor now: by Join while it
+	// loopToken is held by the goroutine that is the actor now: by Join while it
 	// acquires, by the goroutine that renews; and after Join's context has ended,
 	// for a moment each, by the fence timer and by Release. A channel and not a
 	// mutex, so that waiting for it can be given up and can be simulated.
-	turn chan struct{}
+	loopToken chan struct{}
 	// work runs the calls of the store, which is promised one at a time, and the
 	// release after everything else.
 	work queue
@@ -35,14 +35,14 @@ type actor struct {
 	hints hints
 
 	// Owned by the turn's holder.
-	core    core
-	claim   *Record // what to acquire with; nil once this is the owner
-	lease   Lease
-	holder  *Record
-	gone    chan struct{} // closed when the present loop ends: it takes no more messages
-	fencing *time.Timer   // the deadline, once no loop is left to watch it
-	holding *time.Timer   // until when a lost lease is held
-	relErr  error         // of the release
+	core     core
+	claim    *Record // what to acquire with; nil once this is the owner
+	lease    Lease
+	holder   *Record
+	loopDone chan struct{} // closed when the present loop ends: it takes no more messages
+	fencing  *time.Timer   // the deadline, once no loop is left to watch it
+	holding  *time.Timer   // until when a lost lease is held
+	relErr   error         // of the release
 
 	// For readers.
 	snap    atomic.Pointer[snapshot]
@@ -70,17 +70,17 @@ type snapshot struct {
 
 func newActor(parent context.Context, store Store, claim *Record, t timing, n *notices) *actor {
 	a := &actor{
-		store:   store,
-		ttl:     t.ttl,
-		parent:  parent,
-		mailbox: make(chan input),
-		turn:    make(chan struct{}, 1),
-		core:    core{timing: t, state: StateFollower},
-		claim:   claim,
-		holder:  new(Record),
-		lost:    make(chan struct{}),
-		done:    make(chan struct{}),
-		notices: n,
+		store:     store,
+		ttl:       t.ttl,
+		parent:    parent,
+		mailbox:   make(chan input),
+		loopToken: make(chan struct{}, 1),
+		core:      core{timing: t, state: StateFollower},
+		claim:     claim,
+		holder:    new(Record),
+		lost:      make(chan struct{}),
+		done:      make(chan struct{}),
+		notices:   n,
 	}
 	a.hints = hints{store: store, given: make(chan struct{}, 1), trouble: a.hintsMissing}
 	a.ctx, a.cancel = context.WithCancelCause(parent)
@@ -91,11 +91,11 @@ func newActor(parent context.Context, store Store, claim *Record, t timing, n *n
 // join tries once to take the lease, in the caller's goroutine: a plain follower
 // never has one of its own.
 func (a *actor) join(standby bool) error {
-	a.turn <- struct{}{}
+	a.loopToken <- struct{}{}
 	a.loop(func() bool { return a.core.state != StateAcquiring }, inputJoin)
 	if a.core.owns() {
-		a.elected = atOnce
-		go a.live()
+		a.elected = closedChan
+		go a.run()
 		return nil
 	}
 	a.elected = make(chan struct{})
@@ -105,40 +105,40 @@ func (a *actor) join(standby bool) error {
 	}
 	if standby && err == nil {
 		a.hints.standing = true
-		go a.live(inputStandBy)
+		go a.run(inputStandBy)
 		return nil
 	}
 	a.cancel(ErrNotOwner)
-	a.end()
+	a.exit()
 	return err
 }
 
-// atOnce is closed: thousands of owners share it.
-var atOnce = func() chan struct{} {
+// closedChan is closed: thousands of owners share it.
+var closedChan = func() chan struct{} {
 	c := make(chan struct{})
 	close(c)
 	return c
 }()
 
-// live stands by and renews, until the ownership, the standing by, or Join's
+// run stands by and renews, until the ownership, the standing by, or Join's
 // context ends.
-func (a *actor) live(first ...inputKind) { a.begin(a.resting, first...).live() }
+func (a *actor) run(first ...inputKind) { a.begin(a.idle, first...).run() }
 
-// end gives the turn back. What an ended context leaves of an ownership needs
+// exit gives the turn back. What an ended context leaves of an ownership needs
 // no goroutine, only a timer for its fence.
-func (a *actor) end() {
+func (a *actor) exit() {
 	if a.core.owns() {
-		a.fencing = time.AfterFunc(a.core.fence()-a.store.Now(), a.fenceFell)
+		a.fencing = time.AfterFunc(a.core.fence()-a.store.Now(), a.onFenceTimer)
 	}
-	<-a.turn
+	<-a.loopToken
 	a.hints.end()
 	a.notices.then(func() { close(a.done) })
 }
 
-// fenceFell ends an ownership whose context had ended before.
-func (a *actor) fenceFell() {
-	a.turn <- struct{}{}
-	defer func() { <-a.turn }()
+// onFenceTimer ends an ownership whose context had ended before.
+func (a *actor) onFenceTimer() {
+	a.loopToken <- struct{}{}
+	defer func() { <-a.loopToken }()
 	a.handle(input{kind: inputTick})
 	if a.core.owns() { // the timer was early
 		a.fencing.Reset(a.core.fence() - a.store.Now())
@@ -151,22 +151,22 @@ func (a *actor) fenceFell() {
 func (a *actor) release() error {
 	select {
 	case a.mailbox <- input{kind: inputRelease}:
-		a.turn <- struct{}{}
-	case a.turn <- struct{}{}:
+		a.loopToken <- struct{}{}
+	case a.loopToken <- struct{}{}:
 		if a.fencing != nil {
 			a.fencing.Stop()
 		}
-		a.loop(a.resting, inputRelease)
+		a.loop(a.idle, inputRelease)
 	}
-	defer func() { <-a.turn }()
+	defer func() { <-a.loopToken }()
 	if a.holding != nil && a.holding.Stop() {
-		a.letGo() // the caller has stopped: no one need wait any longer
+		a.releaseLost() // the caller has stopped: no one need wait any longer
 	}
 	return a.relErr
 }
 
-// resting reports whether nothing is left for the actor to wait for.
-func (a *actor) resting() bool {
+// idle reports whether nothing is left for the actor to wait for.
+func (a *actor) idle() bool {
 	switch a.core.state {
 	case StateFollower:
 		return !a.core.standsBy()
@@ -188,7 +188,7 @@ type loop struct {
 
 // begin handles the first inputs.
 func (a *actor) begin(rest func() bool, first ...inputKind) *loop {
-	a.gone = make(chan struct{})
+	a.loopDone = make(chan struct{})
 	for _, kind := range first {
 		a.handle(input{kind: kind})
 	}
@@ -210,22 +210,22 @@ func (a *actor) loop(rest func() bool, first ...inputKind) {
 
 func (l *loop) close() {
 	l.timer.Stop()
-	close(l.gone)
+	close(l.loopDone)
 }
 
-// live is a loop that passes itself on to a fresh goroutine for each long wait. What
+// run is a loop that passes itself on to a fresh goroutine for each long wait. What
 // follows on a wait needs more than the two KB of stack that a goroutine begins with;
 // with thousands of owners, their waiting must not hold on to it.
-func (l *loop) live() {
+func (l *loop) run() {
 	for !l.rest() {
 		l.step()
 		if l.core.pending.kind == opNone && !l.rest() {
-			go l.live()
+			go l.run()
 			return
 		}
 	}
 	l.close()
-	l.end()
+	l.exit()
 }
 
 // step waits for one input, and handles it.
@@ -264,7 +264,7 @@ func (a *actor) handle(in input) {
 		d = decide(&a.core, &in)
 	}
 	a.core = d.core
-	own := a.own()
+	own := a.selfID()
 	a.learn(&in.res)
 	switch {
 	case d.event != "":
@@ -281,8 +281,8 @@ func (a *actor) handle(in input) {
 	}
 }
 
-// own is this instance's id.
-func (a *actor) own() string {
+// selfID is this instance's id.
+func (a *actor) selfID() string {
 	if a.claim != nil {
 		return a.claim.InstanceID
 	}
@@ -336,7 +336,7 @@ func (a *actor) moved(before State, d *decision, own string, now time.Duration) 
 	case StateLost:
 		a.cancel(lost)
 		close(a.lost)
-		a.letRunOut(now)
+		a.releaseAtExpiry(now)
 	case StateReleased:
 		a.cancel(ErrReleased)
 	}
@@ -351,12 +351,12 @@ func (a *actor) moved(before State, d *decision, own string, now time.Duration) 
 	if lost != nil {
 		t.Err = lost
 	}
-	a.notices.moved(t, own, a.holder.InstanceID, now-a.core.from)
+	a.notices.moved(t, own, a.holder.InstanceID, now-a.core.validFrom)
 }
 
 // snapshot is what readers are to see of the core.
 func (a *actor) snapshot(c *core, lost *LostError) *snapshot {
-	s := &snapshot{state: c.state, fence: c.fence(), from: c.from, holder: a.holder, lost: lost}
+	s := &snapshot{state: c.state, fence: c.fence(), from: c.validFrom, holder: a.holder, lost: lost}
 	if c.standsBy() {
 		s.err = c.err
 	}
@@ -373,31 +373,31 @@ func (a *actor) lostError(d *decision, now time.Duration) *LostError {
 	}
 	return &LostError{
 		Reason: reason, Err: a.core.err, At: time.Now(),
-		SinceRenewal: now - a.core.from, Epoch: a.holder.Epoch,
+		SinceRenewal: now - a.core.validFrom, Epoch: a.holder.Epoch,
 	}
 }
 
-// letRunOut frees what a lost lease holds once the lease has run out, not
+// releaseAtExpiry frees what a lost lease holds once the lease has run out, not
 // before: others take the end of the owner's alive lock for its death and may
 // own at once, while the caller is still within the safety margin that it was
 // given to stop.
-func (a *actor) letRunOut(now time.Duration) {
+func (a *actor) releaseAtExpiry(now time.Duration) {
 	switch left := a.core.expiry() - now; {
 	case a.lease == nil:
 	case left <= 0:
-		a.letGo()
+		a.releaseLost()
 	default:
-		a.holding = time.AfterFunc(left, a.letGo)
+		a.holding = time.AfterFunc(left, a.releaseLost)
 	}
 }
 
-func (a *actor) letGo() {
+func (a *actor) releaseLost() {
 	a.work.put(func() { _ = a.giveUp(a.lease) }) // the lease is over: nothing depends on it
 }
 
 // start has the store called for the actor, outside its goroutine.
 func (a *actor) start(o op) {
-	gone := a.gone
+	gone := a.loopDone
 	a.work.put(func() {
 		res := result{op: o}
 		res.err = a.perform(&res)
@@ -432,11 +432,11 @@ func (a *actor) perform(res *result) error {
 		res.acq = &acq
 		if res.won() {
 			a.hints.lineUp(false)
-			a.hints.follow(&acq.Holder)
+			a.hints.resubscribe(&acq.Holder)
 		}
 		return nil
 	case opLook:
-		view, err := a.hints.look(a.ctx)
+		view, err := a.hints.readLease(a.ctx)
 		if err == nil {
 			res.view = &view
 			res.behind, res.far = a.hints.behind.Load(), a.hints.farBehind()

@@ -16,9 +16,9 @@ func BenchmarkTakeoverContainers(b *testing.B) {
 		name            string
 		owner, follower surrounding
 	}{
-		{"host", host, host},
+		{"host", outside, outside},
 		{"two containers", container, container},
-		{"owner in a container", container, host},
+		{"owner in a container", container, outside},
 	} {
 		b.Run(bench.name, func(b *testing.B) {
 			var took []time.Duration

@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ownerlease/owner/internal/clock"
+	"github.com/ownerlease/owner/internal/leasename"
 )
 
 // Each benchmark has a floor beside it: the same system calls without the
@@ -51,39 +52,39 @@ func BenchmarkJoinRelease(b *testing.B) {
 	b.Run("floor", func(b *testing.B) {
 		p := leasePath(b)
 		record := make([]byte, 512)
-		must(b, os.WriteFile(p, record, 0o600), os.WriteFile(guardPath(p), record, 0o600))
+		must(b, os.WriteFile(p, record, 0o600), os.WriteFile(leasename.Guard(p), record, 0o600))
 		b.ReportAllocs()
 		for b.Loop() {
 			var st unix.Statfs_t
 			must(b, unix.Statfs(filepath.Dir(p), &st))
 			readWhole(b, p, record)
-			guard := open(b, guardPath(p), os.O_RDWR)
+			guard := open(b, leasename.Guard(p), os.O_RDWR)
 			must(b, flockFile(guard, unix.LOCK_EX))
 			same(b, guard)
-			second := open(b, guardPath(p), os.O_RDWR)
+			second := open(b, leasename.Guard(p), os.O_RDWR)
 			if err := flockFile(second, unix.LOCK_EX); !errors.Is(err, unix.EWOULDBLOCK) {
 				b.Fatal(err)
 			}
 			must(b, second.Close())
-			readWhole(b, guardPath(p), record)
+			readWhole(b, leasename.Guard(p), record)
 			readWhole(b, p, record)
-			memory := open(b, guardPath(p), os.O_WRONLY)
+			memory := open(b, leasename.Guard(p), os.O_WRONLY)
 			_, err := memory.WriteAt(make([]byte, guardSize-1), 1)
 			must(b, err, memory.Close())
 			id := uuid.NewString()
-			alive := open(b, alivePath(p, id), os.O_RDWR|os.O_CREATE)
+			alive := open(b, leasename.Alive(p, id), os.O_RDWR|os.O_CREATE)
 			must(b, flockFile(alive, unix.LOCK_EX))
-			mark := open(b, alivePath(p, id), os.O_RDWR)
+			mark := open(b, leasename.Alive(p, id), os.O_RDWR)
 			_, err = mark.WriteAt([]byte(aliveMark), 0)
-			must(b, err, mark.Close(), os.Link(alive.Name(), lastPath(p)))
-			file := open(b, tempPath(p, id), os.O_RDWR|os.O_CREATE|os.O_EXCL)
+			must(b, err, mark.Close(), os.Link(alive.Name(), leasename.Last(p)))
+			file := open(b, leasename.Temp(p, id), os.O_RDWR|os.O_CREATE|os.O_EXCL)
 			_, err = file.WriteAt(record, 0)
-			must(b, err, os.Rename(tempPath(p, id), p))
+			must(b, err, os.Rename(leasename.Temp(p, id), p))
 			same(b, guard)
 			must(b, flockFile(guard, unix.LOCK_UN), guard.Close())
 
 			_, err = file.WriteAt(record, 0)
-			must(b, err, file.Close(), flockFile(alive, unix.LOCK_UN), alive.Close(), os.Remove(lastPath(p)), os.Remove(alivePath(p, id)))
+			must(b, err, file.Close(), flockFile(alive, unix.LOCK_UN), alive.Close(), os.Remove(leasename.Last(p)), os.Remove(leasename.Alive(p, id)))
 		}
 	})
 }
@@ -121,7 +122,7 @@ func BenchmarkJoinFollower(b *testing.B) {
 		}
 	})
 	b.Run("floor", func(b *testing.B) {
-		alive := alivePath(cfg.LeasePath, o.InstanceID())
+		alive := leasename.Alive(cfg.LeasePath, o.InstanceID())
 		buf := make([]byte, maxRecord)
 		b.ReportAllocs()
 		for b.Loop() {
@@ -412,7 +413,7 @@ func standingBy(b *testing.B, cfg Config) func() *Owner {
 	cfg.Standby = true
 	o, err := Join(context.Background(), cfg)
 	must(b, err)
-	for !o.a.hints.follows(o.a.snap.Load().holder) { // until it has settled
+	for !o.a.hints.subscribed(o.a.snap.Load().holder) { // until it has settled
 		time.Sleep(time.Millisecond)
 	}
 	return func() *Owner { <-o.Elected(); return o }

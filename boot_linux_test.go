@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/google/uuid"
+
+	"github.com/ownerlease/owner/internal/leasename"
 )
 
 // afterReboot starts a child for which the machine has been booted again: another id of
@@ -34,7 +36,7 @@ func TestRebootFreesTheLease(t *testing.T) {
 	rec, err := Inspect(p)
 	must(t, err, c.cmd.Process.Kill())
 	_ = c.cmd.Wait()
-	must(t, os.Remove(alivePath(p, rec.InstanceID)), os.Remove(lastPath(p)))
+	must(t, os.Remove(leasename.Alive(p, rec.InstanceID)), os.Remove(leasename.Last(p)))
 	if o := joinFile(t, p); o.IsOwner() {
 		t.Error("within the same boot, a record that has not expired is no longer heeded")
 	}
@@ -53,7 +55,7 @@ func TestRebootOfALiveOwner(t *testing.T) {
 	rec, err := Inspect(p)
 	must(t, err)
 	must(t, c.cmd.Process.Signal(syscall.SIGSTOP)) // else it puts the file back
-	must(t, os.Remove(alivePath(p, rec.InstanceID)))
+	must(t, os.Remove(leasename.Alive(p, rec.InstanceID)))
 	afterReboot(t, p).mustSay("join 1h", "follower")
 	must(t, c.cmd.Process.Signal(syscall.SIGCONT))
 }

@@ -109,7 +109,7 @@ func (cfg *Config) joinError(err error) error {
 
 func (cfg *Config) lease() string {
 	if cfg.Store != nil {
-		return leaseOf(cfg.Store)
+		return storeName(cfg.Store)
 	}
 	return cfg.LeasePath
 }
@@ -142,9 +142,9 @@ func (cfg *Config) resolve() (timing, error) {
 	return timing{
 		ttl: cfg.TTL, margin: cfg.SafetyMargin, interval: cfg.RenewInterval,
 		pause: min(retryPause(cfg.TTL), cfg.RenewInterval),
-		poll:  slowPoll(cfg.TTL),
-		rest:  restPoll(cfg.TTL),
-		aside: min(shortestAside+rand.N(longestAside-shortestAside), slowPoll(cfg.TTL)),
+		poll:  maxPollInterval(cfg.TTL),
+		rest:  maxRestInterval(cfg.TTL),
+		aside: min(shortestAside+rand.N(longestAside-shortestAside), maxPollInterval(cfg.TTL)),
 	}, nil
 }
 

@@ -103,8 +103,8 @@ func (e *opError) Error() string {
 
 func (e *opError) Unwrap() error { return e.err }
 
-// leaseOf names the lease that a store keeps.
-func leaseOf(s Store) string {
+// storeName names the lease that a store keeps.
+func storeName(s Store) string {
 	if named, ok := s.(fmt.Stringer); ok {
 		return named.String()
 	}

@@ -77,7 +77,7 @@ func (w *simWorld) AtEnd() error {
 	var last *simProcess
 	newcomer := w.k.NewProcess("N")
 	newcomer.Free(true)
-	files := &fileStore{process: &process{machine: newcomer}, path: simLease}
+	files := &fileStore{process: &process{host: newcomer}, path: simLease}
 	for try := range 4 * int(w.ttl/tick) {
 		w.k.Advance(tick)
 		for _, i := range w.all {

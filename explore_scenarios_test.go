@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/ownerlease/owner/internal/explore"
+	"github.com/ownerlease/owner/internal/leasename"
 )
 
 var (
@@ -17,9 +18,9 @@ var (
 const anyTurns = 99
 
 var (
-	aliveOfA = alivePath(simLease, simID("A", 0))
-	guardOf  = guardPath(simLease)
-	lastOf   = lastPath(simLease)
+	aliveOfA = leasename.Alive(simLease, simID("A", 0))
+	guardOf  = leasename.Guard(simLease)
+	lastOf   = leasename.Last(simLease)
 )
 
 // The scenarios. A owns in those that say so, B and so on challenge it.
@@ -44,8 +45,8 @@ var scenarios = []scenario{
 	{name: "the alive file is removed", owned: true, challengers: 1, swift: true, tampers: 2, tampering: []tampering{removed(aliveOfA)}, turns: 1, until: 3 * tick},
 	{name: "one file is removed after another", owned: true, challengers: 1, tampers: 2, tampering: []tampering{removed(simLease), removed(aliveOfA), removed(guardOf), removed(lastOf)}, turns: 1, until: 2 * tick, wall: true},
 	{name: "two files are removed at once", owned: true, swift: true, challengers: 1, tampers: 1, tampering: pairs(simLease, aliveOfA, guardOf, lastOf), turns: 1, until: 3 * tick, wall: true},
-	{name: "two files are removed in a race", challengers: 2, tampers: 1, tampering: pairs(simLease, alivePath(simLease, simID("B", 0)), guardOf, lastOf), turns: 2, wall: true},
-	{name: "two files are removed after a release", owned: true, renewing: true, until: 2 * tick, ttl: 4 * tick, challengers: 1, releases: 1, tampers: 1, tampering: pairs(simLease, alivePath(simLease, simID("B", 0)), guardOf, lastOf), turns: 1, wall: true},
+	{name: "two files are removed in a race", challengers: 2, tampers: 1, tampering: pairs(simLease, leasename.Alive(simLease, simID("B", 0)), guardOf, lastOf), turns: 2, wall: true},
+	{name: "two files are removed after a release", owned: true, renewing: true, until: 2 * tick, ttl: 4 * tick, challengers: 1, releases: 1, tampers: 1, tampering: pairs(simLease, leasename.Alive(simLease, simID("B", 0)), guardOf, lastOf), turns: 1, wall: true},
 	{name: "a file and then two are removed", owned: true, swift: true, challengers: 1, tampers: 2, tampering: append(pairs(simLease, aliveOfA, lastOf), removed(lastOf), removed(aliveOfA)), turns: 1, until: 3 * tick},
 	{name: "the lease is revoked", owned: true, swift: true, revokes: true, challengers: 1, turns: 1, until: 3 * tick},
 	{name: "a revocation that dies", owned: true, swift: true, revokes: true, challengers: 1, crashes: 1, until: 3 * tick},

@@ -52,7 +52,7 @@ func (i *simProcess) sum(h *explore.Hash) {
 		h.Int(uint64(c.until))
 	}
 	h.Int(uint64(c.issued))
-	h.Int(uint64(c.from))
+	h.Int(uint64(c.validFrom))
 	if c.failed {
 		h.Int(uint64(c.failedAt))
 	}
@@ -61,8 +61,8 @@ func (i *simProcess) sum(h *explore.Hash) {
 		sumOp(h, c, r.res.op)
 		h.Int(r.seen)
 	}
-	i.files.sightings.Range(func(_, v any) bool {
-		first := v.(firstSight)
+	i.files.firstSeens.Range(func(_, v any) bool {
+		first := v.(firstSeen)
 		h.Bytes([]byte(first.Instance))
 		h.Int(uint64(first.Heartbeat))
 		h.Int(uint64(first.At))

@@ -177,13 +177,13 @@ func simID(name string, nth int) string {
 
 func (w *simWorld) add(name string, standing bool) *simProcess {
 	p := w.k.NewProcess(name)
-	files := &fileStore{process: &process{machine: p}, path: simLease}
+	files := &fileStore{process: &process{host: p}, path: simLease}
 	i := &simProcess{w: w, name: name, p: p, files: files, finished: make(chan struct{})}
 	t := timing{ttl: w.ttl, margin: simMargin, interval: tick, pause: tick, poll: tick, rest: tick}
 	i.a = newActor(context.Background(), simStore{files, w.k}, &Record{InstanceID: simID(name, 0), PID: len(w.all) + 1, TTL: w.ttl}, t, nil)
 	i.a.core.standing = standing
 	i.a.elected = make(chan struct{})
-	i.a.gone = make(chan struct{})
+	i.a.loopDone = make(chan struct{})
 	w.all = append(w.all, i)
 	return i
 }
@@ -383,9 +383,9 @@ func (i *simProcess) takeUp() {
 func (i *simProcess) handle(in input) {
 	w, c := i.w, &i.a.core
 	before := *c
-	asked, id := c.lastID, i.a.own()
+	asked, id := c.lastID, i.a.selfID()
 	w.k.NoteAfter(func() { i.a.handle(in) }, func() string { return fmt.Sprintf("%s: %v -> %s%s", i.name, in.kind, c.state, i.validity()) })
-	if i.a.claim != nil && i.a.own() != id { // a new one: it must be the same in each run
+	if i.a.claim != nil && i.a.selfID() != id { // a new one: it must be the same in each run
 		i.ids++
 		i.a.claim.InstanceID = simID(i.name, i.ids)
 	}
@@ -436,11 +436,11 @@ func (i *simProcess) validity() string {
 // taken up is dealt with as by deliver: a win is given back.
 func (i *simProcess) leave() {
 	c := &i.a.core
-	if i.gone || c.owns() || c.state == StateAcquiring || !i.a.resting() {
+	if i.gone || c.owns() || c.state == StateAcquiring || !i.a.idle() {
 		return
 	}
 	i.gone = true
-	close(i.a.gone)
+	close(i.a.loopDone)
 	if i.busy > 0 { // what is under way gives back by itself what it still wins
 		i.busy = 0
 		i.run(func() {})
@@ -496,7 +496,7 @@ func (w *simWorld) Close() {
 			continue
 		}
 		if !i.gone {
-			close(i.a.gone)
+			close(i.a.loopDone)
 			i.gone = true
 		}
 		if i.a.holding != nil {

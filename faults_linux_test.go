@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/ownerlease/owner/internal/clock"
+	"github.com/ownerlease/owner/internal/leasename"
 )
 
 // Faults of a real file system, on a loop device.
@@ -207,7 +208,7 @@ func TestOtherUsersGuardInStickyFolder(t *testing.T) {
 	}
 	p := leasePath(t)
 	must(t, joinFile(t, p).Release())
-	must(t, os.Chmod(filepath.Dir(p), os.ModeSticky|0o777), os.Chown(filepath.Dir(p), 65533, -1), os.Chown(guardPath(p), 65534, -1))
+	must(t, os.Chmod(filepath.Dir(p), os.ModeSticky|0o777), os.Chown(filepath.Dir(p), 65533, -1), os.Chown(leasename.Guard(p), 65534, -1))
 	if !joinFile(t, p).IsOwner() {
 		t.Error("not the owner")
 	}

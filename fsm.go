@@ -84,24 +84,24 @@ const never = time.Duration(math.MaxInt64 / 2)
 // no clock, no I/O and no goroutine is behind it.
 type core struct {
 	timing
-	pacing   // of the looks, standing by
-	state    State
-	pending  op            // the operation whose result would count; opNone if none
-	lastID   uint64        // the id of the operation issued last
-	issued   time.Duration // when the last acquisition or renewal was issued
-	from     time.Duration // what the present ownership's validity counts from
-	failedAt time.Duration // when the last renewal failed; it counts while failed is set
-	failed   bool          // the last renewal failed
-	hinted   bool          // something may have happened since the last renewal was issued
-	standing bool          // a follower goes on looking
-	ended    bool          // Join's context has ended: no renewal follows, and no look
-	late     uint64        // results of abandoned operations
-	err      error         // the last error of the store
+	pacing    // of the looks, standing by
+	state     State
+	pending   op            // the operation whose result would count; opNone if none
+	lastID    uint64        // the id of the operation issued last
+	issued    time.Duration // when the last acquisition or renewal was issued
+	validFrom time.Duration // what the present ownership's validity counts from
+	failedAt  time.Duration // when the last renewal failed; it counts while failed is set
+	failed    bool          // the last renewal failed
+	hinted    bool          // something may have happened since the last renewal was issued
+	standing  bool          // a follower goes on looking
+	ended     bool          // Join's context has ended: no renewal follows, and no look
+	late      uint64        // results of abandoned operations
+	err       error         // the last error of the store
 }
 
 // fence is when the owner stops, expiry when another may start.
-func (c *core) fence() time.Duration  { return c.from + c.ttl - c.margin }
-func (c *core) expiry() time.Duration { return c.from + c.ttl }
+func (c *core) fence() time.Duration  { return c.validFrom + c.ttl - c.margin }
+func (c *core) expiry() time.Duration { return c.validFrom + c.ttl }
 
 func (c *core) owns() bool { return c.state == StateOwner || c.state == StateRenewing }
 
@@ -112,7 +112,7 @@ func (c *core) standsBy() bool { return c.state == StateFollower && c.standing &
 func (c *core) renewAt() time.Duration {
 	switch {
 	case c.hinted:
-		return c.issued + min(soon, c.interval)
+		return c.issued + min(minPollGap, c.interval)
 	case c.failed:
 		return c.failedAt + c.pause
 	}
@@ -129,9 +129,9 @@ func (c *core) giveUpAt() time.Duration {
 	return c.issued + c.ttl - c.margin
 }
 
-// settledBy is how long a release may take: as long as what it gives back, or
+// releaseDeadline is how long a release may take: as long as what it gives back, or
 // may have to give back, could last.
-func (c *core) settledBy() time.Duration {
+func (c *core) releaseDeadline() time.Duration {
 	if c.pending.kind == opAcquire {
 		return c.giveUpAt()
 	}
@@ -149,9 +149,9 @@ func (c *core) wake() time.Duration {
 	case c.owns():
 		return c.fence()
 	case c.state == StateReleased:
-		return c.settledBy()
+		return c.releaseDeadline()
 	case c.standsBy() && c.pending.kind == opNone:
-		return c.lookAt()
+		return c.nextPoll()
 	}
 	return never
 }
@@ -275,7 +275,7 @@ func (d *decision) apply(from State, in *input) {
 	case evAcquire:
 		d.issue(opAcquire, in.at)
 	case evAcquired:
-		d.from, d.err = in.res.acq.From, nil
+		d.validFrom, d.err = in.res.acq.From, nil
 	case evRefused:
 		d.err = nil
 		if in.res.left() {
@@ -296,7 +296,7 @@ func (d *decision) apply(from State, in *input) {
 	case evRenew:
 		d.issue(opRenew, in.at)
 	case evRenewed:
-		d.from = in.res.op.at
+		d.validFrom = in.res.op.at
 		d.failed, d.err = false, nil
 	case evRetry:
 		d.failed, d.failedAt = true, in.at
@@ -353,9 +353,9 @@ func (d *decision) stay(in *input) {
 		d.settle(in)
 	case inputTick:
 		switch {
-		case d.standsBy() && d.pending.kind == opNone && in.at >= d.lookAt():
+		case d.standsBy() && d.pending.kind == opNone && in.at >= d.nextPoll():
 			d.issue(opLook, in.at)
-		case d.state == StateReleased && d.pending.kind != opNone && in.at >= d.settledBy():
+		case d.state == StateReleased && d.pending.kind != opNone && in.at >= d.releaseDeadline():
 			d.pending, d.err = op{}, errReleaseHangs
 		}
 	}
@@ -382,7 +382,7 @@ func (d *decision) settle(in *input) {
 	case opAcquire: // released meanwhile
 		d.err = nil
 		if in.res.won() {
-			d.from = in.res.acq.From
+			d.validFrom = in.res.acq.From
 			d.issue(opRelease, in.at)
 		}
 	}
@@ -407,15 +407,15 @@ var (
 	errUnexpected   = errors.New("no such input is expected here")
 )
 
-// machines holds looplab machines between moves. A machine keeps a copy of the
+// fsmPool holds looplab fsmPool between moves. A machine keeps a copy of the
 // whole table, more memory than all the rest of an Owner, and nothing else that
 // outlives a move: so thousands of Owners share a few.
-var machines = sync.Pool{New: func() any { return newMachine(StateFollower) }}
+var fsmPool = sync.Pool{New: func() any { return newFSM(StateFollower) }}
 
-// newMachine builds the looplab machine from the table. It has no callbacks:
+// newFSM builds the looplab machine from the table. It has no callbacks:
 // looplab's may neither ask nor move the machine, and see nested moves out of
 // order.
-func newMachine(initial State) *fsm.FSM {
+func newFSM(initial State) *fsm.FSM {
 	var rows fsm.Events
 	for _, t := range transitions {
 		rows = append(rows, fsm.EventDesc{Name: string(t.event), Src: []string{string(t.from)}, Dst: string(t.to)})
@@ -426,8 +426,8 @@ func newMachine(initial State) *fsm.FSM {
 // move asks looplab/fsm where the event leads from the state. It is the one way
 // from a state to another.
 func move(from State, ev event) (State, error) {
-	m := machines.Get().(*fsm.FSM)
-	defer machines.Put(m)
+	m := fsmPool.Get().(*fsm.FSM)
+	defer fsmPool.Put(m)
 	m.SetState(string(from))
 	// Never the caller's context: a cancelled one wedges the machine for ever
 	// (looplab/fsm#115).
@@ -450,7 +450,7 @@ func reason(from State, ev event) string {
 // Diagram returns the state diagram in Mermaid's notation, drawn from the table
 // that the code runs on.
 func Diagram() string {
-	s, err := fsm.VisualizeForMermaidWithGraphType(newMachine(StateFollower), fsm.StateDiagram)
+	s, err := fsm.VisualizeForMermaidWithGraphType(newFSM(StateFollower), fsm.StateDiagram)
 	if err != nil {
 		panic(err) // only for a type of diagram that looplab does not know
 	}

@@ -95,7 +95,7 @@ var testTiming = timing{ttl: testTTL, margin: testMargin, interval: 40 * time.Mi
 
 // inState returns a core as it is in the state, having been there for a moment.
 func inState(s State) core {
-	c := core{timing: testTiming, state: s, lastID: 7, issued: 1000 * time.Millisecond, from: 1000 * time.Millisecond}
+	c := core{timing: testTiming, state: s, lastID: 7, issued: 1000 * time.Millisecond, validFrom: 1000 * time.Millisecond}
 	switch s {
 	case StateAcquiring:
 		c.pending = op{kind: opAcquire, id: 7, at: c.issued}
@@ -110,7 +110,7 @@ func inState(s State) core {
 
 // standingBy is the same, standing by.
 func (c core) standingBy() core {
-	c.standing, c.looked, c.backoff = true, c.issued, soon
+	c.standing, c.looked, c.backoff = true, c.issued, minPollGap
 	return c
 }
 
@@ -322,7 +322,7 @@ func randomLife(t *testing.T, rng *rand.Rand) State {
 		}
 		if c.standsBy() && c.pending.kind == opNone {
 			pause := c.wake() - c.looked
-			if pause > testTiming.poll || pause < soon && c.until <= c.looked {
+			if pause > testTiming.poll || pause < minPollGap && c.until <= c.looked {
 				t.Errorf("looks again after %v\n%s", pause, &story)
 			}
 		}

@@ -32,11 +32,11 @@ func TestStandbyHintStorm(t *testing.T) {
 			s.mu.Unlock()
 		}
 		synctest.Wait()
-		if n := looks() - before; n > int(storm/soon)+1 || n < int(storm/soon)/2 {
+		if n := looks() - before; n > int(storm/minPollGap)+1 || n < int(storm/minPollGap)/2 {
 			t.Errorf("%d looks in a storm of %v", n, storm)
 		}
 		renewals, _ := s.counted()
-		if renewals > int(storm/soon)+20 {
+		if renewals > int(storm/minPollGap)+20 {
 			t.Errorf("%d renewals in a storm of %v", renewals, storm)
 		}
 		if !first.IsOwner() || second.IsOwner() || closed(second.Elected()) {
@@ -98,7 +98,7 @@ func TestOwnerHeedsHints(t *testing.T) {
 		s.hint()
 		s.mu.Unlock()
 		<-o.Lost()
-		if d := time.Since(start); d > 2*soon || renewals != 2 || !errors.Is(o.LostErr(), ErrRevoked) {
+		if d := time.Since(start); d > 2*minPollGap || renewals != 2 || !errors.Is(o.LostErr(), ErrRevoked) {
 			t.Errorf("noticed after %v and %d renewals: %v", d, renewals, o.LostErr())
 		}
 		time.Sleep(ttl)
@@ -146,7 +146,7 @@ func TestHintsEndWhileTheyBegin(t *testing.T) {
 	s := newFakeStore()
 	h := hints{given: make(chan struct{}, 1)}
 	h.store = endsWhenWatched{s, h.end}
-	h.follow(&Record{InstanceID: "another"})
+	h.resubscribe(&Record{InstanceID: "another"})
 	if n := s.watched(); n != 0 {
 		t.Errorf("%d subscriptions are left", n)
 	}
@@ -185,13 +185,13 @@ func TestHintsOutliveTheRecord(t *testing.T) {
 	s := newFakeStore()
 	h := hints{store: s, given: make(chan struct{}, 1)}
 	defer h.end()
-	h.follow(&Record{InstanceID: "a", PID: 123})
+	h.resubscribe(&Record{InstanceID: "a", PID: 123})
 	for _, r := range []Record{{InstanceID: "a", PID: 123}, {InstanceID: "a"}, {}} {
-		if h.follow(&r) {
+		if h.resubscribe(&r) {
 			t.Errorf("subscribed anew for %+v", r)
 		}
 	}
-	if !h.follow(&Record{InstanceID: "a", PID: 124}) || !h.follow(&Record{InstanceID: "b"}) || s.watched() != 1 {
+	if !h.resubscribe(&Record{InstanceID: "a", PID: 124}) || !h.resubscribe(&Record{InstanceID: "b"}) || s.watched() != 1 {
 		t.Error("not subscribed to another")
 	}
 }

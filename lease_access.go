@@ -9,6 +9,7 @@ import (
 	"runtime"
 
 	"github.com/ownerlease/owner/internal/disk"
+	"github.com/ownerlease/owner/internal/leasename"
 )
 
 // Who may use a lease's files. The read bits of its mode say who may follow it, the
@@ -213,11 +214,11 @@ func (s *fileStore) allowLocked(path string, l disk.Lock, a disk.Access, names i
 // killed in between, a file that its successors may not open would tell them for ever
 // that it may live.
 func (s *fileStore) makeAlive(id string, a disk.Access) (disk.Lock, error) {
-	path := alivePath(s.path, id)
+	path := leasename.Alive(s.path, id)
 	if a == disk.Plain {
 		return s.lockAlive(path)
 	}
-	temp := tempPath(s.path, id)
+	temp := leasename.Temp(s.path, id)
 	alive, err := s.lockAlive(temp)
 	if err != nil {
 		return nil, err
@@ -244,17 +245,17 @@ func (l *fileLease) letFollow() {
 		return
 	}
 	names := 1
-	if same, err := l.alive.At(lastPath(l.store.path)); err == nil && same {
+	if same, err := l.alive.At(leasename.Last(l.store.path)); err == nil && same {
 		names++
 	}
-	_ = l.store.allowLocked(alivePath(l.store.path, l.instance), l.alive, l.shared.files, names)
+	_ = l.store.allowLocked(leasename.Alive(l.store.path, l.instance), l.alive, l.shared.files, names)
 }
 
 // follow makes a follower of a user who may not take part in a lease that is owned: it
 // was more than the record that the guard was wanted for.
 func (s *fileStore) follow(denied error) (Acquisition, error) {
 	if errors.Is(denied, fs.ErrPermission) {
-		if view, err := s.look(); err == nil && !view.Free() {
+		if view, err := s.readView(); err == nil && !view.Free() {
 			return Acquisition{Holder: view.Holder}, nil
 		}
 	}
@@ -269,7 +270,7 @@ func (s *fileStore) denied(err error) error {
 		return err
 	case errors.As(err, &path) && path.Path == s.path && path.Op == "open":
 		return fmt.Errorf("%w (the lease's record is another user's: its mode says who else may follow)", err)
-	case errors.As(err, &path) && path.Path == guardPath(s.path) && path.Op == "open":
+	case errors.As(err, &path) && path.Path == leasename.Guard(s.path) && path.Op == "open":
 		return fmt.Errorf("%w (this user may at most follow the lease: to take part needs permission to write this file and its folder)", err)
 	}
 	return fmt.Errorf("%w (to take part in the lease needs permission to read and write its folder and, where that has the sticky bit, to be the user of its files)", err)

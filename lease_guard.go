@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"github.com/ownerlease/owner/internal/disk"
+	"github.com/ownerlease/owner/internal/leasename"
 )
 
 // A guard excludes all others who want to acquire the lease. Its file is never
@@ -18,7 +19,7 @@ type guard struct {
 	lock  disk.Lock
 }
 
-func (g *guard) path() string { return guardPath(g.store.path) }
+func (g *guard) path() string { return leasename.Guard(g.store.path) }
 
 // lockGuard locks the guard, which id makes if there is none. It returns nil if
 // another process has it.
@@ -77,7 +78,7 @@ func (s *fileStore) makeGuard(id string) error {
 	}
 	// Not a name by which an instance is known: without an alive file, it would be taken
 	// for one that has died, and its alive file removed when it is there.
-	temp := tempPath(guardPath(s.path), id)
+	temp := leasename.Temp(leasename.Guard(s.path), id)
 	f, err := s.Open(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL)
 	if errors.Is(err, fs.ErrExist) {
 		// Of the try before: on Windows it keeps its name while another has it open.
@@ -88,19 +89,19 @@ func (s *fileStore) makeGuard(id string) error {
 		return err
 	}
 	if err = s.shareGuard(temp, f); err == nil {
-		_, err = f.WriteAt(encodeGuard(memory{}), 0)
+		_, err = f.WriteAt(encodeGuard(lastAcquirer{}), 0)
 	}
 	_ = f.Close()
 	if err != nil {
 		_ = s.Remove(temp)
 		return err
 	}
-	switch err := s.Link(temp, guardPath(s.path)); {
+	switch err := s.Link(temp, leasename.Guard(s.path)); {
 	case err == nil, errors.Is(err, fs.ErrExist): // another was quicker
 		_ = s.Remove(temp)
 	case errors.Is(err, fs.ErrNotExist): // a cleaner has taken it: there is another try
 	default: // a file system without links
-		return s.Replace(temp, guardPath(s.path))
+		return s.Replace(temp, leasename.Guard(s.path))
 	}
 	return nil
 }
@@ -121,16 +122,16 @@ func (g *guard) excludes() error {
 
 func (g *guard) unlock() { _ = g.lock.Unlock() }
 
-// memory is what the guard's file remembers of the instance that acquired last. It
+// lastAcquirer is what the guard's file remembers of the instance that acquired last. It
 // stands behind the mark.
-type memory struct {
+type lastAcquirer struct {
 	InstanceID string `json:"instance_id"`
 	PID        int    `json:"pid"`
 	Epoch      uint64 `json:"epoch"`
 	// Left are the instances before it whose files may still be there.
 	Left []string `json:"left,omitempty"`
-	// Sight is the heartbeat of another clock that was seen last.
-	Sight *firstSight `json:"sight,omitempty"`
+	// FirstSeen is the heartbeat of another clock that was seen last.
+	FirstSeen *firstSeen `json:"sight,omitempty"`
 }
 
 const (
@@ -141,7 +142,7 @@ const (
 
 // encodeGuard returns the guard's content. It has one size, so that writing it again
 // allocates no block.
-func encodeGuard(m memory) []byte {
+func encodeGuard(m lastAcquirer) []byte {
 	m.Left = m.Left[max(0, len(m.Left)-maxLeft):]
 	b, err := json.Marshal(m)
 	if err != nil || len(guardMark)+len(b) >= guardSize { // neither can be
@@ -151,34 +152,34 @@ func encodeGuard(m memory) []byte {
 }
 
 // readGuard returns the zero memory where there is none that can be read.
-func readGuard(f disk.File) (m memory, k kind) {
+func readGuard(f disk.File) (m lastAcquirer, k kind) {
 	var buf [guardSize - 1]byte
 	n, _ := f.ReadAt(buf[:], 1)
 	b := buf[:n]
 	if k = kindOfBytes(b, guardMark[1:]); k != marked {
-		return memory{}, k
+		return lastAcquirer{}, k
 	}
 	if json.Unmarshal(b[len(guardMark)-1:], &m) != nil || m.validate() != nil {
-		return memory{}, k
+		return lastAcquirer{}, k
 	}
 	return m, k
 }
 
-var errBadMemory = errors.New("not what an instance remembers")
+var errBadLastAcquirer = errors.New("not what an instance remembers")
 
 // validate refuses ids that are not safe as a part of a file's name, and numbers on
 // which sums could overflow.
-func (m *memory) validate() error {
+func (m *lastAcquirer) validate() error {
 	for _, id := range m.Left {
 		if !isInstanceID(id) {
-			return errBadMemory
+			return errBadLastAcquirer
 		}
 	}
 	if m.InstanceID != "" && !isInstanceID(m.InstanceID) || m.Epoch > maxNumber {
-		return errBadMemory
+		return errBadLastAcquirer
 	}
-	if s := m.Sight; s != nil && (s.At < -maxNumber || s.At > maxNumber) {
-		return errBadMemory
+	if s := m.FirstSeen; s != nil && (s.At < -maxNumber || s.At > maxNumber) {
+		return errBadLastAcquirer
 	}
 	return nil
 }
@@ -201,30 +202,30 @@ func (g *guard) open() (disk.File, error) {
 	return f, nil
 }
 
-// recall reads the memory. An error that matches ErrInvalidConfig says that the file
+// loadLast reads the memory. An error that matches ErrInvalidConfig says that the file
 // is not a guard.
-func (g *guard) recall() (memory, error) {
+func (g *guard) loadLast() (lastAcquirer, error) {
 	f, err := g.open()
 	if err != nil {
-		return memory{}, err
+		return lastAcquirer{}, err
 	}
 	defer f.Close()
 	m, k := readGuard(f)
 	return m, g.store.accept(g.path(), k)
 }
 
-// recall is for those who do not hold the guard: it may be about to change.
-func (s *fileStore) recall() memory {
-	f, err := s.Open(guardPath(s.path), os.O_RDONLY)
+// loadLast is for those who do not hold the guard: it may be about to change.
+func (s *fileStore) loadLast() lastAcquirer {
+	f, err := s.Open(leasename.Guard(s.path), os.O_RDONLY)
 	if err != nil {
-		return memory{}
+		return lastAcquirer{}
 	}
 	defer f.Close()
 	m, _ := readGuard(f)
 	return m
 }
 
-func (g *guard) remember(m memory) error {
+func (g *guard) saveLast(m lastAcquirer) error {
 	f, err := g.open()
 	if err != nil {
 		return err
@@ -236,7 +237,7 @@ func (g *guard) remember(m memory) error {
 
 // whoGuards tells who was acquiring last, for the message of those who wait.
 func (s *fileStore) whoGuards() string {
-	if m := s.recall(); m.PID != 0 {
+	if m := s.loadLast(); m.PID != 0 {
 		return fmt.Sprintf(" (last taken by pid %d)", m.PID)
 	}
 	return ""

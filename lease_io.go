@@ -15,6 +15,7 @@ import (
 	"github.com/ownerlease/owner/internal/clock"
 	"github.com/ownerlease/owner/internal/disk"
 	"github.com/ownerlease/owner/internal/hint"
+	"github.com/ownerlease/owner/internal/leasename"
 )
 
 // Acquire looks without the guard first, so that the many who find a live holder
@@ -30,7 +31,7 @@ func (s *fileStore) Acquire(ctx context.Context, claim Record) (acq Acquisition,
 		return Acquisition{}, explain(err)
 	}
 	err = s.guarded(ctx, claim.InstanceID, claim.TTL/2, func() (held bool, err error) {
-		acq.Holder, held, err = s.glance()
+		acq.Holder, held, err = s.liveHolder()
 		return held, err
 	}, func(g *guard) (err error) {
 		acq, err = s.acquireGuarded(claim, g)
@@ -67,11 +68,11 @@ func (s *fileStore) guarded(ctx context.Context, id string, patience time.Durati
 			}
 		}
 		if waited >= patience {
-			return unavailable{fmt.Errorf("the guard %s%s has been locked by another process for %v: it is stopped, or is no process of this library", guardPath(s.path), s.whoGuards(), patience)}
+			return unavailable{fmt.Errorf("the guard %s%s has been locked by another process for %v: it is stopped, or is no process of this library", leasename.Guard(s.path), s.whoGuards(), patience)}
 		}
 		waited += pause
 		if err := s.Sleep(ctx, jitter(pause)); err != nil {
-			return fmt.Errorf("waiting for the guard %s%s: %w", guardPath(s.path), s.whoGuards(), err)
+			return fmt.Errorf("waiting for the guard %s%s: %w", leasename.Guard(s.path), s.whoGuards(), err)
 		}
 	}
 }
@@ -79,21 +80,21 @@ func (s *fileStore) guarded(ctx context.Context, id string, patience time.Durati
 // Look reads the record, and tries whether its owner lives. Where an instance lives
 // without a record, it may be acquiring at this moment: Look gives it the time.
 func (s *fileStore) Look(ctx context.Context) (View, error) {
-	view, err := s.look()
+	view, err := s.readView()
 	if err == nil && !view.Free() && view.Holder.Epoch == 0 {
 		_ = s.Sleep(ctx, 2*time.Millisecond)
-		view, err = s.look()
+		view, err = s.readView()
 	}
 	return view, err
 }
 
-func (s *fileStore) look() (View, error) {
+func (s *fileStore) readView() (View, error) {
 	seen, err := s.read()
 	switch {
 	case err != nil:
 		return View{}, explain(err)
 	case seen.damage != nil || seen.rec == nil:
-		holder, _, err := s.judgeWithout(seen, s.recall())
+		holder, _, err := s.findHolderWithoutRecord(seen, s.loadLast())
 		return View{Holder: deref(holder)}, explain(err)
 	case s.free(seen):
 		return View{}, nil
@@ -132,7 +133,7 @@ func (s *fileStore) pidIsKnown(holder Record) bool {
 	if holder.PID == 0 || holder.PID == os.Getpid() {
 		return false // without reading the record: there is nothing to watch
 	}
-	rec, err := s.untilWhole(s.readFile)
+	rec, err := s.retryTornRead(s.readFile)
 	return err == nil && rec.InstanceID == holder.InstanceID &&
 		rec.PIDNamespace != "" && rec.PIDNamespace == hint.PIDNamespace()
 }
@@ -145,15 +146,15 @@ func missing(errs ...error) error {
 	return nil
 }
 
-// glance reports a healthy record of a live holder. Whatever else it sees wants
+// liveHolder reports a healthy record of a live holder. Whatever else it sees wants
 // the guard for a second look, but for what is not a lease's: nothing is made beside
 // that.
-func (s *fileStore) glance() (holder Record, held bool, err error) {
+func (s *fileStore) liveHolder() (holder Record, held bool, err error) {
 	seen, err := s.read()
 	if err != nil || seen.damage != nil || s.free(seen) {
 		return Record{}, false, err
 	}
-	if !s.comparable(seen) && s.untold(seen, s.recall().Sight) {
+	if !s.comparable(seen) && s.unsaved(seen, s.loadLast().FirstSeen) {
 		return Record{}, false, nil
 	}
 	return seen.rec.public(), true, nil
@@ -162,17 +163,17 @@ func (s *fileStore) glance() (holder Record, held bool, err error) {
 // acquireGuarded takes the lease if it is free. The guard is held: no other process
 // acquires meanwhile, but the owner may renew.
 func (s *fileStore) acquireGuarded(claim Record, g *guard) (Acquisition, error) {
-	last, err := g.recall()
+	last, err := g.loadLast()
 	if err != nil {
 		return Acquisition{}, err
 	}
-	holder, leftovers, err := s.judge(last)
+	holder, leftovers, err := s.findHolder(last)
 	shared := unshared
 	if err == nil { // else what is there is not ours to share
 		shared, err = s.share(g)
 	}
 	if err != nil || holder != nil {
-		s.tellSight(g, last)
+		s.saveFirstSeen(g, last)
 		return Acquisition{Holder: deref(holder)}, err
 	}
 	claim.AcquiredAt = s.Wall()
@@ -182,7 +183,7 @@ func (s *fileStore) acquireGuarded(claim Record, g *guard) (Acquisition, error) 
 	// The guard remembers who is about to make files before they are there: what
 	// a crash leaves behind can be found without searching the folder.
 	s.removeDead(without(append(last.Left, leftovers.crashed...), leftovers.holder, claim.InstanceID))
-	if err := g.remember(memory{InstanceID: claim.InstanceID, PID: claim.PID, Epoch: claim.Epoch, Left: leftovers.holder}); err != nil {
+	if err := g.saveLast(lastAcquirer{InstanceID: claim.InstanceID, PID: claim.PID, Epoch: claim.Epoch, Left: leftovers.holder}); err != nil {
 		return Acquisition{}, err
 	}
 	lease, from, err := s.publish(claim, shared)
@@ -213,19 +214,19 @@ func without(ids, needed []string, own string) (rest []string) {
 	return rest
 }
 
-// tellSight keeps in the guard what this process has seen of a clock that is not its
+// saveFirstSeen keeps in the guard what this process has seen of a clock that is not its
 // own: the next process need not begin to watch anew. That fails without harm.
-func (s *fileStore) tellSight(g *guard, last memory) {
-	v, ok := s.sightings.Load(s.path)
+func (s *fileStore) saveFirstSeen(g *guard, last lastAcquirer) {
+	v, ok := s.firstSeens.Load(s.path)
 	if !ok {
 		return
 	}
-	first := v.(firstSight)
-	if first.Clock == "" || s.counts(last.Sight, first.heartbeat) {
+	first := v.(firstSeen)
+	if first.Clock == "" || s.counts(last.FirstSeen, first.heartbeat) {
 		return
 	}
-	last.Sight = &first
-	_ = g.remember(last)
+	last.FirstSeen = &first
+	_ = g.saveLast(last)
 }
 
 // errGuardGone: start again, with the guard that is there now.
@@ -251,15 +252,15 @@ type leftovers struct {
 	crashed []string // the ids of those who died while they acquired
 }
 
-// judge decides under the guard whether the lease is free. If not, it returns
+// findHolder decides under the guard whether the lease is free. If not, it returns
 // the holder, or an error where it cannot be named.
-func (s *fileStore) judge(last memory) (*Record, leftovers, error) {
+func (s *fileStore) findHolder(last lastAcquirer) (*Record, leftovers, error) {
 	seen, err := s.read()
 	if err != nil {
 		return nil, leftovers{}, err
 	}
 	if seen.damage != nil || seen.rec == nil {
-		return s.judgeWithout(seen, last)
+		return s.findHolderWithoutRecord(seen, last)
 	}
 	rec := seen.rec
 	left := leftovers{epoch: rec.Epoch, holder: []string{rec.InstanceID}}
@@ -284,13 +285,13 @@ func (s *fileStore) judge(last memory) (*Record, leftovers, error) {
 	return nil, left, nil
 }
 
-// judgeWithout decides where there is no record, or only a damaged one. An owner
+// findHolderWithoutRecord decides where there is no record, or only a damaged one. An owner
 // may be living all the same. Three things tell: its alive file, that file's second
 // name, and the guard's memory, which says whose alive file to look for.
-func (s *fileStore) judgeWithout(seen sighting, last memory) (*Record, leftovers, error) {
+func (s *fileStore) findHolderWithoutRecord(seen observation, last lastAcquirer) (*Record, leftovers, error) {
 	trace := s.lastAlive()
 	most := -1
-	if seen.damage == nil && last.InstanceID == "" && trace == gone {
+	if seen.damage == nil && last.InstanceID == "" && trace == noFile {
 		most = firstSearch
 	}
 	ids, err := s.instances(most)
@@ -299,11 +300,11 @@ func (s *fileStore) judgeWithout(seen sighting, last memory) (*Record, leftovers
 	}
 	for _, id := range ids {
 		if s.mayLive(id) {
-			return s.heldWithout(seen, id)
+			return s.holderWithoutRecord(seen, id)
 		}
 	}
 	if trace.maybe() { // its other name was taken away with the record
-		return s.heldWithout(seen, last.InstanceID)
+		return s.holderWithoutRecord(seen, last.InstanceID)
 	}
 	return nil, leftovers{crashed: ids}, nil
 }
@@ -313,15 +314,15 @@ func (s *fileStore) judgeWithout(seen sighting, last memory) (*Record, leftovers
 // of new leases in one folder would otherwise take a time that grows with their square.
 const firstSearch = 500
 
-// heldWithout says who owns the lease without a record that can be read.
-func (s *fileStore) heldWithout(seen sighting, id string) (*Record, leftovers, error) {
+// holderWithoutRecord says who owns the lease without a record that can be read.
+func (s *fileStore) holderWithoutRecord(seen observation, id string) (*Record, leftovers, error) {
 	switch {
 	case seen.damage != nil:
 		// Its next renewal mends it.
 		return nil, leftovers{}, unavailable{fmt.Errorf("instance %s lives: %w", cmp.Or(id, "(unknown)"), seen.damage)}
 	case id == "":
 		// It loses the lease at its next renewal.
-		return nil, leftovers{}, unavailable{fmt.Errorf("%s is locked by an instance whose other files were removed, or cannot be looked at: if no process uses this lease, remove it", lastPath(s.path))}
+		return nil, leftovers{}, unavailable{fmt.Errorf("%s is locked by an instance whose other files were removed, or cannot be looked at: if no process uses this lease, remove it", leasename.Last(s.path))}
 	}
 	return &Record{InstanceID: id}, leftovers{}, nil
 }
@@ -343,7 +344,7 @@ func (s *fileStore) mayLive(id string) bool { return s.alive(id, 0).maybe() }
 
 // free reports whether the lease of a record that is not damaged, or of none, is
 // free.
-func (s *fileStore) free(seen sighting) bool {
+func (s *fileStore) free(seen observation) bool {
 	return seen.rec == nil ||
 		seen.rec.Released ||
 		s.ended(seen.rec) ||
@@ -357,7 +358,7 @@ func (s *fileStore) ended(rec *diskRecord) bool {
 	switch s.alive(rec.InstanceID, rec.Alive) {
 	case dead:
 		return true
-	case gone:
+	case noFile:
 		return clock.OtherBoot(rec.Clock, s.Clock()) && !s.lastAlive().maybe()
 	}
 	return false
@@ -372,7 +373,7 @@ func (s *fileStore) publish(claim Record, shared sharing) (_ *fileLease, from ti
 		return nil, 0, err
 	}
 	l := &fileLease{store: s, instance: claim.InstanceID, alive: alive, shared: shared}
-	temp := tempPath(s.path, claim.InstanceID)
+	temp := leasename.Temp(s.path, claim.InstanceID)
 	defer func() {
 		if err != nil {
 			_ = l.free(claim.RenewedAt, from)
@@ -435,10 +436,10 @@ func (l *fileLease) Renew(_ context.Context, at time.Duration) error {
 		return l.file.Truncate(l.enc.size()) // something was appended to it
 	}
 	// What fails here the next renewal does; this one counts all the same.
-	if l.aliveGone(alivePath(l.store.path, l.instance)) {
+	if l.aliveGone(leasename.Alive(l.store.path, l.instance)) {
 		_ = l.restoreAlive(at)
 	}
-	if l.aliveGone(lastPath(l.store.path)) {
+	if l.aliveGone(leasename.Last(l.store.path)) {
 		_ = l.store.markLast(l.instance)
 	}
 	return nil
@@ -457,17 +458,17 @@ func (l *fileLease) aliveGone(name string) bool {
 // alive file that no process locks would tell of its death.
 func (l *fileLease) restoreAlive(at time.Duration) error {
 	s := l.store
-	temp := tempPath(s.path, l.instance)
+	temp := leasename.Temp(s.path, l.instance)
 	alive, err := s.lockAlive(temp)
 	if err != nil {
 		return err
 	}
-	enc, err := l.naming(alive)
+	enc, err := l.encoderFor(alive)
 	if err == nil {
 		err = s.allowLocked(temp, alive, l.shared.guard, 1)
 	}
 	if err == nil {
-		err = s.Replace(temp, alivePath(s.path, l.instance))
+		err = s.Replace(temp, leasename.Alive(s.path, l.instance))
 	}
 	if err != nil {
 		return errors.Join(err, alive.Unlock(), s.Remove(temp))
@@ -481,8 +482,8 @@ func (l *fileLease) restoreAlive(at time.Duration) error {
 	return errors.Join(err, l.file.Truncate(l.enc.size()), old.Unlock())
 }
 
-// naming returns the encoder of a record that names another alive file.
-func (l *fileLease) naming(alive disk.Lock) (*encoder, error) {
+// encoderFor returns the encoder of a record that names another alive file.
+func (l *fileLease) encoderFor(alive disk.Lock) (*encoder, error) {
 	rec, err := l.store.readFile()
 	if err != nil {
 		return nil, err
@@ -536,7 +537,7 @@ func (l *fileLease) free(wall time.Time, now time.Duration) error {
 		_ = l.file.Close() // all that was to be written has been
 	}
 	err = errors.Join(err, l.alive.Unlock())
-	name := alivePath(l.store.path, l.instance)
+	name := leasename.Alive(l.store.path, l.instance)
 	if err == nil && inPlace {
 		_ = l.store.Remove(name) // or the next one to acquire does
 	} else {
@@ -552,7 +553,7 @@ func (l *fileLease) free(wall time.Time, now time.Duration) error {
 // removal. Where another may have the lease already, it stays, for that one to replace; so it
 // does on Windows, which removes no name of an open file.
 func (l *fileLease) removeLast() {
-	last := lastPath(l.store.path)
+	last := leasename.Last(l.store.path)
 	if ours, err := l.alive.At(last); err == nil && ours {
 		_ = l.store.Remove(last)
 	}

@@ -19,6 +19,7 @@ import (
 
 	"github.com/ownerlease/owner/internal/clock"
 	"github.com/ownerlease/owner/internal/disk"
+	"github.com/ownerlease/owner/internal/leasename"
 )
 
 // These tests run the file store on the real file system. Those that need time to
@@ -98,10 +99,10 @@ func earlierBoot(t testing.TB) string {
 	return strings.Join(fields, " ")
 }
 
-// live makes an instance seem alive by holding its lock.
-func live(t testing.TB, path, id string) {
+// liveOwner makes an instance seem alive by holding its lock.
+func liveOwner(t testing.TB, path, id string) {
 	t.Helper()
-	l := flock.New(alivePath(path, id))
+	l := flock.New(leasename.Alive(path, id))
 	if ok, err := l.TryLock(); !ok || err != nil {
 		t.Fatal(ok, err)
 	}
@@ -111,7 +112,7 @@ func live(t testing.TB, path, id string) {
 // die leaves an alive file that no process locks, as a process that was killed does.
 func die(t testing.TB, path, id string) {
 	t.Helper()
-	must(t, os.WriteFile(alivePath(path, id), nil, 0o600))
+	must(t, os.WriteFile(leasename.Alive(path, id), nil, 0o600))
 }
 
 // storeAt is the lease at path, as this process sees it.
@@ -123,11 +124,11 @@ func readFile(path string) (*diskRecord, error) { return storeAt(path).readFile(
 
 // withClock is the lease at path, for a process whose clock is the function.
 func withClock(path string, now func() time.Duration) *fileStore {
-	return &fileStore{process: &process{machine: otherClock{thisMachine{disk.OS}, now}}, path: path}
+	return &fileStore{process: &process{host: otherClock{thisHost{disk.OS}, now}}, path: path}
 }
 
 type otherClock struct {
-	thisMachine
+	thisHost
 	now func() time.Duration
 }
 
@@ -186,15 +187,15 @@ func TestJoinFindsTheLease(t *testing.T) {
 		{"an empty file", func(t *testing.T, p string) { must(t, os.WriteFile(p, nil, 0o600)) }, free},
 		{"zeros after a power loss", func(t *testing.T, p string) { must(t, os.WriteFile(p, make([]byte, 512), 0o600)) }, free},
 		{"released", func(t *testing.T, p string) {
-			live(t, p, plant(t, p, func(_ *diskHead, tail *diskTail) { tail.Released = true }).InstanceID)
+			liveOwner(t, p, plant(t, p, func(_ *diskHead, tail *diskTail) { tail.Released = true }).InstanceID)
 		}, free},
 		{"a dead owner", func(t *testing.T, p string) { die(t, p, plant(t, p, nil).InstanceID) }, free},
-		{"a live owner", func(t *testing.T, p string) { live(t, p, plant(t, p, nil).InstanceID) }, nil},
+		{"a live owner", func(t *testing.T, p string) { liveOwner(t, p, plant(t, p, nil).InstanceID) }, nil},
 		{"hung, expired by its own TTL and not ours", func(t *testing.T, p string) {
-			live(t, p, plant(t, p, func(h *diskHead, tail *diskTail) { h.TTL = "1s"; tail.Heartbeat -= time.Second }).InstanceID)
+			liveOwner(t, p, plant(t, p, func(h *diskHead, tail *diskTail) { h.TTL = "1s"; tail.Heartbeat -= time.Second }).InstanceID)
 		}, free},
 		{"hung, a moment before its expiry", func(t *testing.T, p string) {
-			live(t, p, plant(t, p, func(h *diskHead, tail *diskTail) { h.TTL = "2h"; tail.Heartbeat -= 2*time.Hour - time.Minute }).InstanceID)
+			liveOwner(t, p, plant(t, p, func(h *diskHead, tail *diskTail) { h.TTL = "2h"; tail.Heartbeat -= 2*time.Hour - time.Minute }).InstanceID)
 		}, nil},
 		{"its alive file was cleaned away", func(t *testing.T, p string) { plant(t, p, nil) }, nil},
 		{"cleaned away, and expired", func(t *testing.T, p string) {
@@ -208,26 +209,26 @@ func TestJoinFindsTheLease(t *testing.T) {
 		}, free},
 		{"of another boot, and locked by its second name", func(t *testing.T, p string) {
 			h := plant(t, p, func(h *diskHead, tail *diskTail) { h.Clock = earlierBoot(t) })
-			live(t, p, h.InstanceID)
-			must(t, os.WriteFile(alivePath(p, h.InstanceID), []byte(aliveMark), 0o600),
-				os.Link(alivePath(p, h.InstanceID), lastPath(p)), os.Remove(alivePath(p, h.InstanceID)))
+			liveOwner(t, p, h.InstanceID)
+			must(t, os.WriteFile(leasename.Alive(p, h.InstanceID), []byte(aliveMark), 0o600),
+				os.Link(leasename.Alive(p, h.InstanceID), leasename.Last(p)), os.Remove(leasename.Alive(p, h.InstanceID)))
 		}, nil},
 		{"of another boot, and its owner lives", func(t *testing.T, p string) {
-			live(t, p, plant(t, p, func(h *diskHead, tail *diskTail) { h.Clock = earlierBoot(t) }).InstanceID)
+			liveOwner(t, p, plant(t, p, func(h *diskHead, tail *diskTail) { h.Clock = earlierBoot(t) }).InstanceID)
 		}, nil},
 		{"a heartbeat in the future", func(t *testing.T, p string) {
-			live(t, p, plant(t, p, func(_ *diskHead, tail *diskTail) { tail.Heartbeat += time.Hour }).InstanceID)
+			liveOwner(t, p, plant(t, p, func(_ *diskHead, tail *diskTail) { tail.Heartbeat += time.Hour }).InstanceID)
 		}, nil},
 		{"another clock, and old by ours", func(t *testing.T, p string) {
-			live(t, p, plant(t, p, func(h *diskHead, tail *diskTail) { h.Clock = "another"; tail.Heartbeat -= time.Hour }).InstanceID)
+			liveOwner(t, p, plant(t, p, func(h *diskHead, tail *diskTail) { h.Clock = "another"; tail.Heartbeat -= time.Hour }).InstanceID)
 		}, nil},
-		{"no record, but a live instance", func(t *testing.T, p string) { live(t, p, uuid.NewString()) }, nil},
+		{"no record, but a live instance", func(t *testing.T, p string) { liveOwner(t, p, uuid.NewString()) }, nil},
 		{"no record, and dead instances", func(t *testing.T, p string) { die(t, p, uuid.NewString()); die(t, p, uuid.NewString()) }, free},
 		{"no record, and half of one that was never published", func(t *testing.T, p string) {
-			must(t, os.WriteFile(tempPath(p, uuid.NewString()), []byte("half"), 0o600))
+			must(t, os.WriteFile(leasename.Temp(p, uuid.NewString()), []byte("half"), 0o600))
 		}, free},
 		{"truncated, and its owner lives", func(t *testing.T, p string) {
-			live(t, p, plant(t, p, nil).InstanceID)
+			liveOwner(t, p, plant(t, p, nil).InstanceID)
 			must(t, os.Truncate(p, 200))
 		}, ErrCorruptRecord},
 		{"truncated, and its owner is dead", func(t *testing.T, p string) {
@@ -235,12 +236,12 @@ func TestJoinFindsTheLease(t *testing.T) {
 			must(t, os.Truncate(p, 200))
 		}, free},
 		{"a copy of a live owner's record", func(t *testing.T, p string) {
-			live(t, p, plant(t, p, nil).InstanceID)
+			liveOwner(t, p, plant(t, p, nil).InstanceID)
 			b, err := os.ReadFile(p)
 			must(t, err, os.WriteFile(p+".copy", b, 0o600), disk.OS.Replace(p+".copy", p))
 		}, ErrCorruptRecord},
 		{"an id that is a path", func(t *testing.T, p string) {
-			live(t, p, uuid.NewString())
+			liveOwner(t, p, uuid.NewString())
 			plant(t, p, func(h *diskHead, _ *diskTail) { h.InstanceID = "../../../etc/passwd" })
 		}, ErrCorruptRecord},
 		{"a newer version", func(t *testing.T, p string) {
@@ -262,7 +263,7 @@ func TestJoinFindsTheLease(t *testing.T) {
 				t.Skip(err)
 			}
 		}, ErrInvalidConfig},
-		{"a folder in the guard's place", func(t *testing.T, p string) { must(t, os.Mkdir(guardPath(p), 0o700)) }, ErrInvalidConfig},
+		{"a folder in the guard's place", func(t *testing.T, p string) { must(t, os.Mkdir(leasename.Guard(p), 0o700)) }, ErrInvalidConfig},
 		{"a missing folder", func(t *testing.T, p string) { must(t, os.Remove(filepath.Dir(p))) }, fs.ErrNotExist},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -306,7 +307,7 @@ func TestWatchedHolderExpires(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				p := leasePath(t)
-				live(t, p, plant(t, p, change).InstanceID)
+				liveOwner(t, p, plant(t, p, change).InstanceID)
 				start := time.Now()
 				for time.Since(start) < time.Minute {
 					if joinFile(t, p).IsOwner() {
@@ -327,7 +328,7 @@ func TestWatchedHolderThatRenews(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		p := leasePath(t)
 		h := plant(t, p, func(h *diskHead, _ *diskTail) { h.Clock = "another" })
-		live(t, p, h.InstanceID)
+		liveOwner(t, p, h.InstanceID)
 		for range 10 {
 			time.Sleep(40 * time.Second)
 			h.File = 0
@@ -399,7 +400,7 @@ func TestEpochOnlyGrows(t *testing.T) {
 	}
 	must(t, os.Remove(p))
 	must(t, own("after a clock step, the record deleted").Release())
-	must(t, os.Remove(p), os.Remove(guardPath(p)))
+	must(t, os.Remove(p), os.Remove(leasename.Guard(p)))
 	if now := uint64(time.Now().UnixMilli()); joinFile(t, p).Epoch() < now {
 		t.Error("without any memory the epoch is below the wall clock")
 	}
@@ -410,7 +411,7 @@ func TestLookingDisturbsNobody(t *testing.T) {
 	p := leasePath(t)
 	id := plant(t, p, nil).InstanceID
 	die(t, p, id)
-	other := flock.New(alivePath(p, id))
+	other := flock.New(leasename.Alive(p, id))
 	if ok, err := other.TryRLock(); !ok || err != nil {
 		t.Fatal(ok, err)
 	}
@@ -427,9 +428,9 @@ func TestLeftovers(t *testing.T) {
 	// A challenger that was killed in the guard, after it had made its files.
 	crashed := uuid.NewString()
 	die(t, p, crashed)
-	must(t, os.WriteFile(tempPath(p, crashed), []byte(formatPrefix), 0o600))
+	must(t, os.WriteFile(leasename.Temp(p, crashed), []byte(formatPrefix), 0o600))
 	g, err := lockGuard(p)
-	must(t, err, g.remember(memory{InstanceID: crashed, PID: 4711, Epoch: 1}))
+	must(t, err, g.saveLast(lastAcquirer{InstanceID: crashed, PID: 4711, Epoch: 1}))
 	g.unlock()
 	// And an owner that was killed.
 	die(t, p, plant(t, p, nil).InstanceID)
@@ -529,7 +530,7 @@ func TestValidityCountsFromBeforeTheWrite(t *testing.T) {
 // A heartbeat of another clock is watched from after the reading that showed it.
 func TestWatchingBeginsAfterTheReading(t *testing.T) {
 	p := leasePath(t)
-	live(t, p, plant(t, p, func(h *diskHead, _ *diskTail) { h.Clock = "another" }).InstanceID)
+	liveOwner(t, p, plant(t, p, func(h *diskHead, _ *diskTail) { h.Clock = "another" }).InstanceID)
 	var now time.Duration
 	s := withClock(p, func() time.Duration { now += time.Second; return now })
 	seen, err := s.read()
@@ -548,7 +549,7 @@ func TestGuardHeldForLong(t *testing.T) {
 		start := time.Now()
 		_, err = tryJoin(t, p)
 		took := time.Since(start)
-		if !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), guardPath(p)) || took < 25*time.Second || took > 35*time.Second {
+		if !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), leasename.Guard(p)) || took < 25*time.Second || took > 35*time.Second {
 			t.Errorf("after %v: %v", took, err)
 		}
 		g.unlock()

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/ownerlease/owner/internal/disk"
+	"github.com/ownerlease/owner/internal/leasename"
 )
 
 // A file beside the record is known as this lease's own before it is written, kept
@@ -70,7 +71,7 @@ func notOurs(path string) error {
 
 // checkGuard returns an error if another program's file is in the guard's place.
 func (s *fileStore) checkGuard() error {
-	path := guardPath(s.path)
+	path := leasename.Guard(s.path)
 	k, err := s.kindOf(path, guardMark, 1)
 	if err != nil {
 		return err
@@ -103,12 +104,12 @@ func (s *fileStore) accept(guard string, k kind) error {
 // or another program's marker: it is ours if it is an alive file's second name, or if
 // the guard knows of an owner. A full disk has room for an alive file without its mark.
 func (s *fileStore) checkLast() error {
-	last := lastPath(s.path)
+	last := leasename.Last(s.path)
 	k, err := s.kindOf(last, aliveMark, 0)
 	if err != nil {
 		return err
 	}
-	if k == foreign || k == blank && s.recall().InstanceID == "" && !s.linksAlive(last) {
+	if k == foreign || k == blank && s.loadLast().InstanceID == "" && !s.linksAlive(last) {
 		return notOurs(last)
 	}
 	return nil
@@ -123,7 +124,7 @@ func (s *fileStore) linksAlive(path string) bool {
 	defer f.Close()
 	ids, _ := s.instances(-1)
 	for _, id := range ids {
-		if same, _, err := f.At(alivePath(s.path, id)); err == nil && same {
+		if same, _, err := f.At(leasename.Alive(s.path, id)); err == nil && same {
 			return true
 		}
 	}
@@ -133,9 +134,9 @@ func (s *fileStore) linksAlive(path string) bool {
 // lastAlive is what the alive file's second name tells. Another program's file of
 // that name tells nothing.
 func (s *fileStore) lastAlive() liveness {
-	last := lastPath(s.path)
+	last := leasename.Last(s.path)
 	if k, err := s.kindOf(last, aliveMark, 0); err == nil && (k == absent || k == foreign) {
-		return gone
+		return noFile
 	}
 	return s.aliveAt(last, 0)
 }
@@ -159,10 +160,10 @@ func (p *process) markAlive(path string, alive disk.Lock) {
 // guard only. There is no error to report: what stays does no harm.
 func (s *fileStore) remove(ids []string) {
 	for _, id := range ids {
-		if temp := tempPath(s.path, id); s.leftBy(id, temp) {
+		if temp := leasename.Temp(s.path, id); s.leftBy(id, temp) {
 			_ = s.Remove(temp)
 		}
-		alive := alivePath(s.path, id)
+		alive := leasename.Alive(s.path, id)
 		if k, err := s.kindOf(alive, aliveMark, 0); err == nil && (k == marked || k == blank) {
 			_ = s.Remove(alive)
 		}

@@ -14,6 +14,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/ownerlease/owner/internal/clock"
+	"github.com/ownerlease/owner/internal/leasename"
 )
 
 // contents is what is in a lease's folder, to the byte.
@@ -38,25 +39,27 @@ func contents(t testing.TB, path string) string {
 func TestOtherFilesAreLeftAlone(t *testing.T) {
 	text := []byte("1\n2\n3\n")
 	for name, prepare := range map[string]func(t *testing.T, p string){
-		"a lock file of a package manager": func(t *testing.T, p string) { must(t, os.WriteFile(guardPath(p), text, 0o600)) },
-		"a large lock file":                func(t *testing.T, p string) { must(t, os.WriteFile(guardPath(p), make([]byte, 1<<16), 0o600)) },
-		"one byte":                         func(t *testing.T, p string) { must(t, os.WriteFile(guardPath(p), []byte("x"), 0o600)) },
-		"an empty lock file":               func(t *testing.T, p string) { must(t, os.WriteFile(guardPath(p), nil, 0o600)) },
+		"a lock file of a package manager": func(t *testing.T, p string) { must(t, os.WriteFile(leasename.Guard(p), text, 0o600)) },
+		"a large lock file":                func(t *testing.T, p string) { must(t, os.WriteFile(leasename.Guard(p), make([]byte, 1<<16), 0o600)) },
+		"one byte":                         func(t *testing.T, p string) { must(t, os.WriteFile(leasename.Guard(p), []byte("x"), 0o600)) },
+		"an empty lock file":               func(t *testing.T, p string) { must(t, os.WriteFile(leasename.Guard(p), nil, 0o600)) },
 		"a lock file that is locked": func(t *testing.T, p string) {
-			must(t, os.WriteFile(guardPath(p), text, 0o600))
-			l := flock.New(guardPath(p))
+			must(t, os.WriteFile(leasename.Guard(p), text, 0o600))
+			l := flock.New(leasename.Guard(p))
 			if ok, err := l.TryLock(); !ok {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() { _ = l.Unlock() })
 		},
-		"a file by the second name":           func(t *testing.T, p string) { must(t, os.WriteFile(lastPath(p), text, 0o600)) },
-		"an empty file by the second name":    func(t *testing.T, p string) { must(t, os.WriteFile(lastPath(p), nil, 0o600)) },
-		"a record of another lease as guard":  func(t *testing.T, p string) { plant(t, guardPath(p), nil) },
-		"a record by the second name":         func(t *testing.T, p string) { plant(t, lastPath(p), nil) },
-		"a guard of another by second name":   func(t *testing.T, p string) { must(t, os.WriteFile(lastPath(p), encodeGuard(memory{}), 0o600)) },
-		"a file by the second name, and more": func(t *testing.T, p string) { must(t, os.WriteFile(lastPath(p), text, 0o600)); plantDead(t, p) },
-		"a folder by the second name":         func(t *testing.T, p string) { must(t, os.Mkdir(lastPath(p), 0o700)) },
+		"a file by the second name":          func(t *testing.T, p string) { must(t, os.WriteFile(leasename.Last(p), text, 0o600)) },
+		"an empty file by the second name":   func(t *testing.T, p string) { must(t, os.WriteFile(leasename.Last(p), nil, 0o600)) },
+		"a record of another lease as guard": func(t *testing.T, p string) { plant(t, leasename.Guard(p), nil) },
+		"a record by the second name":        func(t *testing.T, p string) { plant(t, leasename.Last(p), nil) },
+		"a guard of another by second name": func(t *testing.T, p string) {
+			must(t, os.WriteFile(leasename.Last(p), encodeGuard(lastAcquirer{}), 0o600))
+		},
+		"a file by the second name, and more": func(t *testing.T, p string) { must(t, os.WriteFile(leasename.Last(p), text, 0o600)); plantDead(t, p) },
+		"a folder by the second name":         func(t *testing.T, p string) { must(t, os.Mkdir(leasename.Last(p), 0o700)) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := leasePath(t)
@@ -134,9 +137,9 @@ func TestRenewalSparesAnothersFile(t *testing.T) {
 	notOnWindows(t)
 	p := leasePath(t)
 	o := joinFile(t, p)
-	must(t, os.Remove(lastPath(p)), os.WriteFile(lastPath(p), []byte("mine"), 0o600))
+	must(t, os.Remove(leasename.Last(p)), os.WriteFile(leasename.Last(p), []byte("mine"), 0o600))
 	must(t, o.a.lease.Renew(t.Context(), clock.Now()), o.Release())
-	if b, err := os.ReadFile(lastPath(p)); string(b) != "mine" {
+	if b, err := os.ReadFile(leasename.Last(p)); string(b) != "mine" {
 		t.Errorf("%q, %v", b, err)
 	}
 }
@@ -145,7 +148,7 @@ func TestRenewalSparesAnothersFile(t *testing.T) {
 func TestGuardThatWasCut(t *testing.T) {
 	p := leasePath(t)
 	o := joinFile(t, p)
-	must(t, os.Truncate(guardPath(p), 0))
+	must(t, os.Truncate(leasename.Guard(p), 0))
 	if joinFile(t, p).IsOwner() {
 		t.Error("owns beside a live owner")
 	}
@@ -163,10 +166,10 @@ func TestNextAcquirersRemoveWhatIsLeft(t *testing.T) {
 	before, killed, other := uuid.NewString(), plant(t, p, nil).InstanceID, uuid.NewString()
 	die(t, p, before) // the owner before, whose file was still to be removed
 	die(t, p, killed)
-	must(t, os.WriteFile(tempPath(p, other), []byte("another program's"), 0o600))
-	must(t, os.WriteFile(alivePath(p, other), []byte("another program's"), 0o600))
+	must(t, os.WriteFile(leasename.Temp(p, other), []byte("another program's"), 0o600))
+	must(t, os.WriteFile(leasename.Alive(p, other), []byte("another program's"), 0o600))
 	g, err := lockGuard(p)
-	must(t, err, g.remember(memory{InstanceID: killed, PID: 4711, Epoch: 1, Left: []string{before, other}}))
+	must(t, err, g.saveLast(lastAcquirer{InstanceID: killed, PID: 4711, Epoch: 1, Left: []string{before, other}}))
 	g.unlock()
 	o := joinFile(t, p)
 	want := fmt.Sprint([]string{other + ".alive", other + ".tmp", o.InstanceID() + ".alive", "last", "lock"})
@@ -204,7 +207,7 @@ func TestGuardMadeByMany(t *testing.T) {
 func TestFirstSightIsRemembered(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		p := leasePath(t)
-		live(t, p, plant(t, p, func(h *diskHead, _ *diskTail) { h.Clock = "another" }).InstanceID)
+		liveOwner(t, p, plant(t, p, func(h *diskHead, _ *diskTail) { h.Clock = "another" }).InstanceID)
 		start := time.Now()
 		for ; time.Since(start) < time.Minute; time.Sleep(10*time.Second - 1) {
 			if acquiresAnew(t, p) {
@@ -221,7 +224,7 @@ func TestFirstSightIsRemembered(t *testing.T) {
 // acquiresAnew reports whether a new process, which has seen nothing, gets the lease.
 func acquiresAnew(t *testing.T, path string) bool {
 	t.Helper()
-	s := &fileStore{process: &process{machine: thisProcess.machine}, path: path}
+	s := &fileStore{process: &process{host: thisProcess.host}, path: path}
 	acq, err := s.Acquire(t.Context(), Record{InstanceID: uuid.NewString(), TTL: time.Minute})
 	must(t, err)
 	if acq.Lease != nil {
@@ -232,22 +235,22 @@ func acquiresAnew(t *testing.T, path string) bool {
 
 // What is remembered counts for the very heartbeat that was seen, by the same clock.
 func TestFirstSightOfSomethingElse(t *testing.T) {
-	for name, change := range map[string]func(*firstSight){
-		"another instance":  func(s *firstSight) { s.Instance = uuid.NewString() },
-		"another heartbeat": func(s *firstSight) { s.Heartbeat++ },
-		"another clock":     func(s *firstSight) { s.Clock += "x" },
-		"no clock":          func(s *firstSight) { s.Clock = "" },
-		"the future":        func(s *firstSight) { s.At += 3 * time.Hour },
+	for name, change := range map[string]func(*firstSeen){
+		"another instance":  func(s *firstSeen) { s.Instance = uuid.NewString() },
+		"another heartbeat": func(s *firstSeen) { s.Heartbeat++ },
+		"another clock":     func(s *firstSeen) { s.Clock += "x" },
+		"no clock":          func(s *firstSeen) { s.Clock = "" },
+		"the future":        func(s *firstSeen) { s.At += 3 * time.Hour },
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := leasePath(t)
 			must(t, joinFile(t, p).Release())
 			h := plant(t, p, func(h *diskHead, tail *diskTail) { h.Clock, tail.Heartbeat = "another", 1 })
-			live(t, p, h.InstanceID)
-			sight := firstSight{heartbeat{h.InstanceID, 1}, clock.Now() - time.Hour, clock.Domain()}
+			liveOwner(t, p, h.InstanceID)
+			sight := firstSeen{heartbeat{h.InstanceID, 1}, clock.Now() - time.Hour, clock.Domain()}
 			keep := func() {
 				g, err := lockGuard(p)
-				must(t, err, g.remember(memory{InstanceID: h.InstanceID, Epoch: 1, Sight: &sight}))
+				must(t, err, g.saveLast(lastAcquirer{InstanceID: h.InstanceID, Epoch: 1, FirstSeen: &sight}))
 				g.unlock()
 			}
 			change(&sight)
@@ -255,7 +258,7 @@ func TestFirstSightOfSomethingElse(t *testing.T) {
 			if acquiresAnew(t, p) {
 				t.Error("took over by what was seen of something else")
 			}
-			sight = firstSight{heartbeat{h.InstanceID, 1}, clock.Now() - time.Hour, clock.Domain()}
+			sight = firstSeen{heartbeat{h.InstanceID, 1}, clock.Now() - time.Hour, clock.Domain()}
 			keep()
 			if !acquiresAnew(t, p) {
 				t.Error("what was seen an hour ago does not count")
@@ -271,7 +274,7 @@ func TestProbeSaysWhatItKnows(t *testing.T) {
 	if st, err := Probe(p); err != nil || st.Condition != Unconfirmed || !st.Owned() {
 		t.Errorf("%+v, %v", st, err)
 	}
-	live(t, p, h.InstanceID)
+	liveOwner(t, p, h.InstanceID)
 	if st, err := Probe(p); err != nil || st.Condition != Live {
 		t.Errorf("%+v, %v", st, err)
 	}
@@ -301,15 +304,15 @@ func TestClaimIsChecked(t *testing.T) {
 func TestMakerOfTheGuardIsNoLeftover(t *testing.T) {
 	p := leasePath(t)
 	maker := uuid.NewString()
-	must(t, os.WriteFile(tempPath(guardPath(p), maker), encodeGuard(memory{}), 0o600))
+	must(t, os.WriteFile(leasename.Temp(leasename.Guard(p), maker), encodeGuard(lastAcquirer{}), 0o600))
 	ids, err := storeAt(p).instances(-1)
 	must(t, err)
 	if len(ids) > 0 {
 		t.Errorf("taken for instances: %v", ids)
 	}
-	live(t, p, maker)
+	liveOwner(t, p, maker)
 	storeAt(p).removeDead([]string{maker})
-	if storeAt(p).alive(maker, 0) != lives {
+	if storeAt(p).alive(maker, 0) != live {
 		t.Error("the alive file of one that lives was removed")
 	}
 }
@@ -318,7 +321,7 @@ func TestMakerOfTheGuardIsNoLeftover(t *testing.T) {
 // owner that was killed: the lease must not be refused for ever.
 func TestSecondNameWithoutItsMark(t *testing.T) {
 	p := leasePath(t)
-	must(t, joinFile(t, p).Release(), os.WriteFile(lastPath(p), nil, 0o600))
+	must(t, joinFile(t, p).Release(), os.WriteFile(leasename.Last(p), nil, 0o600))
 	if !joinFile(t, p).IsOwner() {
 		t.Error("the lease is of no more use")
 	}

@@ -81,7 +81,7 @@ type surrounding struct {
 }
 
 var (
-	host      = surrounding{}
+	outside   = surrounding{}
 	container = surrounding{unix.CLONE_NEWPID | unix.CLONE_NEWNS, "proc"}
 )
 
@@ -178,14 +178,14 @@ func TestNamespaces(t *testing.T) {
 		name            string
 		owner, follower surrounding
 	}{
-		{"one pid namespace", host, host},
+		{"one pid namespace", outside, outside},
 		{"two containers", container, container},
-		{"owner in a container", container, host},
-		{"follower in a container", host, container},
-		{"owner without /proc", container.with("noproc"), host},
-		{"follower without /proc", host, host.with("noproc")},
+		{"owner in a container", container, outside},
+		{"follower in a container", outside, container},
+		{"owner without /proc", container.with("noproc"), outside},
+		{"follower without /proc", outside, outside.with("noproc")},
 		{"neither has /proc", container.with("noproc"), container.with("noproc")},
-		{"pidfd_open refused", host, host.with("nopidfd")},
+		{"pidfd_open refused", outside, outside.with("nopidfd")},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			took, log := takeovers(t, 10, test.owner, test.follower)
@@ -209,9 +209,9 @@ func TestNamespacesInotifyExhausted(t *testing.T) {
 		polls           bool
 		says            []string
 	}{
-		{"one pid namespace", host, host.with("noinotify"), false, []string{"up to a second", "fs.inotify.max_user_instances"}},
+		{"one pid namespace", outside, outside.with("noinotify"), false, []string{"up to a second", "fs.inotify.max_user_instances"}},
 		{"two containers", container, container.with("noinotify"), true, []string{"up to a second", "fs.inotify.max_user_instances"}},
-		{"pidfd_open refused", host, host.with("noinotify nopidfd"), true,
+		{"pidfd_open refused", outside, outside.with("noinotify nopidfd"), true,
 			[]string{"up to a second", "fs.inotify.max_user_instances", "pidfd_open: operation not permitted", "seccomp", "Linux 5.3"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {

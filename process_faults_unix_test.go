@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/ownerlease/owner/internal/leasename"
 )
 
 // Each owner is killed, and one of those who stand by takes over, again and again.
@@ -70,7 +72,7 @@ func TestStoppedInTheGuard(t *testing.T) {
 	must(t, o.a.lease.Renew(t.Context(), o.a.store.Now()))
 	must(t, o.Release())
 	_, err := tryJoin(t, p, func(c *Config) { c.TTL = 200 * time.Millisecond })
-	if !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), guardPath(p)) {
+	if !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), leasename.Guard(p)) {
 		t.Errorf("joined past a guard that is held: %v", err)
 	}
 	must(t, c.cmd.Process.Kill())
@@ -130,7 +132,7 @@ func TestCleaner(t *testing.T) {
 				ownerAmong(t, p, children)
 				rec, err := Inspect(p)
 				must(t, err)
-				must(t, os.Remove([]string{p, guardPath(p), alivePath(p, rec.InstanceID), lastPath(p)}[n]))
+				must(t, os.Remove([]string{p, leasename.Guard(p), leasename.Alive(p, rec.InstanceID), leasename.Last(p)}[n]))
 				awaitMended(t, p, rec)
 			}
 			ownerAmong(t, p, children)
@@ -147,8 +149,8 @@ func awaitMended(t *testing.T, p string, was Record) {
 		if err != nil || rec == nil || rec.Epoch == was.Epoch && !rec.RenewedAt.After(was.RenewedAt) {
 			continue
 		}
-		alive, err := os.Stat(alivePath(p, rec.InstanceID))
-		last, lastErr := os.Stat(lastPath(p))
+		alive, err := os.Stat(leasename.Alive(p, rec.InstanceID))
+		last, lastErr := os.Stat(leasename.Last(p))
 		if err == nil && lastErr == nil && os.SameFile(alive, last) && alive.Sys().(*syscall.Stat_t).Ino == rec.Alive {
 			return
 		}
@@ -164,12 +166,12 @@ func TestPermissionsTakenAway(t *testing.T) {
 	}
 	p := leasePath(t)
 	o := joinFile(t, p)
-	must(t, os.Chmod(p, 0), os.Chmod(guardPath(p), 0))
+	must(t, os.Chmod(p, 0), os.Chmod(leasename.Guard(p), 0))
 	must(t, o.a.lease.Renew(t.Context(), o.a.store.Now()))
 	if _, err := tryJoin(t, p); err == nil {
 		t.Error("joined without a permission")
 	}
-	must(t, o.Release(), os.Chmod(p, 0o600), os.Chmod(guardPath(p), 0o600))
+	must(t, o.Release(), os.Chmod(p, 0o600), os.Chmod(leasename.Guard(p), 0o600))
 	if !joinFile(t, p).IsOwner() {
 		t.Error("not free afterwards")
 	}

@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/ownerlease/owner/internal/leasename"
 )
 
 // A zombie holds no locks: the death counts, not the funeral.
@@ -103,7 +105,7 @@ func TestFIFOs(t *testing.T) {
 
 func TestLinkAsGuard(t *testing.T) {
 	p := leasePath(t)
-	must(t, os.Symlink("/dev/null", guardPath(p)))
+	must(t, os.Symlink("/dev/null", leasename.Guard(p)))
 	if _, err := tryJoin(t, p); !errors.Is(err, ErrInvalidConfig) || !strings.Contains(err.Error(), "link") {
 		t.Error(err)
 	}

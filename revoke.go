@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/ownerlease/owner/internal/disk"
+	"github.com/ownerlease/owner/internal/leasename"
 )
 
 // Revoke takes the lease at path away from its owner, and returns when that has
@@ -50,11 +51,11 @@ func revokeError(path string, err error) error {
 func (s *fileStore) revoke(ctx context.Context, id string) (owner Record, err error) {
 	untilItIsTaken := func() (bool, error) { _, err := s.read(); return false, err }
 	err = s.guarded(ctx, id, maxTTL, untilItIsTaken, func(g *guard) error {
-		last, err := g.recall()
+		last, err := g.loadLast()
 		if err != nil {
 			return err
 		}
-		holder, _, err := s.judge(last)
+		holder, _, err := s.findHolder(last)
 		owner = deref(holder)
 		shared := unshared
 		if err == nil {
@@ -71,7 +72,7 @@ func (s *fileStore) revoke(ctx context.Context, id string) (owner Record, err er
 			return err
 		}
 		defer own.Close()
-		rec, err := s.untilWhole(func() (*diskRecord, error) { return readOpen(own) })
+		rec, err := s.retryTornRead(func() (*diskRecord, error) { return readOpen(own) })
 		if err != nil {
 			return s.corrupt(err)
 		}
@@ -82,7 +83,7 @@ func (s *fileStore) revoke(ctx context.Context, id string) (owner Record, err er
 			return errors.Join(errGuardGone, err)
 		}
 		last.Left = append(last.Left, id) // should this process die half way
-		if err := g.remember(last); err != nil {
+		if err := g.saveLast(last); err != nil {
 			return err
 		}
 		return s.publishRevocation(id, rec, own, shared.files)
@@ -96,7 +97,7 @@ func (s *fileStore) revoke(ctx context.Context, id string) (owner Record, err er
 // Until it is copied from there, the heartbeat is one of the future, by which no one
 // can judge.
 func (s *fileStore) publishRevocation(id string, rec *diskRecord, own disk.File, access disk.Access) error {
-	temp := tempPath(s.path, id)
+	temp := leasename.Temp(s.path, id)
 	file, err := s.Open(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL)
 	if err != nil {
 		return err
@@ -119,7 +120,7 @@ func (s *fileStore) publishRevocation(id string, rec *diskRecord, own disk.File,
 	if err != nil {
 		return err
 	}
-	last, err := s.untilWhole(func() (*diskRecord, error) { return readOpen(own) })
+	last, err := s.retryTornRead(func() (*diskRecord, error) { return readOpen(own) })
 	if err == nil {
 		_, _ = file.WriteAt(enc.encode(last.diskTail), 0) // or it is over a TTL after it was seen first
 	}

@@ -24,7 +24,7 @@ func TestCampaign(t *testing.T) {
 		start := time.Now()
 		o, err := Campaign(t.Context(), config(s))
 		must(t, err)
-		if d := time.Since(start); d > time.Minute+soon || !o.IsOwner() || !closed(o.Elected()) {
+		if d := time.Since(start); d > time.Minute+minPollGap || !o.IsOwner() || !closed(o.Elected()) {
 			t.Errorf("after %v: %v", d, o.Check())
 		}
 		must(t, o.Release())
@@ -319,7 +319,7 @@ func TestRunPauses(t *testing.T) {
 			gaps = append(gaps, begun[i].Sub(begun[i-1])-interval)
 		}
 		gaps[11] -= ttl
-		if gaps[0] > soon || gaps[1] > 2*retryPause(ttl) || gaps[10] < ttl/2-soon || gaps[10] > 3*ttl/2+soon || gaps[11] > soon {
+		if gaps[0] > minPollGap || gaps[1] > 2*retryPause(ttl) || gaps[10] < ttl/2-minPollGap || gaps[10] > 3*ttl/2+minPollGap || gaps[11] > minPollGap {
 			t.Errorf("pauses: %v", gaps)
 		}
 		time.Sleep(ttl)

@@ -10,12 +10,12 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/google/uuid"
+	"go.uber.org/goleak"
 
 	"github.com/ownerlease/owner/internal/clock"
 	"github.com/ownerlease/owner/internal/disk"
+	"github.com/ownerlease/owner/internal/leasename"
 )
 
 // Standing by on real files with real hints. What is waited for comes by a hint:
@@ -51,10 +51,10 @@ func TestOwnerRestoresItsAliveFileAtOnce(t *testing.T) {
 	notOnWindows(t)
 	p := leasePath(t)
 	o := joinFile(t, p, watched)
-	must(t, os.Remove(alivePath(p, o.InstanceID())))
+	must(t, os.Remove(leasename.Alive(p, o.InstanceID())))
 	s, err := newFileStore(p)
 	must(t, err)
-	for s.alive(o.InstanceID(), 0) != lives { // the test's time limit ends this
+	for s.alive(o.InstanceID(), 0) != live { // the test's time limit ends this
 		time.Sleep(100 * time.Microsecond)
 	}
 	if !o.IsOwner() {
@@ -164,7 +164,7 @@ func TestNoLeakFollowingAProcess(t *testing.T) {
 	c.mustSay("join 1h", "owner")
 	ignore := goleak.IgnoreCurrent()
 	o := joinFile(t, p, watched, standby)
-	for holder := o.Holder(); !o.a.hints.follows(&holder); { // the test's time limit ends this
+	for holder := o.Holder(); !o.a.hints.subscribed(&holder); { // the test's time limit ends this
 		time.Sleep(100 * time.Microsecond)
 	}
 	must(t, o.Release())
@@ -250,7 +250,7 @@ func TestRevokeAHungOwner(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		p := leasePath(t)
 		h := plant(t, p, nil)
-		live(t, p, h.InstanceID) // it holds its lock, and does nothing
+		liveOwner(t, p, h.InstanceID) // it holds its lock, and does nothing
 		start := time.Now()
 		s, err := newFileStore(p)
 		must(t, err)
@@ -361,7 +361,7 @@ func TestUnfinishedRevocation(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		p := leasePath(t)
 		h := plant(t, p, func(h *diskHead, tail *diskTail) { h.Revoked, tail.Heartbeat = true, maxNumber })
-		live(t, p, h.InstanceID)
+		liveOwner(t, p, h.InstanceID)
 		time.Sleep(time.Hour)
 		start := time.Now()
 		for time.Since(start) < time.Minute {
@@ -406,7 +406,7 @@ func TestSecondTryKeepsItsAliveFile(t *testing.T) {
 	for range 2 {
 		acq, err := s.Acquire(t.Context(), *claim)
 		must(t, err)
-		if got := s.alive(claim.InstanceID, 0); got != lives {
+		if got := s.alive(claim.InstanceID, 0); got != live {
 			t.Errorf("its alive file says %v", got)
 		}
 		must(t, acq.Lease.Release(t.Context()))
@@ -427,7 +427,7 @@ func TestFailingAttemptsDoNotSpin(t *testing.T) {
 			}
 		}
 	})
-	must(t, os.MkdirAll(filepath.Join(tempPath(p, o.a.claim.InstanceID), "x"), 0o700))
+	must(t, os.MkdirAll(filepath.Join(leasename.Temp(p, o.a.claim.InstanceID), "x"), 0o700))
 	start := time.Now()
 	must(t, first.Release())
 	<-done
@@ -442,7 +442,7 @@ func TestRevokeEnds(t *testing.T) {
 	notOnWindows(t)
 	p := leasePath(t)
 	h := plant(t, p, nil)
-	live(t, p, h.InstanceID)
+	liveOwner(t, p, h.InstanceID)
 	ctx, cancel := context.WithCancelCause(t.Context())
 	go func() {
 		for r, err := readFile(p); err != nil || !r.Revoked; r, err = readFile(p) {
@@ -460,7 +460,7 @@ func TestRevokeEnds(t *testing.T) {
 func TestStandbyTakesAFileAtItsExpiry(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		p := leasePath(t)
-		live(t, p, plant(t, p, nil).InstanceID)
+		liveOwner(t, p, plant(t, p, nil).InstanceID)
 		start := time.Now()
 		time.Sleep(333 * time.Millisecond)
 		o := joinFile(t, p, standby)
@@ -476,7 +476,7 @@ func TestLookWaitsForARecordInTheMaking(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		p := leasePath(t)
 		const id = "01234567-89ab-cdef-0123-456789abcdef"
-		live(t, p, id)
+		liveOwner(t, p, id)
 		time.AfterFunc(time.Millisecond, func() {
 			plant(t, p, func(h *diskHead, _ *diskTail) { h.InstanceID = id })
 		})

@@ -40,7 +40,7 @@ func TestStandbyTakesOverAtOnce(t *testing.T) {
 		start := time.Now()
 		must(t, first.Release())
 		<-second.Elected()
-		if d := time.Since(start); d > soon {
+		if d := time.Since(start); d > minPollGap {
 			t.Errorf("took %v", d)
 		}
 		if !second.IsOwner() || second.Epoch() != 2 || second.Endpoint() != "unix:/second" || second.Check() != nil {
@@ -429,7 +429,7 @@ func TestTooLateIsNoOwner(t *testing.T) {
 		time.Sleep(ttl)
 		hung, answer := hang()
 		s.set(&s.onRelease, hung) // the undoing takes a while
-		time.Sleep(2*ttl + 10*soon)
+		time.Sleep(2*ttl + 10*minPollGap)
 		s.mu.Lock()
 		late := s.holder.InstanceID
 		s.mu.Unlock()

@@ -54,7 +54,7 @@ func Probe(path string) (Status, error) {
 	case seen.damage != nil:
 		return Status{}, seen.damage
 	case seen.rec == nil:
-		holder, _, err := s.judgeWithout(seen, s.recall())
+		holder, _, err := s.findHolderWithoutRecord(seen, s.loadLast())
 		switch {
 		case err != nil: // not that there is no record: another may own the lease
 			return Status{}, err
@@ -89,10 +89,10 @@ func Inspect(path string) (Record, error) {
 }
 
 // look reads the record at path.
-func look(path string) (*fileStore, sighting, error) {
+func look(path string) (*fileStore, observation, error) {
 	s, err := newFileStore(path)
 	if err != nil {
-		return nil, sighting{}, err
+		return nil, observation{}, err
 	}
 	seen, err := s.read()
 	return s, seen, explain(err)
@@ -105,7 +105,7 @@ func noRecord(path string) error {
 // condition says what the record's owner is, and whether it owns the lease.
 func (s *fileStore) condition(rec *diskRecord, remaining time.Duration) (c Condition, owned bool) {
 	alive := s.alive(rec.InstanceID, rec.Alive)
-	ended := alive == dead || alive == gone && s.ended(rec)
+	ended := alive == dead || alive == noFile && s.ended(rec)
 	switch {
 	case rec.Revoked && (rec.Released || ended):
 		return Revoked, false // an owner that stops because of it does not write to this record
@@ -113,13 +113,13 @@ func (s *fileStore) condition(rec *diskRecord, remaining time.Duration) (c Condi
 		return Released, false
 	case ended:
 		return Dead, false
-	case remaining <= 0 && alive == lives:
+	case remaining <= 0 && alive == live:
 		return Hung, false
 	case remaining <= 0:
 		return Expired, false
 	case rec.Revoked:
 		return Revoked, true
-	case alive == lives:
+	case alive == live:
 		return Live, true
 	}
 	return Unconfirmed, true

@@ -34,7 +34,7 @@ func TestInspectAndProbe(t *testing.T) {
 		Released: func() {},
 		Dead:     func() { die(t, p, plant(t, p, nil).InstanceID) },
 		Hung: func() {
-			live(t, p, plant(t, p, func(_ *diskHead, tail *diskTail) { tail.Heartbeat -= time.Minute }).InstanceID)
+			liveOwner(t, p, plant(t, p, func(_ *diskHead, tail *diskTail) { tail.Heartbeat -= time.Minute }).InstanceID)
 		},
 		Expired: func() { plant(t, p, func(_ *diskHead, tail *diskTail) { tail.Heartbeat -= time.Minute }) },
 	} {

@@ -18,6 +18,7 @@ import (
 
 	"github.com/ownerlease/owner/internal/clock"
 	"github.com/ownerlease/owner/internal/disk"
+	"github.com/ownerlease/owner/internal/leasename"
 )
 
 // Here something takes away, cuts, exchanges or puts back what a lease is made of.
@@ -107,7 +108,7 @@ func TestResumedOwnerDamagesNothing(t *testing.T) {
 	notOnWindows(t)
 	p := leasePath(t)
 	old := joinFile(t, p)
-	must(t, os.Remove(p), os.Remove(alivePath(p, old.InstanceID())), os.Remove(lastPath(p))) // so that the next can own at once
+	must(t, os.Remove(p), os.Remove(leasename.Alive(p, old.InstanceID())), os.Remove(leasename.Last(p))) // so that the next can own at once
 	successor := joinFile(t, p)
 	if !successor.IsOwner() {
 		t.Fatal("no successor")
@@ -148,7 +149,7 @@ func TestGuardRemovedWhileHeld(t *testing.T) {
 	g, err := lockGuard(p)
 	must(t, err)
 	defer g.unlock()
-	must(t, os.Remove(guardPath(p)))
+	must(t, os.Remove(leasename.Guard(p)))
 	second := joinFile(t, p)
 	if !second.IsOwner() {
 		t.Fatal("the next guard does not work")
@@ -160,7 +161,7 @@ func TestGuardRemovedWhileHeld(t *testing.T) {
 	if _, err := s.acquireGuarded(claim, g); !errors.Is(err, errGuardGone) {
 		t.Errorf("acquired under a guard that is gone: %v", err)
 	}
-	if alive := s.alive(claim.InstanceID, 0); alive != gone {
+	if alive := s.alive(claim.InstanceID, 0); alive != noFile {
 		t.Errorf("its alive file is still there")
 	}
 }
@@ -173,12 +174,12 @@ func TestGuardExchangedWhileHeld(t *testing.T) {
 	a, err := lockGuard(p)
 	must(t, err)
 	defer a.unlock()
-	must(t, os.Remove(guardPath(p)))
+	must(t, os.Remove(leasename.Guard(p)))
 	b := joinFile(t, p)
-	if _, err := a.recall(); !errors.Is(err, errGuardGone) {
+	if _, err := a.loadLast(); !errors.Is(err, errGuardGone) {
 		t.Errorf("reads another guard's memory: %v", err)
 	}
-	if err := a.remember(memory{InstanceID: uuid.NewString()}); !errors.Is(err, errGuardGone) {
+	if err := a.saveLast(lastAcquirer{InstanceID: uuid.NewString()}); !errors.Is(err, errGuardGone) {
 		t.Errorf("writes into another guard: %v", err)
 	}
 	// The worst: A has published already, and undoes it.
@@ -197,7 +198,7 @@ func TestAliveFileReplaced(t *testing.T) {
 	notOnWindows(t)
 	p := leasePath(t)
 	o := joinFile(t, p)
-	must(t, os.WriteFile(p+".fresh", nil, 0o600), os.Rename(p+".fresh", alivePath(p, o.InstanceID())))
+	must(t, os.WriteFile(p+".fresh", nil, 0o600), os.Rename(p+".fresh", leasename.Alive(p, o.InstanceID())))
 	if joinFile(t, p).IsOwner() {
 		t.Error("owns beside a live owner")
 	}
@@ -209,8 +210,8 @@ func TestFaultsOneAfterAnother(t *testing.T) {
 	remove := func(path func(p, id string) string) func(*testing.T, string, string, string) {
 		return func(t *testing.T, p, id, _ string) { must(t, os.Remove(path(p, id))) }
 	}
-	alive, guard := remove(alivePath), remove(func(p, _ string) string { return guardPath(p) })
-	record, last := remove(func(p, _ string) string { return p }), remove(func(p, _ string) string { return lastPath(p) })
+	alive, guard := remove(leasename.Alive), remove(func(p, _ string) string { return leasename.Guard(p) })
+	record, last := remove(func(p, _ string) string { return p }), remove(func(p, _ string) string { return leasename.Last(p) })
 	atOnce := func(faults ...func(*testing.T, string, string, string)) func(*testing.T, string, string, string) {
 		return func(t *testing.T, p, id, old string) {
 			for _, f := range faults {
@@ -280,7 +281,7 @@ func TestOwnerInAFullFolder(t *testing.T) {
 		must(t, os.WriteFile(fmt.Sprint(p, i), nil, 0o600))
 	}
 	o := joinFile(t, p)
-	must(t, os.Remove(p), os.Remove(guardPath(p)))
+	must(t, os.Remove(p), os.Remove(leasename.Guard(p)))
 	if f := joinFile(t, p); f.IsOwner() || f.InstanceID() != o.InstanceID() {
 		t.Errorf("owns beside a live owner: %+v", f.Holder())
 	}
@@ -292,8 +293,8 @@ func TestOwnerWithoutAName(t *testing.T) {
 	notOnWindows(t)
 	p := leasePath(t)
 	o := joinFile(t, p)
-	must(t, os.Remove(p), os.Remove(guardPath(p)), os.Remove(alivePath(p, o.InstanceID())))
-	if f, err := tryJoin(t, p); !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), lastPath(p)) {
+	must(t, os.Remove(p), os.Remove(leasename.Guard(p)), os.Remove(leasename.Alive(p, o.InstanceID())))
+	if f, err := tryJoin(t, p); !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), leasename.Last(p)) {
 		t.Errorf("got %v, %v", f, err)
 	}
 	if _, err := Probe(p); !errors.Is(err, ErrUnavailable) || errors.Is(err, fs.ErrNotExist) {
@@ -313,8 +314,8 @@ func TestReleaseSparesTheSuccessorsName(t *testing.T) {
 	notOnWindows(t)
 	p := leasePath(t)
 	o := joinFile(t, p)
-	must(t, os.WriteFile(p+".other", nil, 0o600), os.Rename(p+".other", lastPath(p)), o.Release())
-	if _, err := os.Stat(lastPath(p)); err != nil {
+	must(t, os.WriteFile(p+".other", nil, 0o600), os.Rename(p+".other", leasename.Last(p)), o.Release())
+	if _, err := os.Stat(leasename.Last(p)); err != nil {
 		t.Error(err)
 	}
 }
@@ -322,7 +323,7 @@ func TestReleaseSparesTheSuccessorsName(t *testing.T) {
 // What a dead instance has left makes no difference, whatever of it is there.
 func TestLeftoversInPart(t *testing.T) {
 	for _, left := range [][]func(p, id string) string{
-		{alivePath}, {func(p, _ string) string { return lastPath(p) }}, {alivePath, func(p, _ string) string { return lastPath(p) }},
+		{leasename.Alive}, {func(p, _ string) string { return leasename.Last(p) }}, {leasename.Alive, func(p, _ string) string { return leasename.Last(p) }},
 	} {
 		p, id := leasePath(t), uuid.NewString()
 		for _, name := range left {
@@ -339,7 +340,7 @@ func TestRestoredAliveFileTellsDeath(t *testing.T) {
 	notOnWindows(t)
 	p := leasePath(t)
 	o := joinFile(t, p)
-	must(t, os.Remove(alivePath(p, o.InstanceID())), o.a.lease.Renew(t.Context(), clock.Now()))
+	must(t, os.Remove(leasename.Alive(p, o.InstanceID())), o.a.lease.Renew(t.Context(), clock.Now()))
 	if joinFile(t, p).IsOwner() {
 		t.Error("owns beside a live owner")
 	}
@@ -360,7 +361,7 @@ func TestAliveFileIsLockedBeforeItIsSeen(t *testing.T) {
 	go func() {
 		defer close(done)
 		for range 3000 {
-			_ = os.Remove(alivePath(p, o.InstanceID()))
+			_ = os.Remove(leasename.Alive(p, o.InstanceID()))
 			if err := o.a.lease.Renew(context.Background(), clock.Now()); err != nil {
 				t.Error(err)
 			}
@@ -380,7 +381,7 @@ func TestAliveFileNotRestored(t *testing.T) {
 	notOnWindows(t)
 	p := leasePath(t)
 	o := joinFile(t, p)
-	must(t, os.Remove(alivePath(p, o.InstanceID())), os.Remove(p)) // the record cannot be read
+	must(t, os.Remove(leasename.Alive(p, o.InstanceID())), os.Remove(p)) // the record cannot be read
 	l := o.a.lease.(*fileLease)
 	if err := l.restoreAlive(clock.Now()); err == nil {
 		t.Fatal("restored without the record")

@@ -112,7 +112,7 @@ func TestShareOut(t *testing.T) {
 }
 
 // A machine of a user who may not open the guard, with another clock than the owner's.
-type readersMachine struct{ thisMachine }
+type readersMachine struct{ thisHost }
 
 func (readersMachine) Clock() string { return "another" }
 
@@ -120,14 +120,14 @@ func (m readersMachine) Lock(path string, flag int) (disk.Lock, error) {
 	if strings.HasSuffix(path, ".lock") {
 		return nil, &fs.PathError{Op: "open", Path: path, Err: fs.ErrPermission}
 	}
-	return m.thisMachine.Lock(path, flag)
+	return m.thisHost.Lock(path, flag)
 }
 
 // What the guard is wanted for besides acquiring (to keep what was seen of an owner with
 // another clock) keeps no reader from following.
 func TestReaderWithAnotherClockFollows(t *testing.T) {
 	p := leasePath(t)
-	s := &fileStore{process: &process{machine: readersMachine{thisMachine{disk.OS}}}, path: p}
+	s := &fileStore{process: &process{host: readersMachine{thisHost{disk.OS}}}, path: p}
 	reader := func(c *Config) { c.Store = unwatchedStore{s} }
 	if _, err := tryJoin(t, p, reader); !errors.Is(err, fs.ErrPermission) || !strings.Contains(err.Error(), "at most follow") {
 		t.Errorf("a free lease: %v", err)

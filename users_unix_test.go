@@ -18,6 +18,7 @@ import (
 
 	"github.com/ownerlease/owner/internal/clock"
 	"github.com/ownerlease/owner/internal/disk"
+	"github.com/ownerlease/owner/internal/leasename"
 )
 
 // Several users and one lease, each in processes of its own.
@@ -82,7 +83,7 @@ func has(t *testing.T, path string, u user, group uint32, perm fs.FileMode) {
 // aliveFiles are those that are beside the record.
 func aliveFiles(t *testing.T, path string) []string {
 	t.Helper()
-	names, err := filepath.Glob(path + ".*" + aliveSuffix)
+	names, err := filepath.Glob(path + ".*" + leasename.AliveSuffix)
 	must(t, err)
 	return names
 }
@@ -94,7 +95,7 @@ func TestUsersFollow(t *testing.T) {
 	owner, reader := as(alice, "0644"), as(carol, "0644")
 	owner.mustSay("join 1m", "owner")
 	has(t, path, alice, team, 0o644)
-	has(t, guardPath(path), alice, alice.id, 0o600)
+	has(t, leasename.Guard(path), alice, alice.id, 0o600)
 	has(t, aliveFiles(t, path)[0], alice, team, 0o644)
 	reader.mustSay("join 1m", "follower")
 	if got, want := reader.ask("follows"), endpointOf(owner.cmd.Process.Pid); !strings.HasSuffix(got, want) {
@@ -107,7 +108,7 @@ func TestUsersFollow(t *testing.T) {
 	if got := reader.ask("revoke"); !strings.Contains(got, "may at most follow") {
 		t.Errorf("revoke: %s", got)
 	}
-	if got := reader.ask("lock " + guardPath(path)); !strings.Contains(got, "permission denied") {
+	if got := reader.ask("lock " + leasename.Guard(path)); !strings.Contains(got, "permission denied") {
 		t.Errorf("a reader's lock of the guard: %s", got)
 	}
 	owner.kill()
@@ -131,7 +132,7 @@ func TestUsersTakePart(t *testing.T) {
 	b.mustSay("join 1m", "owner")
 	has(t, path, bob, team, 0o660)
 	has(t, aliveFiles(t, path)[0], bob, team, 0o660)
-	has(t, guardPath(path), alice, team, 0o660)
+	has(t, leasename.Guard(path), alice, team, 0o660)
 	c := as(carol, "0660")
 	if got := c.ask("join 1m"); !strings.Contains(got, "permission denied") {
 		t.Errorf("a user of no group: %s", got)
@@ -183,7 +184,7 @@ func TestUsersReaderLocksAliveFile(t *testing.T) {
 	if late := at - rec.Heartbeat - rec.public().TTL; late < 0 || late > 5*time.Second {
 		t.Errorf("owns %v after the lease has expired", late)
 	}
-	reader.mustSay("lock "+lastPath(path), "false") // the new owner's
+	reader.mustSay("lock "+leasename.Last(path), "false") // the new owner's
 }
 
 // One run by root, in the lease of a user or in the user's folder, locks the user out
@@ -197,7 +198,7 @@ func TestUsersRootTakesOver(t *testing.T) {
 		c.kill()
 		c = as(root, "")
 		c.mustSay("join 1m", "owner")
-		for _, name := range append(aliveFiles(t, path), path, guardPath(path)) {
+		for _, name := range append(aliveFiles(t, path), path, leasename.Guard(path)) {
 			if a, err := disk.OS.Access(name); err != nil || a.UID != int(alice.id) || a.Perm != 0o600 {
 				t.Errorf("%s after root: %+v, %v", name, a, err)
 			}
@@ -252,24 +253,24 @@ func TestFailedAttemptsAreLoggedOnce(t *testing.T) {
 // A machine on which something happens before a file is renamed to a path, and before
 // the guard beside it gets its name.
 type beforeReplace struct {
-	machine
+	host
 	to   string
 	do   func()
 	made func(guard string)
 }
 
 func (m beforeReplace) Link(path, second string) error {
-	if second == guardPath(m.to) {
+	if second == leasename.Guard(m.to) {
 		m.made(path)
 	}
-	return m.machine.Link(path, second)
+	return m.host.Link(path, second)
 }
 
 func (m beforeReplace) Replace(from, to string) error {
 	if to == m.to {
 		m.do()
 	}
-	return m.machine.Replace(from, to)
+	return m.host.Replace(from, to)
 }
 
 // Followers may not lock the alive file of an owner that has no record yet: that lock
@@ -279,9 +280,9 @@ func TestAliveFileOpensLast(t *testing.T) {
 		p := leasePath(t)
 		must(t, os.Chmod(filepath.Dir(p), 0o777))
 		looked := false
-		m := beforeReplace{thisMachine{disk.OS}, p, func() {
+		m := beforeReplace{thisHost{disk.OS}, p, func() {
 			looked = true
-			for _, name := range []string{aliveFiles(t, p)[0], lastPath(p), guardPath(p)} {
+			for _, name := range []string{aliveFiles(t, p)[0], leasename.Last(p), leasename.Guard(p)} {
 				if a, err := disk.OS.Access(name); err != nil || a.Perm != participants(mode) {
 					t.Errorf("%#o: before the record is there, %s has %#o, %v", mode, name, a.Perm, err)
 				}
@@ -296,7 +297,7 @@ func TestAliveFileOpensLast(t *testing.T) {
 				t.Errorf("%#o: the guard that is being made has %#o, %v", mode, a.Perm, err)
 			}
 		}}
-		s := &fileStore{process: &process{machine: m}, path: p, mode: mode}
+		s := &fileStore{process: &process{host: m}, path: p, mode: mode}
 		o := joinFile(t, p, func(c *Config) { c.Store = unwatchedStore{s} })
 		if !looked || !o.IsOwner() {
 			t.Fatal("nothing was published")
@@ -309,7 +310,7 @@ func TestAliveFileOpensLast(t *testing.T) {
 				}
 			}
 			// What a renewal puts in place of a file that was removed has it, too.
-			must(t, os.Remove(alive), os.Remove(lastPath(p)))
+			must(t, os.Remove(alive), os.Remove(leasename.Last(p)))
 			must(t, o.a.lease.Renew(t.Context(), clock.Now()))
 		}
 	}
@@ -324,7 +325,7 @@ func TestModeOfLease(t *testing.T) {
 		o, err := Join(t.Context(), Config{LeasePath: p, TTL: time.Minute, FileMode: mode})
 		must(t, err)
 		defer release(o)
-		for name, want := range map[string]fs.FileMode{p: record, guardPath(p): guard} {
+		for name, want := range map[string]fs.FileMode{p: record, leasename.Guard(p): guard} {
 			if a, err := disk.OS.Access(name); err != nil || a.Perm != want {
 				t.Errorf("joined with %#o: %s has %#o, want %#o (%v)", mode, name, a.Perm, want, err)
 			}
@@ -335,7 +336,7 @@ func TestModeOfLease(t *testing.T) {
 	join(0, 0o664, 0o660)
 	must(t, os.Remove(p))
 	join(0, 0o660, 0o660)
-	must(t, os.Remove(guardPath(p)))
+	must(t, os.Remove(leasename.Guard(p)))
 	join(0, 0o660, 0o660)
 	join(0o600, 0o600, 0o600)
 	join(0o644, 0o644, 0o600)
@@ -361,7 +362,7 @@ func TestLinkInPlaceOfAliveFile(t *testing.T) {
 		must(t, os.WriteFile(private, []byte("secret"), 0o600))
 		s := &fileStore{process: thisProcess, path: p, mode: mode}
 		o := joinFile(t, p, func(c *Config) { c.Store = unwatchedStore{s} })
-		must(t, os.Remove(aliveFiles(t, p)[0]), os.Link(private, tempPath(p, o.InstanceID())))
+		must(t, os.Remove(aliveFiles(t, p)[0]), os.Link(private, leasename.Temp(p, o.InstanceID())))
 		must(t, o.a.lease.Renew(t.Context(), clock.Now())) // which puts another in place
 		if a, err := disk.OS.Access(private); err != nil || a.Perm != 0o600 {
 			t.Errorf("%#o: the private file now has %#o, %v", mode, a.Perm, err)
@@ -391,7 +392,7 @@ func TestSharedLeaseMadeByMany(t *testing.T) {
 				owning++
 			}
 		}
-		for _, name := range append(aliveFiles(t, p), p, guardPath(p)) {
+		for _, name := range append(aliveFiles(t, p), p, leasename.Guard(p)) {
 			if a, err := disk.OS.Access(name); err != nil || a.Perm != 0o666 || owning != 1 {
 				t.Errorf("%d owners; %s has %#o, %v", owning, name, a.Perm, err)
 			}

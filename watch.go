@@ -30,7 +30,7 @@ func WatchStore(ctx context.Context, s Store) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
 		for rec, err := range changes(ctx, s) {
 			if err != nil {
-				err = &opError{"watch " + leaseOf(s), err}
+				err = &opError{"watch " + storeName(s), err}
 			}
 			if !yield(rec, err) {
 				return
@@ -73,11 +73,11 @@ func views(ctx context.Context, s Store) iter.Seq2[View, error] {
 	return func(yield func(View, error) bool) {
 		h := hints{store: s, given: make(chan struct{}, 1)}
 		defer h.end()
-		p := pacing{backoff: soon}
+		p := pacing{backoff: minPollGap}
 		holder := ""
 		for {
 			p.looked = s.Now()
-			view, err, ok := lookAside(ctx, &h)
+			view, err, ok := readAsync(ctx, &h)
 			if !ok || !yield(view, err) {
 				return
 			}
@@ -95,16 +95,16 @@ func views(ctx context.Context, s Store) iter.Seq2[View, error] {
 	}
 }
 
-// lookAside looks in a goroutine of its own, so that a disk that hangs does not
+// readAsync looks in a goroutine of its own, so that a disk that hangs does not
 // keep the caller beyond ctx's end: ok is false then.
-func lookAside(ctx context.Context, h *hints) (view View, err error, ok bool) {
+func readAsync(ctx context.Context, h *hints) (view View, err error, ok bool) {
 	type look struct {
 		view View
 		err  error
 	}
 	looks := make(chan look, 1)
 	go func() {
-		v, err := h.look(ctx)
+		v, err := h.readLease(ctx)
 		looks <- look{v, err}
 	}()
 	select {
@@ -119,7 +119,7 @@ func lookAside(ctx context.Context, h *hints) (view View, err error, ok bool) {
 func (h *hints) wait(ctx context.Context, p *pacing) bool {
 	given := h.given
 	for {
-		due := time.NewTimer(p.lookAt() - h.store.Now())
+		due := time.NewTimer(p.nextPoll() - h.store.Now())
 		select {
 		case <-due.C:
 			return true

@@ -41,7 +41,7 @@ func TestWatchSeesEveryOwner(t *testing.T) {
 		var want []string
 		expect := func(all ...string) {
 			t.Helper()
-			time.Sleep(5 * soon)
+			time.Sleep(5 * minPollGap)
 			synctest.Wait()
 			for _, one := range all {
 				want = append(want, one)
@@ -119,7 +119,7 @@ func TestWatchCompletesTheRecord(t *testing.T) {
 		s, err := newFileStore(p)
 		must(t, err)
 		const id = "01234567-89ab-cdef-0123-456789abcdef"
-		live(t, p, id)
+		liveOwner(t, p, id)
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		var told []Record
@@ -248,7 +248,7 @@ func TestWatchWithoutHints(t *testing.T) {
 		time.Sleep(time.Minute)
 		must(t, a.Release())
 		b := join(t, t.Context(), s, endpoint("b"))
-		time.Sleep(poll + 2*soon)
+		time.Sleep(poll + 2*minPollGap)
 		if len(told) != 3 || <-told != "a" || <-told != "none" || <-told != "b" {
 			t.Errorf("not told of b in time")
 		}

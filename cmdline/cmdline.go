@@ -61,7 +61,7 @@ func fail(err error) error { return &exit{codeFailed, err} }
 // RunHelperIfRequested makes this process a helper of another, if [Run] has started it as
 // one, and then does not return: on Linux, "run" starts its own program again to watch
 // over COMMAND. It must come first in main.
-func RunHelperIfRequested() { run.BeHelper() }
+func RunHelperIfRequested() { run.RunHelperIfRequested() }
 
 // Main runs the program and returns its exit code. The exit codes of its
 // subcommands are added to its help.

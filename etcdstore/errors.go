@@ -14,7 +14,7 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// patience is how long a request may take before it is made again, at another endpoint
+// requestTimeout is how long a request may take before it is made again, at another endpoint
 // if the client has several: it takes them in turn. A member that is cut off may take
 // the request and never answer.
 //
@@ -22,22 +22,22 @@ import (
 // cluster that is only slow gets its answer in. Together that is less than a third of
 // the TTL. An owner renews after a third, and stops after three quarters: all of that
 // fits in between, and another try behind it.
-type patience time.Duration
+type requestTimeout time.Duration
 
 const tries = 3
 
-// patienceFor is short enough for the TTL, but not so short that a busy machine would be
+// requestTimeoutFor is short enough for the TTL, but not so short that a busy machine would be
 // taken for one that is cut off (which leaves a TTL of a second two tries), nor longer than
 // anybody wants to wait for one that is.
-func patienceFor(ttl time.Duration) patience {
-	return patience(min(max(ttl/24, 80*time.Millisecond), time.Second))
+func requestTimeoutFor(ttl time.Duration) requestTimeout {
+	return requestTimeout(min(max(ttl/24, 80*time.Millisecond), time.Second))
 }
 
-// lookPatience is for those who do not know the TTL yet.
-const lookPatience = patience(250 * time.Millisecond)
+// readTimeout is for those who do not know the TTL yet.
+const readTimeout = requestTimeout(250 * time.Millisecond)
 
 // call makes a request, which has to be one that may be applied twice.
-func call[T any](ctx context.Context, s *store, p patience, request func(context.Context) (T, error)) (T, error) {
+func call[T any](ctx context.Context, s *store, p requestTimeout, request func(context.Context) (T, error)) (T, error) {
 	// Members that know no leader refuse at once, and say so.
 	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
 	defer cancel()

@@ -75,7 +75,7 @@ func TestCall(t *testing.T) {
 	var given []time.Duration
 	try := func(answer func(ctx context.Context) error) error {
 		given = nil
-		_, err := call(t.Context(), s, patience(50*time.Millisecond), func(ctx context.Context) (int, error) {
+		_, err := call(t.Context(), s, requestTimeout(50*time.Millisecond), func(ctx context.Context) (int, error) {
 			at, _ := ctx.Deadline()
 			given = append(given, time.Until(at))
 			return 0, answer(ctx)
@@ -100,7 +100,7 @@ func TestCall(t *testing.T) {
 // long TTL end soon.
 func TestPatience(t *testing.T) {
 	for ttl := 2 * time.Second; ttl < 24*time.Hour; ttl += ttl / 10 {
-		p := time.Duration(patienceFor(ttl))
+		p := time.Duration(requestTimeoutFor(ttl))
 		all := p + p/8 + 2*p + p/4 + 4*p
 		if left := ttl*3/4 - ttl/3 - all - ttl/20; left <= 0 {
 			t.Errorf("a TTL of %v: the tries take %v, and leave %v", ttl, all, left)

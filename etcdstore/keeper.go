@@ -61,7 +61,7 @@ func (k *keeper) leave() {
 // says in which term it was answered.
 // It is patient with a stream that brings answers, be they others', and asks again on
 // another, which goes to the next endpoint, where there are none or the stream has ended.
-func (k *keeper) keepAlive(ctx context.Context, p patience, id clientv3.LeaseID) (term uint64, err error) {
+func (k *keeper) keepAlive(ctx context.Context, p requestTimeout, id clientv3.LeaseID) (term uint64, err error) {
 	var asked *request
 	for n := 0; ; n++ {
 		if asked == nil {

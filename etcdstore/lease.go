@@ -13,11 +13,11 @@ import (
 
 // A lease is one ownership: both keys, each under its etcd lease, put at one revision.
 type lease struct {
-	store    *store
-	patience patience
-	keeper   *keeper
-	ids      []clientv3.LeaseID // of the key, and of the one with .alive
-	rev      int64              // at which both keys were put; their record is not put again
+	store   *store
+	timeout requestTimeout
+	keeper  *keeper
+	ids     []clientv3.LeaseID // of the key, and of the one with .alive
+	rev     int64              // at which both keys were put; their record is not put again
 }
 
 // Renew: see owner.Lease. It keeps both etcd leases alive, and reads whether both
@@ -77,7 +77,7 @@ func isLoss(err error) bool {
 
 // check reads whether both keys are as they were put, and says in which term it has.
 func (l *lease) check(ctx context.Context) (term uint64, err error) {
-	found, err := l.store.read(ctx, l.patience)
+	found, err := l.store.read(ctx, l.timeout)
 	if err != nil {
 		return 0, err
 	}
@@ -115,9 +115,9 @@ func (l *lease) Release(ctx context.Context) error {
 	}
 	errs := inParallel(2, func(i int) error {
 		if i == 1 {
-			return s.revoke(ctx, l.patience, l.ids...)
+			return s.revoke(ctx, l.timeout, l.ids...)
 		}
-		_, err := call(ctx, s, l.patience, func(ctx context.Context) (*clientv3.TxnResponse, error) {
+		_, err := call(ctx, s, l.timeout, func(ctx context.Context) (*clientv3.TxnResponse, error) {
 			return s.client.Txn(ctx).Then(ours(s.key), ours(s.alive)).Commit()
 		})
 		return err
@@ -130,7 +130,7 @@ func (l *lease) Release(ctx context.Context) error {
 
 // keepAlive has one of the etcd leases last for another TTL, and says in which term.
 func (l *lease) keepAlive(ctx context.Context, id clientv3.LeaseID) (term uint64, err error) {
-	term, err = l.keeper.keepAlive(ctx, l.patience, id)
+	term, err = l.keeper.keepAlive(ctx, l.timeout, id)
 	if err != nil {
 		return 0, l.store.failed(ctx, "keep the lease alive", err)
 	}

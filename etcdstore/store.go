@@ -91,7 +91,7 @@ type store struct {
 	above      uint64 // what is added to the revision for an epoch
 
 	mu   sync.Mutex
-	seen sight // for the hints
+	last lastRead // for the hints
 }
 
 // String returns the lease's name in errors and logs.
@@ -116,7 +116,7 @@ func (s *store) Acquire(ctx context.Context, claim owner.Record) (owner.Acquisit
 	if err := s.accepts(&claim); err != nil {
 		return owner.Acquisition{}, err
 	}
-	p := patienceFor(claim.TTL)
+	p := requestTimeoutFor(claim.TTL)
 	found, err := s.read(ctx, p)
 	if err != nil {
 		return owner.Acquisition{}, err
@@ -162,7 +162,7 @@ func (s *store) usable() error {
 }
 
 // take takes a lease that looked free.
-func (s *store) take(ctx context.Context, p patience, claim owner.Record) (acq owner.Acquisition, err error) {
+func (s *store) take(ctx context.Context, p requestTimeout, claim owner.Record) (acq owner.Acquisition, err error) {
 	acq.From = s.Now() // before the grants, which etcd counts from
 	claim.AcquiredAt = time.Now()
 	claim.RenewedAt = claim.AcquiredAt
@@ -178,7 +178,7 @@ func (s *store) take(ctx context.Context, p patience, claim owner.Record) (acq o
 	if err := s.grant(ctx, p, claim.TTL, ids); err != nil {
 		return acq, err
 	}
-	l := &lease{store: s, patience: p, ids: ids}
+	l := &lease{store: s, timeout: p, ids: ids}
 	found, err := s.put(ctx, l, &claim)
 	if err != nil {
 		return acq, err
@@ -204,13 +204,13 @@ func (s *store) take(ctx context.Context, p patience, claim owner.Record) (acq o
 //
 // An answer that was lost is asked for again: what is found then under the own etcd
 // leases was put by the request before.
-func (s *store) put(ctx context.Context, l *lease, claim *owner.Record) (legs, error) {
+func (s *store) put(ctx context.Context, l *lease, claim *owner.Record) (keyPair, error) {
 	value, err := encode(*claim, s.above)
 	if err != nil {
-		return legs{}, fmt.Errorf("%w: the record cannot be written as JSON: %w", owner.ErrInvalidConfig, err)
+		return keyPair{}, fmt.Errorf("%w: the record cannot be written as JSON: %w", owner.ErrInvalidConfig, err)
 	}
 	absent := func(key string) clientv3.Cmp { return clientv3.Compare(clientv3.CreateRevision(key), "=", 0) }
-	resp, err := call(ctx, s, l.patience, func(ctx context.Context) (*clientv3.TxnResponse, error) {
+	resp, err := call(ctx, s, l.timeout, func(ctx context.Context) (*clientv3.TxnResponse, error) {
 		return s.client.Txn(ctx).
 			If(absent(s.key), absent(s.alive)).
 			Then(clientv3.OpPut(s.key, value, clientv3.WithLease(l.ids[0])),
@@ -219,14 +219,14 @@ func (s *store) put(ctx context.Context, l *lease, claim *owner.Record) (legs, e
 			Commit()
 	})
 	if err != nil {
-		return legs{}, s.failed(ctx, "put the record", err)
+		return keyPair{}, s.failed(ctx, "put the record", err)
 	}
 	if resp.Succeeded {
 		l.rev = resp.Header.Revision
 		s.saw(claim.InstanceID, l.rev)
-		return legs{}, nil
+		return keyPair{}, nil
 	}
-	found := legsIn(resp)
+	found := keyPairIn(resp)
 	if found.under(l.ids) {
 		l.rev = found.kvs[0].ModRevision
 		s.saw(claim.InstanceID, l.rev)
@@ -240,7 +240,7 @@ func (s *store) Look(ctx context.Context) (owner.View, error) {
 	if err := s.usable(); err != nil {
 		return owner.View{}, err
 	}
-	found, err := s.read(ctx, lookPatience)
+	found, err := s.read(ctx, readTimeout)
 	if err != nil {
 		return owner.View{}, err
 	}
@@ -248,13 +248,13 @@ func (s *store) Look(ctx context.Context) (owner.View, error) {
 	if err != nil || holder.InstanceID == "" {
 		return owner.View{}, err
 	}
-	return s.describe(ctx, lookPatience, found, holder), nil
+	return s.describe(ctx, readTimeout, found, holder), nil
 }
 
 // describe adds what the etcd lease tells: when the holder has renewed it last, and until
 // when it lasts. Etcd tells seconds that are left, rounded down. Where it tells nothing,
 // who owns is known all the same.
-func (s *store) describe(ctx context.Context, p patience, found legs, holder owner.Record) owner.View {
+func (s *store) describe(ctx context.Context, p requestTimeout, found keyPair, holder owner.Record) owner.View {
 	view := owner.View{Holder: holder}
 	left, err := s.timeToLive(ctx, p, found.leases()[0])
 	if err != nil || left.TTL < 0 {
@@ -271,7 +271,7 @@ func (s *store) describe(ctx context.Context, p patience, found legs, holder own
 const expiryLag = 500 * time.Millisecond
 
 // holder returns the record of whoever owns the lease, the zero Record if nobody does.
-func (s *store) holder(found legs) (owner.Record, error) {
+func (s *store) holder(found keyPair) (owner.Record, error) {
 	holder, err := found.holder()
 	if err == nil && (found.kvs[0] == nil) == (found.kvs[1] == nil) {
 		s.saw(holder.InstanceID, found.rev)
@@ -280,14 +280,14 @@ func (s *store) holder(found legs) (owner.Record, error) {
 }
 
 // read reads both keys, as they were at one moment.
-func (s *store) read(ctx context.Context, p patience) (legs, error) {
+func (s *store) read(ctx context.Context, p requestTimeout) (keyPair, error) {
 	resp, err := call(ctx, s, p, func(ctx context.Context) (*clientv3.TxnResponse, error) {
 		return s.client.Txn(ctx).Then(s.gets()...).Commit()
 	})
 	if err != nil {
-		return legs{}, s.failed(ctx, "read the lease", err)
+		return keyPair{}, s.failed(ctx, "read the lease", err)
 	}
-	return legsIn(resp), nil
+	return keyPairIn(resp), nil
 }
 
 func (s *store) gets() []clientv3.Op {
@@ -296,7 +296,7 @@ func (s *store) gets() []clientv3.Op {
 
 // grant gets the two etcd leases. Their ids are chosen here, so that one whose grant was
 // not answered can be asked for again, or revoked.
-func (s *store) grant(ctx context.Context, p patience, ttl time.Duration, ids []clientv3.LeaseID) error {
+func (s *store) grant(ctx context.Context, p requestTimeout, ttl time.Duration, ids []clientv3.LeaseID) error {
 	errs := inParallel(len(ids), func(i int) error {
 		granted, err := call(ctx, s, p, func(ctx context.Context) (*etcdserverpb.LeaseGrantResponse, error) {
 			return clientv3.RetryLeaseClient(s.client).LeaseGrant(ctx, &etcdserverpb.LeaseGrantRequest{ID: int64(ids[i]), TTL: int64(ttl / time.Second)})
@@ -317,7 +317,7 @@ func (s *store) grant(ctx context.Context, p patience, ttl time.Duration, ids []
 }
 
 // granted returns how many seconds an etcd lease was granted.
-func (s *store) granted(ctx context.Context, p patience, id clientv3.LeaseID) (int64, error) {
+func (s *store) granted(ctx context.Context, p requestTimeout, id clientv3.LeaseID) (int64, error) {
 	l, err := s.timeToLive(ctx, p, id)
 	if err != nil {
 		return 0, err
@@ -325,7 +325,7 @@ func (s *store) granted(ctx context.Context, p patience, id clientv3.LeaseID) (i
 	return l.GrantedTTL, nil
 }
 
-func (s *store) timeToLive(ctx context.Context, p patience, id clientv3.LeaseID) (*clientv3.LeaseTimeToLiveResponse, error) {
+func (s *store) timeToLive(ctx context.Context, p requestTimeout, id clientv3.LeaseID) (*clientv3.LeaseTimeToLiveResponse, error) {
 	return call(ctx, s, p, func(ctx context.Context) (*clientv3.LeaseTimeToLiveResponse, error) {
 		return s.client.TimeToLive(ctx, id)
 	})
@@ -341,7 +341,7 @@ func newLeases() []clientv3.LeaseID {
 
 // revoke ends etcd leases, and with them the keys that are under them. One that is
 // gone already is none the worse.
-func (s *store) revoke(ctx context.Context, p patience, ids ...clientv3.LeaseID) error {
+func (s *store) revoke(ctx context.Context, p requestTimeout, ids ...clientv3.LeaseID) error {
 	return errors.Join(inParallel(len(ids), func(i int) error {
 		_, err := call(ctx, s, p, func(ctx context.Context) (*clientv3.LeaseRevokeResponse, error) {
 			return s.client.Revoke(ctx, ids[i])

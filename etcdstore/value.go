@@ -67,16 +67,16 @@ func decode(kv *mvccpb.KeyValue) (owner.Record, error) {
 	return rec, nil
 }
 
-// legs are the two keys of a lease at one revision.
-type legs struct {
+// keyPair are the two keys of a lease at one revision.
+type keyPair struct {
 	rev  int64
 	term uint64              // of the leader that the reading was confirmed by, or a later one
 	kvs  [2]*mvccpb.KeyValue // nil for one that does not exist
 }
 
-// legsIn returns the legs that a transaction has read.
-func legsIn(resp *clientv3.TxnResponse) legs {
-	l := legs{rev: resp.Header.Revision, term: resp.Header.RaftTerm}
+// keyPairIn returns the legs that a transaction has read.
+func keyPairIn(resp *clientv3.TxnResponse) keyPair {
+	l := keyPair{rev: resp.Header.Revision, term: resp.Header.RaftTerm}
 	for i := range l.kvs {
 		if kvs := resp.Responses[i].GetResponseRange().Kvs; len(kvs) > 0 {
 			l.kvs[i] = kvs[0]
@@ -88,7 +88,7 @@ func legsIn(resp *clientv3.TxnResponse) legs {
 // holder returns the record of whoever owns the lease, the zero Record if nobody does. A
 // leg that cannot be read is an error, also beside one that can: its owner will lose
 // the lease for it, and it will stay.
-func (l *legs) holder() (owner.Record, error) {
+func (l *keyPair) holder() (owner.Record, error) {
 	var holder owner.Record
 	for _, kv := range l.kvs {
 		if kv == nil {
@@ -106,7 +106,7 @@ func (l *legs) holder() (owner.Record, error) {
 }
 
 // leases returns the etcd leases of the legs that exist.
-func (l *legs) leases() (ids []clientv3.LeaseID) {
+func (l *keyPair) leases() (ids []clientv3.LeaseID) {
 	for _, kv := range l.kvs {
 		if kv != nil {
 			ids = append(ids, clientv3.LeaseID(kv.Lease))
@@ -116,7 +116,7 @@ func (l *legs) leases() (ids []clientv3.LeaseID) {
 }
 
 // under reports whether both legs exist under these etcd leases.
-func (l *legs) under(ids []clientv3.LeaseID) bool {
+func (l *keyPair) under(ids []clientv3.LeaseID) bool {
 	for i, kv := range l.kvs {
 		if kv == nil || clientv3.LeaseID(kv.Lease) != ids[i] {
 			return false

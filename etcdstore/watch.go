@@ -10,9 +10,9 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// A sight is the last reading that found the lease whole or free: what has happened since
+// A lastRead is the last reading that found the lease whole or free: what has happened since
 // is news for whoever knows this holder.
-type sight struct {
+type lastRead struct {
 	holder string // an instance's id, "" for nobody
 	rev    int64  // of the reading, 0 where there was none
 }
@@ -20,8 +20,8 @@ type sight struct {
 func (s *store) saw(holder string, rev int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if rev > s.seen.rev {
-		s.seen = sight{holder, rev}
+	if rev > s.last.rev {
+		s.last = lastRead{holder, rev}
 	}
 }
 
@@ -30,10 +30,10 @@ func (s *store) saw(holder string, rev int64) {
 func (s *store) since(holder string) int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.seen.rev == 0 || s.seen.holder != holder {
+	if s.last.rev == 0 || s.last.holder != holder {
 		return 0
 	}
-	return s.seen.rev + 1
+	return s.last.rev + 1
 }
 
 // rangeEnd is where the range ends that has both keys, and those in between.

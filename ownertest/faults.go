@@ -19,7 +19,7 @@ const (
 // Slow has calls take their time: each is applied when d has passed. If its ctx ends
 // before, it is not, and fails with the cause.
 func (m *Memory) Slow(d time.Duration, ops ...Op) {
-	m.befall(ops, func(ctx context.Context, apply func() error, _ <-chan struct{}) error {
+	m.inject(ops, func(ctx context.Context, apply func() error, _ <-chan struct{}) error {
 		if err := pause(ctx, d); err != nil {
 			return err
 		}
@@ -29,13 +29,13 @@ func (m *Memory) Slow(d time.Duration, ops ...Op) {
 
 // Fail has calls fail with err at once. None is applied.
 func (m *Memory) Fail(err error, ops ...Op) {
-	m.befall(ops, func(context.Context, func() error, <-chan struct{}) error { return err })
+	m.inject(ops, func(context.Context, func() error, <-chan struct{}) error { return err })
 }
 
 // Hang has calls hang until Heal, or another fault of their kind: then they are
 // applied. If ctx ends before, they are not, and fail with the cause.
 func (m *Memory) Hang(ops ...Op) {
-	m.befall(ops, func(ctx context.Context, apply func() error, over <-chan struct{}) error {
+	m.inject(ops, func(ctx context.Context, apply func() error, over <-chan struct{}) error {
 		if err := wait(ctx, over); err != nil {
 			return err
 		}
@@ -47,7 +47,7 @@ func (m *Memory) Hang(ops ...Op) {
 // ended: with err, or with what has come of it if err is nil. An acquisition that
 // fails in this way leaves a record by which nobody owns, until that runs out.
 func (m *Memory) Late(d time.Duration, err error, ops ...Op) {
-	m.befall(ops, func(ctx context.Context, apply func() error, _ <-chan struct{}) error {
+	m.inject(ops, func(ctx context.Context, apply func() error, _ <-chan struct{}) error {
 		outcome := apply()
 		if err := pause(ctx, d); err != nil {
 			return err
@@ -60,17 +60,17 @@ func (m *Memory) Late(d time.Duration, err error, ops ...Op) {
 }
 
 // Heal ends the faults of these kinds of calls, of all if none is named.
-func (m *Memory) Heal(ops ...Op) { m.befall(ops, nil) }
+func (m *Memory) Heal(ops ...Op) { m.inject(ops, nil) }
 
 // A fault stands between a caller and the lease. The call reaches that by apply; over
 // is closed when the fault is.
 type fault struct {
-	befall func(ctx context.Context, apply func() error, over <-chan struct{}) error
-	over   chan struct{}
+	call func(ctx context.Context, apply func() error, over <-chan struct{}) error
+	over chan struct{}
 }
 
-// befall puts a fault, or none, in the place of those that there are.
-func (m *Memory) befall(ops []Op, what func(context.Context, func() error, <-chan struct{}) error) {
+// inject puts a fault, or none, in the place of those that there are.
+func (m *Memory) inject(ops []Op, what func(context.Context, func() error, <-chan struct{}) error) {
 	if len(ops) == 0 {
 		ops = []Op{Acquire, Look, Renew, Release}
 	}
@@ -95,7 +95,7 @@ func (m *Memory) call(ctx context.Context, op Op, apply func() error) error {
 	if !faulty {
 		return apply()
 	}
-	return f.befall(ctx, apply, f.over)
+	return f.call(ctx, apply, f.over)
 }
 
 // pause returns when d has passed, or the cause of ctx's end.

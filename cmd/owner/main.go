@@ -27,7 +27,7 @@ at once; when it hangs, after the lease's ttl.
 
 func main() {
 	cmdline.RunHelperIfRequested()
-	demo.BeChild()
+	demo.RunChildIfRequested()
 	os.Exit(cmdline.Main(program(), os.Args))
 }
 

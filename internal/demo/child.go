@@ -50,9 +50,9 @@ const (
 	failed   event = "failed"
 )
 
-// BeChild makes this process one of the three, if Run has started it as one, and
+// RunChildIfRequested makes this process one of the three, if Run has started it as one, and
 // then does not return. It must come first in main.
-func BeChild() {
+func RunChildIfRequested() {
 	lease := os.Getenv(childEnv)
 	if lease == "" {
 		return

@@ -23,7 +23,7 @@ type director struct {
 	telling int // how many still tell: the processes that live, and the watching
 
 	players []*player
-	cast    []*player // in the order in which they first owned
+	actors  []*player // in the order in which they first owned
 	owner   *player   // as far as the play has got
 	watched string    // the instance that owns now, "" for nobody
 	paused  *player   // the one that was stopped
@@ -181,8 +181,8 @@ func (d *director) awaitOwner() (*player, error) {
 // first own.
 func (d *director) crown(p *player, later string) {
 	if p.name == "" {
-		p.name = string(rune('A' + len(d.cast)))
-		d.cast = append(d.cast, p)
+		p.name = string(rune('A' + len(d.actors)))
+		d.actors = append(d.actors, p)
 	}
 	d.owner = p
 	d.say(p.elected, p, "owns%s (pid %d, epoch %d)", later, p.pid, p.epoch)
@@ -286,7 +286,7 @@ func (d *director) mark(p *player, at time.Duration, what string) {
 // timeline is what has happened, on a clock that begins with the demo.
 func (d *director) timeline(end time.Duration) *timeline {
 	t := &timeline{takeovers: d.takeovers, samples: d.samples, end: end - d.start}
-	for _, p := range d.cast {
+	for _, p := range d.actors {
 		s := p.story
 		s.shift(-d.start)
 		t.stories = append(t.stories, &s)

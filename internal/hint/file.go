@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+
+	"github.com/ownerlease/owner/internal/leasename"
 )
 
 // File has hint called when the lease file at path, which is absolute, has been
@@ -245,7 +247,7 @@ func (f *folder) happened(name []byte, c change) {
 	}
 }
 
-var aliveSuffix, lastSuffix = []byte(".alive"), []byte(".last")
+var aliveSuffix, lastSuffix = []byte(leasename.AliveSuffix), []byte(leasename.LastSuffix)
 
 // leaseOfAlive returns the lease's name of LEASE.<uuid>.alive.
 func leaseOfAlive(name []byte) (lease []byte, ok bool) {

@@ -6,11 +6,11 @@ var All = []Mutant{
 	// Times.
 	{
 		Name: "renewal counts from its completion", Scenario: "a renewal that takes long",
-		File: "fsm.go", Old: "d.from = in.res.op.at", New: "d.from = in.at",
+		File: "fsm.go", Old: "d.validFrom = in.res.op.at", New: "d.validFrom = in.at",
 	},
 	{
 		Name: "acquisition counts from its completion", Scenario: "time passes in a race",
-		File: "fsm.go", Old: "d.from, d.err = in.res.acq.From, nil", New: "d.from, d.err = in.at, nil",
+		File: "fsm.go", Old: "d.validFrom, d.err = in.res.acq.From, nil", New: "d.validFrom, d.err = in.at, nil",
 	},
 	{
 		Name: "acquisition counts from after its write", Scenario: "time passes in a race",
@@ -27,7 +27,7 @@ var All = []Mutant{
 	},
 	{
 		Name: "clock is read after the record", Scenario: "a slow challenger",
-		File: "lease_files.go", Old: "\t\tnow = s.Now()\n", New: "\t\tdefer func() { now = s.Now() }()\n",
+		File: "lease_read.go", Old: "\t\tnow = s.Now()\n", New: "\t\tdefer func() { now = s.Now() }()\n",
 	},
 	{
 		Name: "expiry is judged early", Scenario: "a slow owner",
@@ -81,11 +81,11 @@ var All = []Mutant{
 	},
 	{
 		Name: "alive file's second name is not restored", Scenario: "a file and then two are removed",
-		File: "lease_io.go", Old: "if l.aliveGone(lastPath(l.store.path)) {", New: "if false {",
+		File: "lease_io.go", Old: "if l.aliveGone(leasename.Last(l.store.path)) {", New: "if false {",
 	},
 	{
 		Name: "alive file's second name is not another's", Scenario: "a file and then two are removed",
-		File: "lease_files.go", Old: "_ = s.Remove(lastPath(s.path)) // of the one before", New: "return nil",
+		File: "lease_alive.go", Old: "_ = s.Remove(leasename.Last(s.path)) // of the one before", New: "return nil",
 	},
 	{
 		Name: "second name is removed after the release", Scenario: "two files are removed after a release",
@@ -104,11 +104,11 @@ var All = []Mutant{
 	},
 	{
 		Name: "alive file is not restored", Scenario: "a file and then two are removed",
-		File: "lease_io.go", Old: "if l.aliveGone(alivePath(l.store.path, l.instance)) {", New: "if false {",
+		File: "lease_io.go", Old: "if l.aliveGone(leasename.Alive(l.store.path, l.instance)) {", New: "if false {",
 	},
 	{
 		Name: "old alive file tells of death", Scenario: "the alive file is removed",
-		File: "lease_files.go", Old: "if same, err := l.At(path); err != nil || !same {\n\t\treturn unknown", New: "if same, err := l.At(path); err != nil && !same {\n\t\treturn unknown",
+		File: "lease_alive.go", Old: "if same, err := l.At(path); err != nil || !same {\n\t\treturn unknown", New: "if same, err := l.At(path); err != nil && !same {\n\t\treturn unknown",
 	},
 
 	// Clocks that cannot be compared.
@@ -118,11 +118,11 @@ var All = []Mutant{
 	},
 	{
 		Name: "first sight of another heartbeat counts", Scenario: "an owner whose clock is another",
-		File: "lease_files.go", Old: "told.heartbeat == h &&", New: "told.Instance == h.Instance &&",
+		File: "lease_read.go", Old: "told.heartbeat == h &&", New: "told.Instance == h.Instance &&",
 	},
 	{
 		Name: "first sight is from before its reading", Scenario: "an owner whose clock is another",
-		File: "lease_files.go", Old: "max(s.Now(), now)", New: "now",
+		File: "lease_read.go", Old: "max(s.Now(), now)", New: "now",
 	},
 
 	// Revocation.

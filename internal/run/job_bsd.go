@@ -25,9 +25,9 @@ type job struct {
 	ended    chan ending // how the command has ended; has room for it
 }
 
-// BeHelper makes this process a helper of another, if Run has started it as one,
+// RunHelperIfRequested makes this process a helper of another, if Run has started it as one,
 // and then does not return. It must come first in main.
-func BeHelper() {
+func RunHelperIfRequested() {
 	if os.Getenv(wardenEnv) != "" {
 		beWarden()
 	}

@@ -164,8 +164,8 @@ func (j *job) extend(time.Duration) {}
 
 func (j *job) close() { _ = windows.CloseHandle(j.object) }
 
-// BeHelper does nothing: the job object needs no help.
-func BeHelper() {}
+// RunHelperIfRequested does nothing: the job object needs no help.
+func RunHelperIfRequested() {}
 
 // Die does nothing: here a process does not end by a signal.
 func Die(syscall.Signal) {}

@@ -92,9 +92,9 @@ const (
 	reportEmpty                         // now nothing is left
 )
 
-// BeHelper makes this process a helper of another, if Run has started it as one,
+// RunHelperIfRequested makes this process a helper of another, if Run has started it as one,
 // and then does not return. It must come first in main.
-func BeHelper() {
+func RunHelperIfRequested() {
 	fd, err := strconv.Atoi(os.Getenv(wardenEnv))
 	if err != nil {
 		return

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/ownerlease/owner"
+	"github.com/ownerlease/owner/internal/leasename"
 )
 
 var ownersInOne = &scenario{
@@ -86,7 +87,7 @@ func (j *job) renewalFloor(paths []string) (float64, error) {
 }
 
 func namesOfAlive(path string) []string {
-	return []string{path + ".01234567-89ab-cdef-0123-456789abcdef.alive", path + ".last"}
+	return []string{leasename.Alive(path, "01234567-89ab-cdef-0123-456789abcdef"), leasename.Last(path)}
 }
 
 func renew(f *os.File, record []byte) error {

@@ -27,7 +27,7 @@ type director struct {
 	chosen []fault
 	// contains: workers can be put into pid namespaces.
 	contains bool
-	lanes    []*lane
+	lanes    []*leaseRun
 	stderr   *os.File
 	failed   context.CancelCauseFunc // ends the run
 
@@ -79,7 +79,7 @@ func (d *director) prepare(out io.Writer) error {
 		return err
 	}
 	for i := range d.leases {
-		l := &lane{
+		l := &leaseRun{
 			d: d, name: fmt.Sprint("lease ", i+1), contains: d.contains && i > 0,
 			rng: rand.New(rand.NewPCG(d.seed, uint64(2*i))), seeds: rand.New(rand.NewPCG(d.seed, uint64(2*i+1))),
 		}
@@ -97,7 +97,7 @@ func (d *director) prepare(out io.Writer) error {
 		if err != nil {
 			return err
 		}
-		l.path, l.attic = filepath.Join(place, "leases", "x.lease"), filepath.Join(place, "old")
+		l.path, l.backupPath = filepath.Join(place, "leases", "x.lease"), filepath.Join(place, "old")
 		if err := os.Mkdir(filepath.Dir(l.path), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 			return err
 		}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/ownerlease/owner"
+	"github.com/ownerlease/owner/internal/leasename"
 )
 
 // A fault is something that happens to a lease, its files, or its processes.
@@ -19,7 +20,7 @@ type fault struct {
 	name  string
 	often int // in each round of all faults
 	kind  kind
-	do    func(*lane, *rand.Rand) error
+	do    func(*leaseRun, *rand.Rand) error
 }
 
 type kind int
@@ -36,22 +37,22 @@ var faults []fault
 // A function, as faults do faults.
 func init() {
 	faults = []fault{
-		{"kill", 3, ofProcess, (*lane).kill},
-		{"stop", 4, ofStop, (*lane).stop},
-		{"fork", 1, ofProcess, (*lane).fork},
-		{"revoke", 1, ofProcess, (*lane).revoke},
-		{"remove-record", 1, ofFile, (*lane).removeRecord},
-		{"remove-guard", 1, ofFile, (*lane).removeGuard},
-		{"remove-alive", 1, ofFile, (*lane).removeAlive},
-		{"remove-last", 1, ofFile, (*lane).removeLast},
-		{"remove-two", 1, ofFile, (*lane).removeTwo},
-		{"cut", 1, ofFile, (*lane).cut},
-		{"damage", 1, ofFile, (*lane).damage},
-		{"copy", 1, ofFile, (*lane).putCopy},
-		{"exchange", 1, ofFile, (*lane).putOld},
-		{"freeze", 1, ofDisk, (*lane).freeze},
-		{"full", 1, ofDisk, (*lane).full},
-		{"readonly", 1, ofDisk, (*lane).readOnly},
+		{"kill", 3, ofProcess, (*leaseRun).kill},
+		{"stop", 4, ofStop, (*leaseRun).stop},
+		{"fork", 1, ofProcess, (*leaseRun).fork},
+		{"revoke", 1, ofProcess, (*leaseRun).revoke},
+		{"remove-record", 1, ofFile, (*leaseRun).removeRecord},
+		{"remove-guard", 1, ofFile, (*leaseRun).removeGuard},
+		{"remove-alive", 1, ofFile, (*leaseRun).removeAlive},
+		{"remove-last", 1, ofFile, (*leaseRun).removeLast},
+		{"remove-two", 1, ofFile, (*leaseRun).removeTwo},
+		{"cut", 1, ofFile, (*leaseRun).cut},
+		{"damage", 1, ofFile, (*leaseRun).damage},
+		{"copy", 1, ofFile, (*leaseRun).putCopy},
+		{"exchange", 1, ofFile, (*leaseRun).putOld},
+		{"freeze", 1, ofDisk, (*leaseRun).freeze},
+		{"full", 1, ofDisk, (*leaseRun).full},
+		{"readonly", 1, ofDisk, (*leaseRun).readOnly},
 	}
 }
 
@@ -100,7 +101,7 @@ func notNow(err error) error {
 }
 
 // kill kills the owner, or somebody, and starts another.
-func (l *lane) kill(rng *rand.Rand) error {
+func (l *leaseRun) kill(rng *rand.Rand) error {
 	i := l.target(rng)
 	if err := l.workers[i].kill(); err != nil {
 		return err
@@ -110,7 +111,7 @@ func (l *lane) kill(rng *rand.Rand) error {
 
 // stop stops the owner, somebody, or all, for anything from a moment to several
 // lives of the lease.
-func (l *lane) stop(rng *rand.Rand) error {
+func (l *leaseRun) stop(rng *rand.Rand) error {
 	victims := []*process{l.workers[l.target(rng)]}
 	if rng.IntN(6) == 0 {
 		victims, l.whom = slices.Clone(l.workers), nil
@@ -138,7 +139,7 @@ func (l *lane) stop(rng *rand.Rand) error {
 
 // fork has the owner start processes, and often kills it meanwhile: what they have
 // inherited for a moment must not keep its lock.
-func (l *lane) fork(rng *rand.Rand) error {
+func (l *leaseRun) fork(rng *rand.Rand) error {
 	i := l.target(rng)
 	if err := l.workers[i].tell(fmt.Sprint("fork ", 1+rng.IntN(8))); err != nil {
 		return errNotNow // it is dying
@@ -154,33 +155,33 @@ func (l *lane) fork(rng *rand.Rand) error {
 }
 
 // revoke has somebody take the lease away.
-func (l *lane) revoke(rng *rand.Rand) error {
+func (l *leaseRun) revoke(rng *rand.Rand) error {
 	if l.workers[rng.IntN(len(l.workers))].tell("revoke") != nil {
 		return errNotNow
 	}
 	return nil
 }
 
-func (l *lane) removeRecord(*rand.Rand) error { return notNow(os.Remove(l.path)) }
-func (l *lane) removeGuard(*rand.Rand) error  { return notNow(os.Remove(l.path + ".lock")) }
+func (l *leaseRun) removeRecord(*rand.Rand) error { return notNow(os.Remove(l.path)) }
+func (l *leaseRun) removeGuard(*rand.Rand) error  { return notNow(os.Remove(leasename.Guard(l.path))) }
 
-func (l *lane) removeAlive(*rand.Rand) error {
+func (l *leaseRun) removeAlive(*rand.Rand) error {
 	rec, err := owner.Inspect(l.path)
 	if err != nil {
 		return errNotNow
 	}
-	return notNow(os.Remove(alivePath(l.path, rec.InstanceID)))
+	return notNow(os.Remove(leasename.Alive(l.path, rec.InstanceID)))
 }
 
-func (l *lane) removeLast(*rand.Rand) error { return notNow(os.Remove(lastPath(l.path))) }
+func (l *leaseRun) removeLast(*rand.Rand) error { return notNow(os.Remove(leasename.Last(l.path))) }
 
 // removeTwo removes any two of a live owner's files, at once.
-func (l *lane) removeTwo(rng *rand.Rand) error {
+func (l *leaseRun) removeTwo(rng *rand.Rand) error {
 	rec, err := owner.Inspect(l.path)
 	if err != nil {
 		return errNotNow
 	}
-	files := []string{l.path, l.path + ".lock", alivePath(l.path, rec.InstanceID), lastPath(l.path)}
+	files := []string{l.path, leasename.Guard(l.path), leasename.Alive(l.path, rec.InstanceID), leasename.Last(l.path)}
 	rng.Shuffle(len(files), func(i, j int) { files[i], files[j] = files[j], files[i] })
 	one, other := os.Remove(files[0]), os.Remove(files[1])
 	if one != nil && other != nil {
@@ -189,12 +190,8 @@ func (l *lane) removeTwo(rng *rand.Rand) error {
 	return nil
 }
 
-func lastPath(path string) string { return path + ".last" }
-
-func alivePath(path, instance string) string { return path + "." + instance + ".alive" }
-
 // cut cuts the record short, to any length.
-func (l *lane) cut(rng *rand.Rand) error {
+func (l *leaseRun) cut(rng *rand.Rand) error {
 	info, err := os.Stat(l.path)
 	if err != nil {
 		return notNow(err)
@@ -204,7 +201,7 @@ func (l *lane) cut(rng *rand.Rand) error {
 
 // damage changes one byte of the record. Not in the first line, without which it
 // would be nobody's that the library knows, and would be left alone.
-func (l *lane) damage(rng *rand.Rand) error {
+func (l *leaseRun) damage(rng *rand.Rand) error {
 	f, err := os.OpenFile(l.path, os.O_RDWR, 0)
 	if err != nil {
 		return notNow(err)
@@ -222,7 +219,7 @@ func (l *lane) damage(rng *rand.Rand) error {
 
 // putCopy puts a copy of the record of a former owner in the place of the present
 // one's; putOld that record itself.
-func (l *lane) putCopy(*rand.Rand) error {
+func (l *leaseRun) putCopy(*rand.Rand) error {
 	old, err := os.ReadFile(l.path)
 	if err != nil {
 		return notNow(err)
@@ -230,27 +227,27 @@ func (l *lane) putCopy(*rand.Rand) error {
 	if err := l.awaitAnother(); err != nil {
 		return err
 	}
-	if err := os.WriteFile(l.attic, old, 0o600); err != nil {
+	if err := os.WriteFile(l.backupPath, old, 0o600); err != nil {
 		return err
 	}
-	return os.Rename(l.attic, l.path)
+	return os.Rename(l.backupPath, l.path)
 }
 
-func (l *lane) putOld(*rand.Rand) error {
-	_ = os.Remove(l.attic) // from an attempt before
-	if err := os.Link(l.path, l.attic); err != nil {
+func (l *leaseRun) putOld(*rand.Rand) error {
+	_ = os.Remove(l.backupPath) // from an attempt before
+	if err := os.Link(l.path, l.backupPath); err != nil {
 		return notNow(err)
 	}
 	if err := l.awaitAnother(); err != nil {
 		return err
 	}
-	return os.Rename(l.attic, l.path)
+	return os.Rename(l.backupPath, l.path)
 }
 
 // The disk's faults. A frozen one lets every write hang, and nothing that hangs in
 // one dies before it is thawed. A renewal that has hung and still came in time counts
 // from its beginning: an owner that is stopped soon after lives by it.
-func (l *lane) freeze(rng *rand.Rand) error {
+func (l *leaseRun) freeze(rng *rand.Rand) error {
 	if err := l.disk.ask("freeze"); err != nil {
 		return err
 	}
@@ -268,7 +265,7 @@ func (l *lane) freeze(rng *rand.Rand) error {
 	return l.stop(rng)
 }
 
-func (l *lane) full(rng *rand.Rand) error {
+func (l *leaseRun) full(rng *rand.Rand) error {
 	err := l.disk.ask("fill")
 	l.rest(exponential(rng, time.Millisecond, 2*longestTTL))
 	return errors.Join(err, l.disk.ask("drain"))
@@ -276,7 +273,7 @@ func (l *lane) full(rng *rand.Rand) error {
 
 // readOnly has the kernel find an error on the disk and make it read-only, for good.
 // It takes a repair to have it back, for which nobody may use it.
-func (l *lane) readOnly(rng *rand.Rand) error {
+func (l *leaseRun) readOnly(rng *rand.Rand) error {
 	if err := l.disk.ask("fail"); err != nil {
 		return err
 	}

@@ -23,7 +23,7 @@ type report struct {
 	history.History
 	verdict history.Verdict
 	order   error // of the orders' checker
-	deeds   map[string][]deed
+	deeds   map[string][]injectedFault
 	faults  []fault
 	length  time.Duration
 
@@ -32,7 +32,7 @@ type report struct {
 
 // report reads what the workers have written, and judges it.
 func (d *director) report() (*report, error) {
-	r := &report{deeds: map[string][]deed{}, faults: d.chosen, length: d.length, contained: map[string]bool{}}
+	r := &report{deeds: map[string][]injectedFault{}, faults: d.chosen, length: d.length, contained: map[string]bool{}}
 	r.Disturbed = map[string][]history.Span{}
 	for _, p := range d.processes {
 		tenures, err := p.tenures()
@@ -53,7 +53,7 @@ func (d *director) report() (*report, error) {
 		}
 	}
 	for _, l := range d.lanes {
-		for _, x := range l.deeds {
+		for _, x := range l.injected {
 			x.From, x.To = x.From-d.began, x.To-d.began
 			r.deeds[l.name] = append(r.deeds[l.name], x)
 			if x.kind == ofStop || x.kind == ofDisk {
@@ -83,7 +83,7 @@ func (r *report) writeDeeds(path string, began time.Duration) error {
 	return os.WriteFile(path, []byte(w.String()), 0o600)
 }
 
-func (x deed) String() string {
+func (x injectedFault) String() string {
 	s := fmt.Sprintf("%v  %s %v until %v", x.From, x.name, x.whom, x.To)
 	if x.err != nil {
 		s += ": left out"

@@ -18,6 +18,7 @@ import (
 
 	"github.com/ownerlease/owner"
 	"github.com/ownerlease/owner/internal/history"
+	"github.com/ownerlease/owner/internal/leasename"
 	"github.com/ownerlease/owner/lab/internal/linear"
 )
 
@@ -176,7 +177,7 @@ func TestReportOfTwoOwners(t *testing.T) {
 	b := history.Tenure{Lease: "lease 1", By: "pid 2", Instance: "b", Epoch: 2, Sought: 19 * ms, Owned: 20 * ms, Valid: 60 * ms, Over: 61 * ms}
 	far := history.Tenure{Lease: "lease 1", By: "pid 3", Instance: "c", Epoch: 3, Sought: 9e3 * ms, Owned: 9e3 * ms, Valid: 9e3 * ms, Over: 9e3 * ms}
 	r := &report{History: history.History{Tenures: []history.Tenure{a, b, far}}}
-	r.deeds = map[string][]deed{"lease 1": {{faults[0], history.Span{From: 15 * ms, To: 15 * ms}, []string{"worker7"}, nil}}}
+	r.deeds = map[string][]injectedFault{"lease 1": {{faults[0], history.Span{From: 15 * ms, To: 15 * ms}, []string{"worker7"}, nil}}}
 	var err error
 	if r.verdict, err = r.Check(time.Minute); err != nil {
 		t.Fatal(err)
@@ -223,7 +224,7 @@ func TestReportOfNamespaces(t *testing.T) {
 
 // A second fault of a file waits until the owner has seen to the first.
 func TestSettled(t *testing.T) {
-	l := &lane{path: filepath.Join(t.TempDir(), "x.lease")}
+	l := &leaseRun{path: filepath.Join(t.TempDir(), "x.lease")}
 	join := func() *owner.Owner {
 		o, err := owner.Join(context.Background(), owner.Config{LeasePath: l.path, TTL: time.Minute, RenewInterval: 2 * time.Millisecond})
 		if err != nil || !o.IsOwner() {
@@ -240,12 +241,12 @@ func TestSettled(t *testing.T) {
 		t.Error("nothing has happened")
 	}
 	o := join()
-	l.hurt = &wound{epoch: o.Epoch()}
+	l.pending = &pendingDamage{epoch: o.Epoch()}
 	if l.settled() {
 		t.Error("settled before the owner has renewed")
 	}
 	await()
-	l.hurt = &wound{epoch: o.Epoch()}
+	l.pending = &pendingDamage{epoch: o.Epoch()}
 	if err := o.Release(); err != nil {
 		t.Fatal(err)
 	}
@@ -259,13 +260,13 @@ func TestSettled(t *testing.T) {
 	if !l.settled() {
 		t.Error("a later owner has made new files")
 	}
-	l.hurt = &wound{epoch: o.Epoch()}
+	l.pending = &pendingDamage{epoch: o.Epoch()}
 	rec := l.look()
-	if err := os.Remove(alivePath(l.path, rec.InstanceID)); err != nil {
+	if err := os.Remove(leasename.Alive(l.path, rec.InstanceID)); err != nil {
 		t.Fatal(err)
 	}
 	await()
-	if _, err := os.Stat(alivePath(l.path, rec.InstanceID)); err != nil {
+	if _, err := os.Stat(leasename.Alive(l.path, rec.InstanceID)); err != nil {
 		t.Errorf("settled, though the alive file is not back: %v", err)
 	}
 	if err := o.Release(); err != nil {

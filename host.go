@@ -9,10 +9,10 @@ import (
 	"github.com/ownerlease/owner/internal/disk"
 )
 
-// A machine is all that the file store asks of the one that it runs on: files,
+// A host is all that the file store asks of the machine that it runs on: files,
 // locks, and clocks. The exploration puts a simulated one in its place, in which
 // other processes take their steps between any two of these calls.
-type machine interface {
+type host interface {
 	disk.System
 	// Now reads the clock that all processes share, in the domain that Clock names.
 	Now() time.Duration
@@ -23,22 +23,22 @@ type machine interface {
 	Sleep(ctx context.Context, d time.Duration) error
 }
 
-// A process is a machine as one process sees it, together with what this process
+// A process is a host as one process sees it, with what this process
 // remembers of leases, whose owners' clocks it cannot read.
 type process struct {
-	machine
-	sightings sync.Map // of path to firstSight
+	host
+	firstSeens sync.Map // of path to firstSight
 }
 
-var thisProcess = &process{machine: thisMachine{disk.OS}}
+var thisProcess = &process{host: thisHost{disk.OS}}
 
-type thisMachine struct{ disk.System }
+type thisHost struct{ disk.System }
 
-func (thisMachine) Now() time.Duration { return clock.Now() }
-func (thisMachine) Clock() string      { return clock.Domain() }
-func (thisMachine) Wall() time.Time    { return time.Now() }
+func (thisHost) Now() time.Duration { return clock.Now() }
+func (thisHost) Clock() string      { return clock.Domain() }
+func (thisHost) Wall() time.Time    { return time.Now() }
 
-func (thisMachine) Sleep(ctx context.Context, d time.Duration) error { return sleep(ctx, d) }
+func (thisHost) Sleep(ctx context.Context, d time.Duration) error { return sleep(ctx, d) }
 
 // sleep waits, but not beyond ctx's end: then it returns the cause.
 func sleep(ctx context.Context, d time.Duration) error {

@@ -21,7 +21,7 @@ import (
 func TestWhatPasses(t *testing.T) {
 	damaged := func(t *testing.T) error {
 		p := leasePath(t)
-		live(t, p, plant(t, p, nil).InstanceID)
+		liveOwner(t, p, plant(t, p, nil).InstanceID)
 		must(t, os.Truncate(p, 200))
 		_, err := tryJoin(t, p)
 		return err

@@ -14,30 +14,31 @@ import (
 	"github.com/ownerlease/owner"
 	"github.com/ownerlease/owner/internal/clock"
 	"github.com/ownerlease/owner/internal/history"
+	"github.com/ownerlease/owner/internal/leasename"
 )
 
-// A lane is one lease, its workers, and what is done to them, one thing after
+// A leaseRun is one lease, its workers, and what is done to them, one thing after
 // another in one goroutine.
-type lane struct {
-	d       *director
-	name    string
-	path    string
-	attic   string     // beside the lease's folder, on the same disk
-	disk    *disk      // nil: it has none of its own
-	rng     *rand.Rand // draws what to do
-	seeds   *rand.Rand // draws the workers' seeds: how many there are depends on what happens
-	workers []*process
+type leaseRun struct {
+	d          *director
+	name       string
+	path       string
+	backupPath string     // beside the lease's folder, on the same disk
+	disk       *disk      // nil: it has none of its own
+	rng        *rand.Rand // draws what to do
+	seeds      *rand.Rand // draws the workers' seeds: how many there are depends on what happens
+	workers    []*process
 	// contains: every second worker is in a pid namespace of its own.
 	contains bool
-	deeds    []deed
+	injected []injectedFault
 	whom     []string // the processes that the present fault is done to
 
-	epoch uint64 // the highest that was seen
-	hurt  *wound // what the last fault of a file may have left
+	epoch   uint64         // the highest that was seen
+	pending *pendingDamage // what the last fault of a file may have left
 }
 
-// A deed is a fault that was done.
-type deed struct {
+// A injectedFault is a fault that was done.
+type injectedFault struct {
 	fault
 	history.Span
 	whom []string
@@ -46,7 +47,7 @@ type deed struct {
 
 // play plays the faults until the time is over. The first round is played to its
 // end, so that each comes once.
-func (l *lane) play(ctx context.Context, until time.Duration) error {
+func (l *leaseRun) play(ctx context.Context, until time.Duration) error {
 	var cards []fault
 	for _, f := range l.d.chosen {
 		for range f.often {
@@ -96,7 +97,7 @@ func schedule(rng *rand.Rand, cards []fault) iter.Seq2[int, scene] {
 const patience = 5 * time.Second
 
 // play1 plays one fault, when it can be done. If that does not come, it is left out.
-func (l *lane) play1(ctx context.Context, f fault, rng *rand.Rand) error {
+func (l *leaseRun) play1(ctx context.Context, f fault, rng *rand.Rand) error {
 	for begun := clock.Now(); ; l.rest(time.Millisecond) {
 		err := errNotNow
 		at := clock.Now()
@@ -105,7 +106,7 @@ func (l *lane) play1(ctx context.Context, f fault, rng *rand.Rand) error {
 		}
 		late := ctx.Err() != nil || clock.Now()-begun > patience
 		if err == nil || errors.Is(err, errNotNow) && late {
-			l.deeds = append(l.deeds, deed{f, history.Span{From: at, To: clock.Now()}, l.whom, err})
+			l.injected = append(l.injected, injectedFault{f, history.Span{From: at, To: clock.Now()}, l.whom, err})
 			return nil
 		}
 		if !errors.Is(err, errNotNow) {
@@ -114,23 +115,23 @@ func (l *lane) play1(ctx context.Context, f fault, rng *rand.Rand) error {
 	}
 }
 
-func (l *lane) do(f fault, rng *rand.Rand) error {
+func (l *leaseRun) do(f fault, rng *rand.Rand) error {
 	l.whom = nil
 	if f.kind != ofFile {
 		return f.do(l, rng)
 	}
 	l.look()
-	l.hurt = &wound{epoch: l.epoch}
+	l.pending = &pendingDamage{epoch: l.epoch}
 	err := f.do(l, rng)
 	if errors.Is(err, errNotNow) {
-		l.hurt = nil // nothing was done
+		l.pending = nil // nothing was done
 	}
 	return err
 }
 
 // beside does another fault while processes are stopped: one of a file, say, of
 // which their owner does not hear until it goes on.
-func (l *lane) beside(rng *rand.Rand) error {
+func (l *leaseRun) beside(rng *rand.Rand) error {
 	f := faults[rng.IntN(len(faults))]
 	at := clock.Now()
 	if !l.d.chose(f.name) || f.kind == ofStop || f.kind == ofDisk || f.kind == ofFile && !l.settled() {
@@ -142,13 +143,13 @@ func (l *lane) beside(rng *rand.Rand) error {
 	if errors.Is(err, errNotNow) {
 		return nil
 	}
-	l.deeds = append(l.deeds, deed{f, history.Span{From: at, To: clock.Now()}, l.whom, err})
+	l.injected = append(l.injected, injectedFault{f, history.Span{From: at, To: clock.Now()}, l.whom, err})
 	return err
 }
 
-// A wound is what a fault of a file may have left: two of them within one renewal of
+// A pendingDamage is what a fault of a file may have left: two of them within one renewal of
 // the owner are more than the library promises to bear.
-type wound struct {
+type pendingDamage struct {
 	epoch  uint64 // the highest before
 	beats  int    // different heartbeats of the same owner since then
 	latest time.Time
@@ -158,31 +159,31 @@ type wound struct {
 // them anew, or their owner has renewed twice since. Time alone would not tell, as
 // the owner may be stopped. The second heartbeat that is seen was begun after the
 // fault, and ended before the third.
-func (l *lane) settled() bool {
-	if l.hurt == nil {
+func (l *leaseRun) settled() bool {
+	if l.pending == nil {
 		return true
 	}
 	st, err := owner.Probe(l.path)
 	if err != nil || st.Condition != owner.Live || st.Record.Epoch == 0 {
 		return false
 	}
-	for _, name := range []string{alivePath(l.path, st.Record.InstanceID), lastPath(l.path)} {
+	for _, name := range []string{leasename.Alive(l.path, st.Record.InstanceID), leasename.Last(l.path)} {
 		if _, err := os.Stat(name); err != nil {
 			return false
 		}
 	}
-	if st.Record.Epoch == l.hurt.epoch && !st.Record.RenewedAt.Equal(l.hurt.latest) {
-		l.hurt.latest = st.Record.RenewedAt
-		l.hurt.beats++
+	if st.Record.Epoch == l.pending.epoch && !st.Record.RenewedAt.Equal(l.pending.latest) {
+		l.pending.latest = st.Record.RenewedAt
+		l.pending.beats++
 	}
-	if st.Record.Epoch > l.hurt.epoch || l.hurt.beats >= 3 {
-		l.hurt = nil
+	if st.Record.Epoch > l.pending.epoch || l.pending.beats >= 3 {
+		l.pending = nil
 	}
-	return l.hurt == nil
+	return l.pending == nil
 }
 
 // look returns who owns as the record says, the zero Record if it says nothing.
-func (l *lane) look() owner.Record {
+func (l *leaseRun) look() owner.Record {
 	rec, err := owner.Inspect(l.path)
 	if err != nil {
 		return owner.Record{}
@@ -192,11 +193,11 @@ func (l *lane) look() owner.Record {
 }
 
 // awaitAnother waits for another owner than the present one.
-func (l *lane) awaitAnother() error {
+func (l *leaseRun) awaitAnother() error {
 	before := l.look().Epoch
 	for begun := clock.Now(); clock.Now()-begun < time.Second; l.rest(time.Millisecond) {
 		if l.look().Epoch > before {
-			l.hurt.epoch = l.epoch
+			l.pending.epoch = l.epoch
 			return nil
 		}
 	}
@@ -204,7 +205,7 @@ func (l *lane) awaitAnother() error {
 }
 
 // target picks a worker: mostly the owner.
-func (l *lane) target(rng *rand.Rand) int {
+func (l *leaseRun) target(rng *rand.Rand) int {
 	anybody, owners := rng.IntN(len(l.workers)), rng.IntN(3) > 0
 	holder := l.look().Meta[owner.EndpointMetaKey]
 	if i := slices.IndexFunc(l.workers, func(p *process) bool { return p.name == holder }); owners && i >= 0 {
@@ -215,7 +216,7 @@ func (l *lane) target(rng *rand.Rand) int {
 }
 
 // hire starts a worker in a place.
-func (l *lane) hire(i int) error {
+func (l *leaseRun) hire(i int) error {
 	t := task{Lease: l.path, Name: l.name, Seed: l.seeds.Uint64()}
 	p, err := l.d.startWorker(t, l.contains && i%2 == 1)
 	if err == nil {
@@ -225,7 +226,7 @@ func (l *lane) hire(i int) error {
 }
 
 // rest lets so much time pass. The shortest times are shorter than a timer's.
-func (l *lane) rest(d time.Duration) {
+func (l *leaseRun) rest(d time.Duration) {
 	until := clock.Now() + d
 	if d > 200*time.Microsecond {
 		time.Sleep(d)

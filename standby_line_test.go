@@ -112,19 +112,19 @@ func TestStepsAsideAtAHint(t *testing.T) {
 	c.timing.aside = pause
 	for i := range 3 {
 		c = decide(&c, &input{kind: inputHint, at: at + time.Duration(i)*time.Millisecond}).core
-		if c.lookAt() != at+pause {
-			t.Errorf("after hint %d it looks at %v", i, c.lookAt())
+		if c.nextPoll() != at+pause {
+			t.Errorf("after hint %d it looks at %v", i, c.nextPoll())
 		}
 	}
 	c.pending = op{kind: opLook, id: 1}
 	res := result{op: c.pending, view: &View{Holder: Record{InstanceID: "x"}}}
 	c.looked = at + pause
 	c = decide(&c, &input{kind: inputResult, at: at + pause, res: res}).core
-	if c.behind || c.lookAt() != at+pause+testTiming.poll {
-		t.Errorf("then it looks at %v", c.lookAt())
+	if c.behind || c.nextPoll() != at+pause+testTiming.poll {
+		t.Errorf("then it looks at %v", c.nextPoll())
 	}
 	c = decide(&c, &input{kind: inputHint, at: at + 2*pause}).core
-	if c.backoff != soon {
+	if c.backoff != minPollGap {
 		t.Error("it is the first now, and waits at a hint")
 	}
 }
@@ -157,13 +157,13 @@ func TestLeavesItToWhoIsAcquiring(t *testing.T) {
 	c := core{timing: testTiming, state: StateAcquiring, standing: true, pending: op{kind: opAcquire, id: 1, yields: true}, lastID: 1}
 	c.timing.aside = 9 * time.Millisecond
 	d := decide(&c, &input{kind: inputResult, at: time.Second, res: result{op: c.pending, acq: new(Acquisition)}})
-	if d.event != evRefused || d.lookAt() != time.Second+9*time.Millisecond {
-		t.Errorf("%s, looks at %v", d.event, d.lookAt())
+	if d.event != evRefused || d.nextPoll() != time.Second+9*time.Millisecond {
+		t.Errorf("%s, looks at %v", d.event, d.nextPoll())
 	}
 	c = d.core
 	d = decide(&c, &input{kind: inputHint, at: time.Second})
-	if d.lookAt() != time.Second+9*time.Millisecond {
-		t.Errorf("a hint brings the look forward to %v", d.lookAt())
+	if d.nextPoll() != time.Second+9*time.Millisecond {
+		t.Errorf("a hint brings the look forward to %v", d.nextPoll())
 	}
 	c.pending = op{kind: opLook, id: 2}
 	d = decide(&c, &input{kind: inputResult, at: 2 * time.Second, res: result{op: c.pending, view: new(View)}})
@@ -179,7 +179,7 @@ func TestLeavesItToWhoIsAcquiring(t *testing.T) {
 // Where hints are known to be missing, a follower looks every second all the same.
 func TestPollWithAndWithoutHints(t *testing.T) {
 	for hinted, want := range map[bool]time.Duration{true: 3 * time.Second, false: time.Second} {
-		c := core{timing: timing{ttl: time.Minute, poll: slowPoll(time.Minute), rest: restPoll(time.Minute)}, state: StateFollower, standing: true}
+		c := core{timing: timing{ttl: time.Minute, poll: maxPollInterval(time.Minute), rest: maxRestInterval(time.Minute)}, state: StateFollower, standing: true}
 		for id := range uint64(20) {
 			c.pending = op{kind: opLook, id: id}
 			view := &View{Holder: Record{InstanceID: "x"}}
@@ -197,20 +197,20 @@ func TestPollWithAndWithoutHints(t *testing.T) {
 // A hint that comes while the one look is under way may tell of what that has not
 // seen: another look follows at once.
 func TestHintDuringTheLook(t *testing.T) {
-	p := pacing{backoff: soon}
+	p := pacing{backoff: minPollGap}
 	p.stepAside(0, 10*time.Millisecond)
 	p.hint(time.Millisecond, 10*time.Millisecond, false) // before it: the look will see
 	p.looked = 10 * time.Millisecond
 	p.hint(p.looked, 10*time.Millisecond, true)
 	p.slowDown(time.Second)
-	if next := p.lookAt() - p.looked; next != soon {
-		t.Errorf("looks again after %v, not after %v", next, soon)
+	if next := p.nextPoll() - p.looked; next != minPollGap {
+		t.Errorf("looks again after %v, not after %v", next, minPollGap)
 	}
 	p.slowDown(time.Second)
 	p.stepAside(p.looked, 0)
 	p.hint(p.looked, 0, false)
 	p.slowDown(time.Second)
-	if next := p.lookAt() - p.looked; next != time.Second {
+	if next := p.nextPoll() - p.looked; next != time.Second {
 		t.Errorf("looks again after %v, where nothing was missed", next)
 	}
 }

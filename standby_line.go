@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/ownerlease/owner/internal/disk"
+	"github.com/ownerlease/owner/internal/leasename"
 )
 
 // Where many processes stand by at one lease, all hear of its end at the same moment.
@@ -81,7 +82,7 @@ func leaveLine(place disk.Lock) {
 // acquiring tries the guard, shared: an instance that wants it at this very moment
 // tries again.
 func (s *fileStore) acquiring() bool {
-	l, err := s.RLock(guardPath(s.path))
+	l, err := s.RLock(leasename.Guard(s.path))
 	if l != nil {
 		_ = l.Unlock()
 	}

@@ -101,14 +101,14 @@ func TestUntilWhole(t *testing.T) {
 		{[]error{fs.ErrNotExist}, fs.ErrNotExist},
 	} {
 		n := 0
-		_, err := thisProcess.untilWhole(func() (*diskRecord, error) { n++; return nil, tc.errs[n-1] })
+		_, err := thisProcess.retryTornRead(func() (*diskRecord, error) { n++; return nil, tc.errs[n-1] })
 		if err != tc.want || n != len(tc.errs) {
 			t.Errorf("%v: %d readings, %v", tc.errs, n, err)
 		}
 	}
 	for _, ours := range []bool{false, true} {
 		n := 0
-		_, err := thisProcess.untilWhole(func() (*diskRecord, error) { n++; return nil, &corruptError{ours: ours} })
+		_, err := thisProcess.retryTornRead(func() (*diskRecord, error) { n++; return nil, &corruptError{ours: ours} })
 		if err == nil || ours != (n > 1) {
 			t.Errorf("ours %v: %d readings, %v", ours, n, err)
 		}

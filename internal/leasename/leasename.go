@@ -1,0 +1,24 @@
+// Package leasename names the files of a lease. All lie beside its record, and their
+// names begin with the record's.
+package leasename
+
+const (
+	GuardSuffix = ".lock"
+	LastSuffix  = ".last"
+	// AliveSuffix and TempSuffix stand behind an instance's id.
+	AliveSuffix = ".alive"
+	TempSuffix  = ".tmp"
+)
+
+// Guard is the file that a process locks while it acquires.
+func Guard(path string) string { return path + GuardSuffix }
+
+// Alive is the file that an instance locks for as long as it lives.
+func Alive(path, id string) string { return path + "." + id + AliveSuffix }
+
+// Last is a second name of the alive file of the instance that has acquired last. It can
+// be found without that instance's id.
+func Last(path string) string { return path + LastSuffix }
+
+// Temp is a file of an instance that is to be renamed to path.
+func Temp(path, id string) string { return path + "." + id + TempSuffix }

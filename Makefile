@@ -1,5 +1,7 @@
+goreleaser = $(shell cat .ci/goreleaser)
+
 # What .ci/run runs, by parts; `make ci` is all of it.
-.PHONY: test race lint docs explore mutants torture bench install ci
+.PHONY: test race lint docs explore mutants torture bench install release ci
 
 test: ## as the README has it
 	go test ./...
@@ -37,6 +39,9 @@ bench: ## each with its floor, in the same run
 
 install: ## go get and go install, from outside
 	bash .ci/install
+
+release: ## archives and packages into dist/; publishes nothing
+	go run $(goreleaser) release --snapshot --clean --skip=publish,docker
 
 ci:
 	bash .ci/run

@@ -141,6 +141,102 @@ func ExampleRun() {
 	// true
 }
 
+// Campaign waits until this process owns.
+func ExampleCampaign() {
+	path, remove := tempLease()
+	defer remove()
+	ctx := context.Background() // its end bounds the wait, and the renewals after it
+
+	first, err := owner.Join(ctx, owner.Config{LeasePath: path, TTL: 10 * time.Second})
+	if err != nil {
+		log.Fatal(err)
+	}
+	time.AfterFunc(10*time.Millisecond, func() { first.Release() })
+
+	next, err := owner.Campaign(ctx, owner.Config{LeasePath: path, TTL: 10 * time.Second})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer next.Release()
+	fmt.Println("owner:", next.IsOwner(), "with a higher epoch:", next.Epoch() > first.Epoch())
+	// Output:
+	// owner: true with a higher epoch: true
+}
+
+// Probe is for tools: it joins nothing, and says whether the owner is alive.
+func ExampleProbe() {
+	path, remove := tempLease()
+	defer remove()
+	cfg := owner.Config{LeasePath: path, TTL: 10 * time.Second, Endpoint: "unix:/run/gpu.sock"}
+	o, err := owner.Join(context.Background(), cfg)
+	if err != nil {
+		log.Fatal(err)
+	}
+
+	show := func() {
+		status, err := owner.Probe(path)
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(status.Condition, status.Record.Meta[owner.EndpointMetaKey])
+	}
+	show()
+	o.Release()
+	show()
+	// Output:
+	// live unix:/run/gpu.sock
+	// released unix:/run/gpu.sock
+}
+
+// Revoke takes the lease away from its owner, and waits until that has stopped.
+func ExampleRevoke() {
+	path, remove := tempLease()
+	defer remove()
+	ctx := context.Background()
+	o, err := owner.Join(ctx, owner.Config{LeasePath: path, TTL: 10 * time.Second})
+	if err != nil {
+		log.Fatal(err)
+	}
+	go func() {
+		<-o.Lost() // stop the work, and say so
+		o.Release()
+	}()
+
+	if _, err := owner.Revoke(ctx, path); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(errors.Is(o.LostErr(), owner.ErrRevoked))
+	// Output:
+	// true
+}
+
+// A store in place of a path: what is written for one works with every other.
+func ExampleFileStore() {
+	path, remove := tempLease()
+	defer remove()
+	store, err := owner.FileStore(path) // or a store of another kind, as of module etcdstore
+	if err != nil {
+		log.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+	o, err := owner.Join(ctx, owner.Config{Store: store, TTL: 10 * time.Second, Endpoint: "unix:/run/gpu.sock"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer o.Release()
+
+	for rec, err := range owner.WatchStore(ctx, store) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(rec.Meta[owner.EndpointMetaKey])
+		break
+	}
+	// Output:
+	// unix:/run/gpu.sock
+}
+
 // Only to know where the owner is.
 func ExampleWatch() {
 	path, remove := tempLease()

@@ -89,8 +89,7 @@ func (s *fileStore) accept(guard string, k kind) error {
 	case k != blank:
 		return nil
 	}
-	var corrupt *corruptError
-	if _, err := s.readFile(); err == nil || errors.As(err, &corrupt) && corrupt.ours {
+	if s.hasRecord() {
 		return nil
 	}
 	if ids, err := s.instances(-1); err != nil || len(ids) > 0 {
@@ -99,17 +98,25 @@ func (s *fileStore) accept(guard string, k kind) error {
 	return notOurs(guard)
 }
 
+// hasRecord reports whether there is a record of ours, damaged or not.
+func (s *fileStore) hasRecord() bool {
+	var corrupt *corruptError
+	_, err := s.readFile()
+	return err == nil || errors.As(err, &corrupt) && corrupt.ours
+}
+
 // checkLast returns an error if another program's file has the name that is to
-// become the alive file's second one. A file that is blank is a mark that was lost,
-// or another program's marker: it is ours if it is an alive file's second name, or if
-// the guard knows of an owner. A full disk has room for an alive file without its mark.
+// become the alive file's second one. A full disk has room for an alive file without its
+// mark, so a file that is blank can be ours or another program's: it is ours if it is an
+// alive file's second name, if the guard remembers an owner, or if there is a record. So
+// it is recognized whichever two of the other files a user has removed.
 func (s *fileStore) checkLast() error {
 	last := leasename.Last(s.path)
 	k, err := s.kindOf(last, aliveMark, 0)
 	if err != nil {
 		return err
 	}
-	if k == foreign || k == blank && s.loadLast().InstanceID == "" && !s.linksAlive(last) {
+	if k == foreign || k == blank && s.loadLast().InstanceID == "" && !s.hasRecord() && !s.linksAlive(last) {
 		return notOurs(last)
 	}
 	return nil

@@ -81,6 +81,32 @@ func plantDead(t *testing.T, p string) {
 	die(t, p, plant(t, p, nil).InstanceID)
 }
 
+// An alive file that was made on a full disk has no mark, and so has its second name. That
+// name is recognized whichever two of the other files are removed.
+func TestBlankSecondName(t *testing.T) {
+	for name, without := range map[string]func(p, alive string) []string{
+		"record and guard":      func(p, _ string) []string { return []string{p, leasename.Guard(p)} },
+		"record and alive file": func(p, alive string) []string { return []string{p, alive} },
+		"guard and alive file":  func(p, alive string) []string { return []string{leasename.Guard(p), alive} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := leasePath(t)
+			id := plant(t, p, func(_ *diskHead, tail *diskTail) { tail.Heartbeat -= time.Hour }).InstanceID
+			die(t, p, id)
+			must(t, os.Link(leasename.Alive(p, id), leasename.Last(p)))
+			g, err := lockGuard(p)
+			must(t, err, g.saveLast(lastAcquirer{InstanceID: id, PID: 4711, Epoch: 7}))
+			g.unlock()
+			for _, file := range without(p, leasename.Alive(p, id)) {
+				must(t, os.Remove(file))
+			}
+			if o, err := tryJoin(t, p); err != nil || !o.IsOwner() {
+				t.Errorf("not the owner: %v", err)
+			}
+		})
+	}
+}
+
 // What is no lease is refused before anything is made beside it.
 func TestRefusalLeavesNothingBehind(t *testing.T) {
 	for name, prepare := range map[string]func(t *testing.T, p string){

@@ -10,9 +10,9 @@ import (
 )
 
 // An actor is the one goroutine behind an Owner. It takes inputs from its
-// mailbox one at a time, lets decide say what follows, publishes where it stands,
-// and starts operations. It does no I/O itself, calls no code of the user's, and
-// waits for nothing but its mailbox: a disk that hangs cannot delay the deadline.
+// mailbox one at a time, lets decide say what follows, publishes its state, and starts
+// operations. It does no I/O itself, calls no code of the user's, and waits for nothing
+// but its mailbox: a disk that hangs cannot delay the deadline.
 type actor struct {
 	store  Store
 	ttl    time.Duration
@@ -23,10 +23,10 @@ type actor struct {
 	// context's end are channels of their own.
 	mailbox chan input
 
-	// loopToken is held by the goroutine that is the actor now: by Join while it
-	// acquires, by the goroutine that renews; and after Join's context has ended,
-	// for a moment each, by the fence timer and by Release. A channel and not a
-	// mutex, so that waiting for it can be given up and can be simulated.
+	// loopToken is held by the goroutine that is the actor: Join's caller while it
+	// acquires, then the one that polls and renews. After Join's context has ended, the
+	// fence timer and Release hold it for a moment each. It is a channel and not a mutex,
+	// so that waiting for it can be given up and can be simulated.
 	loopToken chan struct{}
 	// work runs the calls of the store, which is promised one at a time, and the
 	// release after everything else.
@@ -34,7 +34,7 @@ type actor struct {
 
 	hints hints
 
-	// Owned by the turn's holder.
+	// Owned by the holder of loopToken.
 	core     core
 	claim    *Record // what to acquire with; nil once this is the owner
 	lease    Lease
@@ -62,9 +62,9 @@ type snapshot struct {
 	from   time.Duration // what the validity counts from
 	holder *Record       // who owns, never changed after publication
 	lost   *LostError    // in StateLost
-	err    error         // standing by: why it cannot be told who owns, or the lease not be taken
+	err    error         // of a standby: why it cannot read or acquire the lease
 
-	// A reader has found the fence passed: from then on, this is no owner's.
+	// A reader has found the fence passed: this ownership has ended for good.
 	expired bool
 }
 
@@ -88,8 +88,8 @@ func newActor(parent context.Context, store Store, claim *Record, t timing, n *n
 	return a
 }
 
-// join tries once to take the lease, in the caller's goroutine: a plain follower
-// never has one of its own.
+// join tries once to take the lease, in the caller's goroutine: a plain follower has no
+// goroutine.
 func (a *actor) join(standby bool) error {
 	a.loopToken <- struct{}{}
 	a.loop(func() bool { return a.core.state != StateAcquiring }, inputJoin)
@@ -120,12 +120,11 @@ var closedChan = func() chan struct{} {
 	return c
 }()
 
-// run stands by and renews, until the ownership, the standing by, or Join's
-// context ends.
+// run polls as a standby and renews as an owner, until that role or Join's context ends.
 func (a *actor) run(first ...inputKind) { a.begin(a.idle, first...).run() }
 
-// exit gives the turn back. What an ended context leaves of an ownership needs
-// no goroutine, only a timer for its fence.
+// exit gives loopToken back. An ownership whose context has ended needs no goroutine,
+// only a timer for its fence.
 func (a *actor) exit() {
 	if a.core.owns() {
 		a.fencing = time.AfterFunc(a.core.fence()-a.store.Now(), a.onFenceTimer)
@@ -145,9 +144,9 @@ func (a *actor) onFenceTimer() {
 	}
 }
 
-// release gives the lease up, and returns when that is settled: then the loop
-// that has taken the request up ends. Where the actor has ended with its context,
-// the caller's goroutine takes its place.
+// release releases the lease, and returns when the outcome is known: the loop that has
+// taken the request ends then. Where the actor has ended with its context, the caller's
+// goroutine takes its place.
 func (a *actor) release() error {
 	select {
 	case a.mailbox <- input{kind: inputRelease}:
@@ -160,7 +159,7 @@ func (a *actor) release() error {
 	}
 	defer func() { <-a.loopToken }()
 	if a.holding != nil && a.holding.Stop() {
-		a.releaseLost() // the caller has stopped: no one need wait any longer
+		a.releaseLost() // the caller has stopped: a successor need not wait
 	}
 	return a.relErr
 }
@@ -214,8 +213,8 @@ func (l *loop) close() {
 }
 
 // run is a loop that passes itself on to a fresh goroutine for each long wait. What
-// follows on a wait needs more than the two KB of stack that a goroutine begins with;
-// with thousands of owners, their waiting must not hold on to it.
+// follows a wait needs more than the two KB of stack that a goroutine begins with; with
+// thousands of owners, their waiting must not hold on to it.
 func (l *loop) run() {
 	for !l.rest() {
 		l.step()
@@ -249,17 +248,17 @@ func (l *loop) step() {
 	}
 }
 
-// handle takes one input to its end: decide, take over what it brought, publish,
-// tell, start what it asks for. The order matters: IsOwner turns false before the
-// lease is given up, and true only once it is won.
+// handle processes one input: it decides, takes over the result, publishes, logs, and
+// starts the operation that follows. The order matters: IsOwner turns false before the
+// lease is released, and true only once it is won.
 func (a *actor) handle(in input) {
 	in.at = a.store.Now()
 	before := a.core
 	published := a.snap.Load()
 	d := decide(&a.core, &in)
 	if d.event == evRenewed && (published.expired || !a.snap.CompareAndSwap(published, a.snapshot(&d.core, nil))) {
-		// The actor was held up since it has read the clock, and a reader has found
-		// the fence passed. A caller that was told so must not be told otherwise later.
+		// The actor was held up after it read the clock, and a reader has found the fence
+		// passed. IsOwner has returned false then, and must not turn true again.
 		in.at = a.core.fence()
 		d = decide(&a.core, &in)
 	}
@@ -299,7 +298,7 @@ func (a *actor) learn(res *result) {
 		a.holder = &res.acq.Holder
 		a.claim = nil // it has served
 	case res.won(): // too late, or released meanwhile: it is given back
-		a.claim.InstanceID = uuid.NewString() // an ownership's is never used again
+		a.claim.InstanceID = uuid.NewString() // the id of an ownership is never used again
 	case res.acq != nil:
 		a.holder = &res.acq.Holder
 	case res.view != nil:
@@ -307,13 +306,13 @@ func (a *actor) learn(res *result) {
 	}
 }
 
-// tell tells of what has changed besides the state.
+// tell logs what has changed besides the state.
 func (a *actor) tell(before *core) {
 	if a.core.late > before.late {
 		a.notices.late(a.core.late)
 	}
 	if a.core.standsBy() && a.core.err != nil && before.err == nil && before.pending.kind == opLook {
-		a.notices.trouble("cannot look at the lease, and tries again", a.core.err)
+		a.notices.trouble("cannot read the lease, and tries again", a.core.err)
 	}
 }
 
@@ -377,10 +376,9 @@ func (a *actor) lostError(d *decision, now time.Duration) *LostError {
 	}
 }
 
-// releaseAtExpiry frees what a lost lease holds once the lease has run out, not
-// before: others take the end of the owner's alive lock for its death and may
-// own at once, while the caller is still within the safety margin that it was
-// given to stop.
+// releaseAtExpiry frees what a lost lease holds once the lease has expired, not before:
+// others take a free alive lock for the owner's death and may own at once, while the
+// caller is still within the safety margin that it was given to stop.
 func (a *actor) releaseAtExpiry(now time.Duration) {
 	switch left := a.core.expiry() - now; {
 	case a.lease == nil:
@@ -405,14 +403,14 @@ func (a *actor) start(o op) {
 	})
 }
 
-// deliver brings a result to the loop that asked. If that has ended, no one
-// needs it, but a lease that was won must not stay behind.
+// deliver brings a result to the loop that asked. If that loop has ended, the result is
+// dropped, but a lease that was won must be released.
 func (a *actor) deliver(res result, gone <-chan struct{}) {
 	select {
 	case a.mailbox <- input{kind: inputResult, res: res}:
 	case <-gone:
 		if res.won() {
-			_ = a.giveUp(res.acq.Lease) // if this fails, it runs out by itself
+			_ = a.giveUp(res.acq.Lease) // if this fails, it expires
 		}
 	}
 }
@@ -457,9 +455,9 @@ func (a *actor) giveUp(l Lease) error {
 	return l.Release(ctx)
 }
 
-// owns reports whether the instance owns the lease at this instant. The state
-// alone would lie after a pause: a process that was stopped past its deadline
-// runs on before its actor has heard of it.
+// owns reports whether the instance owns the lease at this instant. The state alone would
+// be wrong after a pause: a process that was stopped past its deadline continues before
+// its actor has noticed.
 func (a *actor) owns() bool {
 	for {
 		s := a.snap.Load()
@@ -493,7 +491,7 @@ func (a *actor) check() error {
 		return ErrExpired
 	}
 	if s.err != nil {
-		return fmt.Errorf("%w: standing by: %w", ErrNotOwner, s.err)
+		return fmt.Errorf("%w: standby: %w", ErrNotOwner, s.err)
 	}
 	return ErrNotOwner
 }

@@ -22,10 +22,10 @@ const EndpointMetaKey = "endpoint"
 type Config struct {
 	// LeasePath is the lease file, one owner per path. Its folder must exist, on a
 	// local disk, and be writable; files named LeasePath.lock, LeasePath.last and
-	// LeasePath.*.alive appear beside it. What is there by such a name and is not a
-	// file of the lease is never touched: the lease is then refused. A relative path is
-	// resolved when Join is called; a process that changes its root directory
-	// afterwards, by chroot(2), loses the lease at its next renewal.
+	// LeasePath.*.alive appear beside it. A file of such a name that is not the lease's
+	// is never touched: the lease is then refused. A relative path is resolved when Join
+	// is called; a process that changes its root directory afterwards, by chroot(2),
+	// loses the lease at its next renewal.
 	LeasePath string
 
 	// TTL is how long a lease outlives its last renewal: how long a hung owner
@@ -51,13 +51,13 @@ type Config struct {
 	// the time that its work has to wind down. Default TTL/4, at least 1 ms.
 	SafetyMargin time.Duration
 
-	// Standby makes a follower stand by: it goes on looking at the lease, at once
-	// when something happens to it or to its owner, and takes it when it is free.
-	// Elected closes then. Without it, a follower stays what it was when it joined.
+	// Standby makes a follower a standby: it keeps polling the lease, at once when
+	// something happens to it or to its owner, and acquires it when it is free. Elected
+	// closes then. Without it, a follower never acquires the lease.
 	Standby bool
 
 	// FileMode opens the lease to other users, by the permissions of its files. A user
-	// who may read them can follow: join as a follower, Probe, Watch. A user who may also
+	// who may read them can join as a follower, Probe and Watch. A user who may also
 	// write them can take part: own the lease, be a standby, Revoke. docs/users.md says
 	// what each can do to the others.
 	//
@@ -82,17 +82,18 @@ type Config struct {
 	// losses as errors. nil is silent.
 	Logger *slog.Logger
 
-	// OnTransition is called for every transition, in order, in a goroutine of its
-	// own. A callback that blocks delays those after it and Done, nothing else; if
-	// it blocks for over a thousand of them, some are left out, but never the last.
-	// It must not wait for Done.
+	// OnTransition is called for every transition, in order, in its own goroutine. A
+	// callback that blocks delays those after it and Done, nothing else; if it blocks for
+	// over a thousand of them, some are left out, but never the last. It must not wait
+	// for Done.
 	OnTransition func(Transition)
 
 	// Store keeps the lease; nil is FileStore(LeasePath). LeasePath is not used
-	// otherwise. A Store that has a String method is named by it in errors and logs.
+	// otherwise. If the Store has a String method, errors and logs name it by that.
 	Store Store
 }
 
+// fileStore returns the store of a configuration without one.
 func (cfg *Config) fileStore() (Store, error) {
 	s, err := openLease(cfg.LeasePath)
 	if err != nil {
@@ -121,8 +122,8 @@ const (
 	minInterval = time.Millisecond
 )
 
-// resolve checks the configuration and fills in the defaults. The inequalities
-// are those without which an owner would stop before it could renew.
+// resolve checks the configuration and fills in the defaults. Without the inequalities,
+// an owner would stop before it could renew.
 func (cfg *Config) resolve() (timing, error) {
 	if err := cfg.resolveTimes(); err != nil {
 		return timing{}, fmt.Errorf("%w: %w", ErrInvalidConfig, err)
@@ -173,7 +174,7 @@ func (cfg *Config) resolveTimes() error {
 	return nil
 }
 
-// resolveMeta copies the metadata, as the caller may go on to change the map,
+// resolveMeta copies the metadata, as the caller may change the map later,
 // and puts the endpoint into it.
 func (cfg *Config) resolveMeta() error {
 	if in, ok := cfg.Meta[EndpointMetaKey]; ok && cfg.Endpoint != "" && in != cfg.Endpoint {
@@ -211,7 +212,7 @@ func (cfg *Config) resolveMeta() error {
 func (cfg *Config) claim() *Record {
 	host, err := os.Hostname()
 	if err != nil {
-		host = "unknown" // for people only: no reason to refuse
+		host = "unknown" // for display only: no reason to refuse
 	}
 	return &Record{InstanceID: uuid.NewString(), PID: os.Getpid(), Host: host, TTL: cfg.TTL, Meta: cfg.Meta}
 }

@@ -13,16 +13,16 @@
 //
 // # What it is
 //
-// Three functions acquire the lease. [Run] calls a function whenever this process owns,
-// and never twice at once. [Campaign] waits until this process owns, and returns the
-// [Owner]. [Join] never waits: the Owner that it returns owns or follows, and with
+// Three functions acquire the lease. [Run] calls a function while this process owns,
+// never twice at once. [Campaign] waits until this process owns, and returns the [Owner].
+// [Join] never waits: the Owner that it returns is the owner or a follower, and with
 // [Config.Standby] a follower takes over when it can.
 //
 // An Owner renews the lease in the background and fences itself: [Owner.IsOwner] asks the
 // clock at every call, and [Owner.Lost] closes when the ownership is over. It is an actor
 // with an explicit state machine, which [Diagram] draws.
 //
-// Without taking part, [Probe] and [Inspect] read who owns, [Watch] reports every change,
+// Without joining, [Probe] and [Inspect] read who owns, [Watch] reports every change,
 // and [Revoke] takes the lease away.
 //
 // # Guarantees

@@ -9,18 +9,18 @@ import (
 
 // Errors to test for with errors.Is. Each says whether trying again can help.
 var (
-	// ErrTakenOver: another instance owns the lease now. Joining again makes a
-	// follower of it.
+	// ErrTakenOver: another instance owns the lease now. Joining again makes this
+	// instance its follower.
 	ErrTakenOver = errors.New("owner: taken over by another instance")
 
-	// ErrExpired: the lease could not be renewed before its fence deadline. The
-	// disk, the store or the scheduler was too slow. Joining again is right.
+	// ErrExpired: the lease could not be renewed before its fence deadline. The disk, the
+	// store or the scheduler was too slow. Join again.
 	ErrExpired = errors.New("owner: lease not renewed in time")
 
 	// ErrRevoked: the lease was taken away, with Revoke, or by removing the
 	// lease's record, or replacing it by something that is not a record of this
-	// lease. It was meant, or a cleaner of temporary files did it. Joining again is
-	// right, and so is asking why.
+	// lease. It was done on purpose, or by a cleaner of temporary files. Join again, but
+	// find out why.
 	ErrRevoked = errors.New("owner: lease revoked")
 
 	// ErrReleased: this instance has released the lease. Join again to own it.
@@ -35,22 +35,22 @@ var (
 
 	// ErrCorruptRecord: what is at the lease's path cannot be read as a record:
 	// it is too large, damaged, in another format, or from a newer version. It is
-	// left as it is. Where a live owner's record was damaged, the owner's next
-	// renewal mends it, and trying again can help; otherwise a person must look.
+	// left as it is. Where a live owner's record was damaged, the owner's next renewal
+	// repairs it, and trying again can help; otherwise an operator must act.
 	ErrCorruptRecord = errors.New("owner: unreadable lease record")
 
-	// ErrUnavailable: the store gives no answer now, so nothing is known of the
-	// lease: a server cannot be reached, a disk hangs, a live owner's record is
-	// damaged until its next renewal. Trying again can help: Campaign and Run do, also
-	// where it is the first attempt that fails.
-	ErrUnavailable = errors.New("owner: the store gives no answer now")
+	// ErrUnavailable: the store does not answer, so nothing is known of the lease. A
+	// server cannot be reached, a disk hangs, or a live owner's record is damaged until
+	// its next renewal. Trying again can help; Campaign and Run do so, even after a
+	// failed first attempt.
+	ErrUnavailable = errors.New("owner: store unavailable")
 
 	// ErrUnsupportedFilesystem: the lease's folder is on a file system whose
 	// locks cannot be trusted. Use a folder on a local disk.
 	ErrUnsupportedFilesystem = errors.New("owner: unsupported file system")
 )
 
-// An unavailable error matches [ErrUnavailable], and is told in its own words.
+// An unavailable error matches [ErrUnavailable], and keeps its own text.
 type unavailable struct{ error }
 
 func (e unavailable) Unwrap() []error { return []error{e.error, ErrUnavailable} }
@@ -90,8 +90,8 @@ func (e *LostError) Unwrap() []error {
 	return []error{e.Reason, e.Err}
 }
 
-// An opError says what was tried. The package's name stands in front once, also
-// where err is one of the package's own.
+// An opError says what was tried. Its text begins with the package's name once, also
+// where err is one of the package's.
 type opError struct {
 	op  string
 	err error

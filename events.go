@@ -2,7 +2,7 @@ package owner
 
 import "time"
 
-// event is what moves the state machine.
+// An event moves the state machine.
 type event string
 
 const (
@@ -35,11 +35,11 @@ type inputKind int
 
 const (
 	inputJoin    inputKind = iota // the caller wants the lease
-	inputStandBy                  // Join has returned a follower that is to go on looking
+	inputStandBy                  // Join has returned a follower that is a standby
 	inputTick                     // the timer fired, early or late: the clock decides what is due
 	inputResult                   // an operation has ended
 	inputHint                     // something may have happened to the lease
-	inputRelease                  // the caller gives the lease up, or the standing by
+	inputRelease                  // the caller releases the lease, or stops waiting for it
 	inputEnd                      // Join's context has ended
 )
 
@@ -70,11 +70,11 @@ type result struct {
 	err  error
 
 	behind bool // of an opLook: another instance is first in line
-	far    bool // of an opLook: and others are behind that one
+	far    bool // of an opLook: others follow that one in line
 	hinted bool // of an opLook: no hint is known to be missing
 }
 
-// left reports whether the lease was left to another instance that was acquiring it.
+// left reports whether this instance yielded to another that was acquiring the lease.
 func (r *result) left() bool { return r.acq != nil && r.acq.Holder.InstanceID == "" }
 
 // won reports whether an acquisition has made this instance the owner.

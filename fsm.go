@@ -20,24 +20,24 @@ var transitions = []struct {
 	to    State
 	why   string
 }{
-	{evAcquire, StateFollower, StateAcquiring, "The caller wants the lease, or this follower stands by and has found it free: try to take it."},
+	{evAcquire, StateFollower, StateAcquiring, "The caller wants the lease, or this standby has found it free."},
 	{evAcquired, StateAcquiring, StateOwner, "The store has made this instance the owner, and the fence deadline, counted from before the write, has not passed."},
-	{evRefused, StateAcquiring, StateFollower, "Another instance owns the lease, or is about to: a follower that stands by leaves it to that one, and looks again."},
-	{evFailed, StateAcquiring, StateFollower, "The store could not tell who owns the lease, or could not write. The caller of Join gets the error; a follower that stands by tries again."},
-	{evTooLate, StateAcquiring, StateFollower, "The lease was won, but the answer came after its fence deadline. It is undone. The caller of Join gets an error; a follower that stands by tries again."},
-	{evGiveUp, StateAcquiring, StateFollower, "The context has ended; or Join got no answer within the life of a lease. A win that comes after this is undone."},
-	{evRenew, StateOwner, StateRenewing, "The renewal interval has passed; or, after an error, the pause before the next try; or a hint says that the record may have been removed or replaced."},
+	{evRefused, StateAcquiring, StateFollower, "Another instance owns the lease, or is acquiring it. A standby yields to it, and polls again."},
+	{evFailed, StateAcquiring, StateFollower, "The store could not be read or written. The caller of Join gets the error; a standby tries again."},
+	{evTooLate, StateAcquiring, StateFollower, "The lease was won, but the answer came after its fence deadline. The win is undone. The caller of Join gets an error; a standby tries again."},
+	{evGiveUp, StateAcquiring, StateFollower, "The context has ended, or Join got no answer within TTL - SafetyMargin. A later win is undone."},
+	{evRenew, StateOwner, StateRenewing, "The renewal interval has passed, or after an error the pause before a retry, or a hint says that the record may have been removed or replaced."},
 	{evRenewed, StateRenewing, StateOwner, "The renewal was confirmed before the old fence deadline. The new deadline counts from before its write."},
-	{evRetry, StateRenewing, StateOwner, "The renewal failed, and its outcome is unknown. The deadline stays where it was; until then it is tried again."},
-	{evStop, StateRenewing, StateOwner, "The context has ended: the renewal under way no longer counts, and none follows. What is valid stays valid until its deadline."},
+	{evRetry, StateRenewing, StateOwner, "The renewal failed, and its outcome is unknown. The deadline does not move; until then the renewal is retried."},
+	{evStop, StateRenewing, StateOwner, "The context has ended. The renewal under way no longer counts, and none follows. The ownership lasts until its deadline."},
 	{evExpire, StateOwner, StateLost, "The fence deadline has passed without a renewal."},
-	{evExpire, StateRenewing, StateLost, "The fence deadline has passed while a renewal was under way. If its answer comes now, it comes too late to count."},
+	{evExpire, StateRenewing, StateLost, "The fence deadline has passed while a renewal was under way. An answer that comes now is too late to count."},
 	{evTakenOver, StateRenewing, StateLost, "The record is another instance's. Nothing can undo that."},
 	{evRevoked, StateRenewing, StateLost, "The lease was taken away, or the record was removed or replaced by something else. Nothing can undo that."},
-	{evRelease, StateFollower, StateReleased, "The caller ends the standing by."},
-	{evRelease, StateAcquiring, StateReleased, "The caller ends the standing by. What the attempt under way still wins is given back."},
-	{evRelease, StateOwner, StateReleased, "The caller gives the lease up."},
-	{evRelease, StateRenewing, StateReleased, "The caller gives the lease up. The renewal under way no longer counts; the store sees the release after it."},
+	{evRelease, StateFollower, StateReleased, "The caller stops the standby."},
+	{evRelease, StateAcquiring, StateReleased, "The caller stops the standby. If the attempt under way still wins, the lease is released."},
+	{evRelease, StateOwner, StateReleased, "The caller releases the lease."},
+	{evRelease, StateRenewing, StateReleased, "The caller releases the lease. The renewal under way no longer counts; the store sees the release after it."},
 }
 
 // An ignoredInput is one row of ignored.
@@ -47,20 +47,20 @@ type ignoredInput struct {
 	why    string
 }
 
-// ignored lists the inputs that move nothing, with the reason. An input that is
-// neither here nor an event of transitions is a bug, and fails closed.
+// ignored lists the inputs that move nothing, with the reason. An input that is neither
+// here nor an event of transitions is a bug, and fails closed.
 var ignored = []ignoredInput{
-	{inputStandBy, []State{StateFollower}, "From now on it looks at the lease from time to time, and at every hint."},
-	{inputTick, allStates, "Nothing is due yet, or (in follower, standing by) no more than a look at the lease. Timers are hints, and the clock decides."},
-	{inputResult, allStates, "A look has found the lease owned, or the operation was abandoned before it answered, or the answer only settles what Release returns."},
-	{inputHint, []State{StateFollower, StateAcquiring, StateOwner, StateRenewing}, "It proves nothing. It brings the next look or the next renewal forward."},
-	{inputHint, []State{StateLost, StateReleased}, "Nothing is left to look after."},
-	{inputRelease, []State{StateFollower}, "A plain follower holds nothing; nor does one whose standing by has ended with its context."},
-	{inputRelease, []State{StateLost}, "The ownership is gone already. It says that the caller has stopped: what would keep others from owning until the lease has run out is let go."},
-	{inputRelease, []State{StateReleased}, "It was given up before; every caller gets that outcome."},
-	{inputEnd, []State{StateFollower}, "It stands by no longer."},
+	{inputStandBy, []State{StateFollower}, "From now on it polls the lease from time to time, and at every hint."},
+	{inputTick, allStates, "Nothing is due yet, or a standby's poll is. The clock decides what is due, not the timer."},
+	{inputResult, allStates, "A read has failed or found the lease owned, the operation was abandoned before it answered, or the answer only settles what Release returns."},
+	{inputHint, []State{StateFollower, StateAcquiring, StateOwner, StateRenewing}, "A hint proves nothing. It brings the next poll or renewal forward."},
+	{inputHint, []State{StateLost, StateReleased}, "The ownership has ended: there is nothing to poll or renew."},
+	{inputRelease, []State{StateFollower}, "A plain follower holds nothing; nor does a standby whose context has ended."},
+	{inputRelease, []State{StateLost}, "The ownership has ended already. The call says that the caller has stopped, so what would block a successor until the lease has expired is released."},
+	{inputRelease, []State{StateReleased}, "The lease was released before; every caller gets that outcome."},
+	{inputEnd, []State{StateFollower}, "It is no longer a standby."},
 	{inputEnd, []State{StateLost, StateReleased}, "Nothing is being renewed."},
-	{inputEnd, []State{StateOwner}, "No renewal is under way, and none follows. The lease runs out at its deadline."},
+	{inputEnd, []State{StateOwner}, "No renewal is under way, and none follows. The ownership lasts until its deadline."},
 }
 
 var allStates = []State{StateFollower, StateAcquiring, StateOwner, StateRenewing, StateLost, StateReleased}
@@ -71,9 +71,9 @@ type timing struct {
 	margin   time.Duration // how long before that end the owner stops
 	interval time.Duration // from the start of a renewal to the start of the next
 	pause    time.Duration // from a failed renewal to the next try
-	poll     time.Duration // standing by: the longest time from a look to the next
-	rest     time.Duration // standing by: the same while no hint is known to be missing
-	aside    time.Duration // standing by: the time in which another instance may acquire
+	poll     time.Duration // of a standby: the longest time from a read to the next
+	rest     time.Duration // of a standby: the same while no hint is known to be missing
+	aside    time.Duration // of a standby: how long it yields to another instance
 }
 
 // never is a time that does not come. It leaves room for a clock that begins below
@@ -84,7 +84,7 @@ const never = time.Duration(math.MaxInt64 / 2)
 // no clock, no I/O and no goroutine is behind it.
 type core struct {
 	timing
-	pacing    // of the looks, standing by
+	pacing    // of a standby's polls
 	state     State
 	pending   op            // the operation whose result would count; opNone if none
 	lastID    uint64        // the id of the operation issued last
@@ -93,8 +93,8 @@ type core struct {
 	failedAt  time.Duration // when the last renewal failed; it counts while failed is set
 	failed    bool          // the last renewal failed
 	hinted    bool          // something may have happened since the last renewal was issued
-	standing  bool          // a follower goes on looking
-	ended     bool          // Join's context has ended: no renewal follows, and no look
+	standing  bool          // a standby
+	ended     bool          // Join's context has ended: no renewal follows, and no poll
 	late      uint64        // results of abandoned operations
 	err       error         // the last error of the store
 }
@@ -105,7 +105,7 @@ func (c *core) expiry() time.Duration { return c.validFrom + c.ttl }
 
 func (c *core) owns() bool { return c.state == StateOwner || c.state == StateRenewing }
 
-// standsBy reports whether this is a follower that looks at the lease.
+// standsBy reports whether this is a standby that polls the lease.
 func (c *core) standsBy() bool { return c.state == StateFollower && c.standing && !c.ended }
 
 // renewAt is when the next renewal is due.
@@ -119,9 +119,8 @@ func (c *core) renewAt() time.Duration {
 	return c.issued + c.interval
 }
 
-// giveUpAt is when Join abandons an acquisition that has not answered: what it
-// could still win would be over by then. A follower that stands by has nothing
-// better to do than to wait for the answer.
+// giveUpAt is when Join abandons an acquisition that has not answered: a lease that it
+// still won would be over by then. A standby waits for the answer as long as it takes.
 func (c *core) giveUpAt() time.Duration {
 	if c.standing && c.state == StateAcquiring {
 		return never
@@ -163,10 +162,10 @@ type decision struct {
 	start op    // the operation to start; opNone if none
 }
 
-// decide is the whole behaviour of an Owner as a pure function: from where it
-// stands and an input with its time to where it stands then, what moved it, and
-// which operation starts. It changes neither of its arguments: they are pointers
-// because thousands of actors' stacks would hold the copies.
+// decide is the whole behaviour of an Owner as a pure function. It maps a core and an
+// input with its time to the next core, the event that moved it, and the operation to
+// start. It changes neither of its arguments: they are pointers because thousands of
+// actors' stacks would hold the copies.
 func decide(c *core, in *input) (d decision) {
 	d.core = *c
 	d.event = classify(c, in)
@@ -198,7 +197,7 @@ func classify(c *core, in *input) event {
 	case inputRelease:
 		switch {
 		case c.owns() && in.at >= c.fence():
-			return evExpire // it comes too late: another may own
+			return evExpire // too late: another may own
 		case c.owns() || c.state == StateAcquiring || c.standsBy():
 			return evRelease
 		}
@@ -287,7 +286,7 @@ func (d *decision) apply(from State, in *input) {
 		d.slowDown(d.poll)
 	case evTooLate:
 		d.issue(opRelease, in.at)
-		d.pending, d.err = op{}, errTooLate // nothing waits for the undoing
+		d.pending, d.err = op{}, errTooLate // nothing waits for the release
 		d.slowDown(d.poll)
 	case evGiveUp:
 		if d.ended = in.kind == inputEnd; !d.ended {
@@ -341,10 +340,10 @@ func (d *decision) stay(in *input) {
 	switch in.kind {
 	case inputStandBy:
 		d.standing, d.err = true, nil
-		d.stepAside(d.looked, 0) // to one look, which subscribes: nothing has happened yet
+		d.stepAside(d.looked, 0) // to one read, which subscribes: nothing has happened yet
 	case inputHint:
 		d.hinted = true
-		if d.err == nil { // what fails leaves traces, which are hints: no reason to fail again at once
+		if d.err == nil { // a failed attempt causes hints itself: no reason to fail again at once
 			d.hint(in.at, d.timing.aside, d.pending.kind == opLook)
 		}
 	case inputEnd:
@@ -369,7 +368,7 @@ func (d *decision) settle(in *input) {
 	}
 	d.pending, d.err = op{}, in.res.err
 	switch in.res.op.kind {
-	case opLook: // owned, or not to be told
+	case opLook: // owned, or unknown
 		d.behind, d.far = in.res.behind, in.res.far
 		if in.res.hinted {
 			d.slowDown(d.rest)
@@ -388,8 +387,8 @@ func (d *decision) settle(in *input) {
 	}
 }
 
-// failClosed ends in Lost, unless the machine has ended before: an input that
-// that was not thought of must not leave an owner behind.
+// failClosed ends in Lost, unless the state is final already: an unforeseen input must
+// not leave an owner behind.
 func (d *decision) failClosed(in *input, err error) {
 	d.err = fmt.Errorf("%w: %v (%q) in state %s: %w", errBug, in.kind, d.event, d.state, err)
 	d.event = ""
@@ -398,23 +397,22 @@ func (d *decision) failClosed(in *input, err error) {
 	}
 }
 
-// What is told of operations whose answer does not come in time, and of bugs.
+// The errors of operations whose answer does not come in time, and of bugs.
 var (
-	errNoAnswer     = unavailable{errors.New("no answer within the life of a lease: the store hangs, or a process that is acquiring this lease is stopped")}
-	errTooLate      = unavailable{errors.New("the lease was won, but too late to be of use: the store or the machine is slower than the TTL allows")}
-	errReleaseHangs = errors.New("no answer before the lease ran out")
+	errNoAnswer     = unavailable{errors.New("no answer in time: the store hangs, or a process that is acquiring this lease is stopped")}
+	errTooLate      = unavailable{errors.New("the lease was won too late: the store or the machine is slower than the TTL allows")}
+	errReleaseHangs = errors.New("no answer before the lease expired")
 	errBug          = errors.New("a bug in the state machine, please report it")
-	errUnexpected   = errors.New("no such input is expected here")
+	errUnexpected   = errors.New("unexpected input")
 )
 
-// fsmPool holds looplab fsmPool between moves. A machine keeps a copy of the
-// whole table, more memory than all the rest of an Owner, and nothing else that
-// outlives a move: so thousands of Owners share a few.
+// fsmPool holds looplab machines between moves. A machine keeps a copy of the whole
+// table, more memory than all the rest of an Owner, and no other state outlives a move:
+// so thousands of Owners share a few.
 var fsmPool = sync.Pool{New: func() any { return newFSM(StateFollower) }}
 
 // newFSM builds the looplab machine from the table. It has no callbacks:
-// looplab's may neither ask nor move the machine, and see nested moves out of
-// order.
+// looplab's may neither ask nor move the machine, and they see nested moves out of order.
 func newFSM(initial State) *fsm.FSM {
 	var rows fsm.Events
 	for _, t := range transitions {

@@ -387,7 +387,7 @@ func diagramPage() string {
 	p := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	p("<!-- Generated from the tables in fsm.go and states.go by go generate. Do not edit. -->\n")
 	p("# The state machine\n")
-	p("Each instance that has joined a lease is in one of six states. This page is what the code does: it is generated from the table that the code runs on, and a test fails when the two differ.\n")
+	p("Each instance that has joined a lease is in one of six states. This page is generated from the table that the code runs on, and a test fails when the two differ.\n")
 	p("```mermaid\n%s```\n", Diagram())
 	p("*Lost* and *released* are final: a process that wants the lease again joins again, as a new instance.\n")
 
@@ -396,9 +396,9 @@ func diagramPage() string {
 	for _, d := range stateDocs {
 		p("| **%s** | %s | %s |", d.state, d.means, d.allowed)
 	}
-	p("\nThe state alone does not say that an instance owns the lease: in *owner* and *renewing* the clock has to say so as well. A process that was stopped past its fence deadline is no owner from the first moment after it goes on, though its state changes a moment later. `IsOwner` asks both.\n")
+	p("\nThe state alone does not say that an instance owns the lease: in *owner* and *renewing* the clock must confirm it. A process that was stopped past its fence deadline is no owner from the first moment after it continues, though its state changes a moment later. `IsOwner` checks both.\n")
 
-	p("## The moves\n")
+	p("## Transitions\n")
 	p("| event | from | to | why |\n|---|---|---|---|")
 	for _, r := range transitions {
 		p("| `%s` | %s | %s | %s |", r.event, r.from, r.to, r.why)
@@ -419,9 +419,9 @@ func diagramPage() string {
 		p("")
 	}
 
-	p("\n## What is ignored, and why\n")
-	p("Inputs reach the machine from outside: a timer's tick, the result of an operation on the store, a hint that something has happened to the lease, a call of Release, the end of the context. Those that are events for the state they meet are in the table above. The others move nothing:\n")
-	p("| input | in | why it moves nothing |\n|---|---|---|")
+	p("\n## Ignored inputs\n")
+	p("Inputs reach the machine from outside: a timer's tick, the result of an operation on the store, a hint that something has happened to the lease, a call of Release, the end of the context. Those that are events for the state they meet are in the table above. The others cause no transition:\n")
+	p("| input | in | why |\n|---|---|---|")
 	for _, r := range ignored {
 		names := "every state"
 		if len(r.states) < len(allStates) {

@@ -8,17 +8,17 @@ import (
 	"github.com/ownerlease/owner/internal/disk"
 )
 
-// hints is what an instance hears of its lease: that there is reason to look, no
-// more. The subscription is for one holder, as the end of a process is one of the
-// things that it tells of, and begins anew with another.
+// hints receives a store's hints, each of which says only that the lease may have
+// changed. The subscription is for one holder, as it reports the end of that one's
+// process, and is renewed for another.
 type hints struct {
 	store   Store
-	trouble func(error)   // is told once when hints will be missing
+	trouble func(error)   // called once, when hints will be missing
 	given   chan struct{} // has room for one: how many there were does not matter
 
-	standing bool        // is to have a place in line
+	standing bool        // a standby, which may have a place in line
 	lot      int         // drawn once, see farBehind
-	behind   atomic.Bool // another instance is first in line: one hint is enough, for a look later on
+	behind   atomic.Bool // another instance is first in line: one hint is enough, for a later poll
 	over     atomic.Bool // that hint was given: the subscription has ended by itself
 
 	mu     sync.Mutex
@@ -27,7 +27,7 @@ type hints struct {
 	pid    int       // its process
 	stop   func()    // nil before the first subscription
 	steady bool      // the subscription is for any holder
-	less   bool      // and of successors only
+	less   bool      // the subscription is for successors only
 	whole  bool      // no hint is known to be missing
 	ended  bool
 }
@@ -49,8 +49,8 @@ func (h *hints) giveUntil() (last bool) {
 	return last
 }
 
-// readLease looks at the lease, and follows the instance that owns it: with another readLease
-// where the hints have only just begun, as nothing tells what happened before.
+// readLease reads the lease, and subscribes to the instance that owns it. After a new
+// subscription it reads again, as no hint reports what happened before.
 func (h *hints) readLease(ctx context.Context) (View, error) {
 	if h.over.Load() {
 		h.resubscribe(h.subscription())
@@ -67,19 +67,19 @@ func (h *hints) readLease(ctx context.Context) (View, error) {
 }
 
 // resubscribe subscribes to what happens to the lease of this holder, and reports
-// whether that is new. Where it has no owner, any subscription will do.
+// whether that is new. Where the lease has no owner, any subscription will do.
 func (h *hints) resubscribe(holder *Record) (fresh bool) {
 	if h.subscribed(holder) {
 		return false
 	}
-	// Outside the lock: it may take its time.
+	// Outside the lock: it may take long.
 	h.over.Store(false)
 	less := h.farBehind()
 	stop, steady, err := h.watch(*holder, less)
 	if stop == nil { // a store may return no more than the error
 		stop = func() {}
 	}
-	// The old one ends after the new one has begun, so that what both share stays.
+	// The old one ends after the new one has begun, so that what both share stays open.
 	if old := h.replace(holder, stop, steady, less, err == nil); old != nil {
 		old()
 	}
@@ -99,11 +99,11 @@ func (h *hints) watch(holder Record, less bool) (stop func(), steady bool, err e
 	return stop, false, err
 }
 
-// subscribed reports whether there is nothing to subscribe to.
+// subscribed reports whether no new subscription is needed.
 func (h *hints) subscribed(holder *Record) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	// Without a PID, its record has gone; its process may be there.
+	// Without a PID, the holder's record is missing; its process may still run.
 	same := h.steady || h.holder == holder.InstanceID && (h.pid == holder.PID || holder.PID == 0)
 	return h.ended || h.stop != nil && !h.over.Load() && h.less == h.farBehind() && (same || holder.InstanceID == "")
 }
@@ -134,7 +134,7 @@ func (h *hints) areWhole() bool {
 	return h.whole
 }
 
-// end stops the hints. None begins after it.
+// end stops the hints. No subscription begins after it.
 func (h *hints) end() {
 	h.mu.Lock()
 	stop, place := h.stop, h.place

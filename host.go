@@ -17,17 +17,17 @@ type host interface {
 	// Now reads the clock that all processes share, in the domain that Clock names.
 	Now() time.Duration
 	Clock() string
-	// Wall reads the clock on the wall: for people, and for the epoch.
+	// Wall reads the wall clock, for display and for the epoch.
 	Wall() time.Time
 	// Sleep waits, but not beyond ctx's end: then it returns the cause.
 	Sleep(ctx context.Context, d time.Duration) error
 }
 
-// A process is a host as one process sees it, with what this process
-// remembers of leases, whose owners' clocks it cannot read.
+// A process is a host as one process sees it, with what it has observed of leases whose
+// owners' clocks it cannot compare.
 type process struct {
 	host
-	firstSeens sync.Map // of path to firstSight
+	firstSeens sync.Map // of path to firstSeen
 }
 
 var thisProcess = &process{host: thisHost{disk.OS}}

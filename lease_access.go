@@ -34,7 +34,7 @@ func checkMode(mode fs.FileMode) error {
 	case mode&0o111 != 0:
 		return fmt.Errorf("FileMode is %#o, with permissions to execute: a lease needs those to read and to write only", mode)
 	case mode&0o222 == 0:
-		return fmt.Errorf("FileMode is %#o, with which no user may write: the lease could not be taken", mode)
+		return fmt.Errorf("FileMode is %#o, with which no user may write: the lease could not be acquired", mode)
 	case mode&0o600 != 0o600:
 		return fmt.Errorf("FileMode is %#o; the files' own user must be able to read and to write: %#o", mode, mode|0o600)
 	case mode>>1&^(mode>>2)&0o011 != 0:
@@ -44,7 +44,7 @@ func checkMode(mode fs.FileMode) error {
 }
 
 // checkFolder returns an error for a folder in which the mode cannot mean what it says.
-// It refuses what is sure only: on Linux, the bits for the group bound what an access
+// It refuses only what is certain: on Linux, the bits for the group bound what an access
 // control list gives.
 func checkFolder(mode fs.FileMode, dir string, folder disk.Access) error {
 	group, others := folder.Perm>>3&7, folder.Perm&7
@@ -78,7 +78,7 @@ func (s *fileStore) checkSharing() error {
 	return nil
 }
 
-// participants are those of a mode who may write.
+// participants returns the bits of a mode for the users who may write.
 func participants(mode fs.FileMode) fs.FileMode {
 	may := mode & 0o222
 	return may | may<<1
@@ -98,7 +98,7 @@ var unshared = sharing{disk.Plain, disk.Plain}
 func (s *fileStore) share(g *guard) (sharing, error) {
 	guard, err := s.Access(g.path())
 	if err != nil || guard.UID < 0 {
-		return unshared, nil // if it has gone, that is found out in the end
+		return unshared, nil // if it has gone, acquireGuarded finds that in the end
 	}
 	sh, err := s.sharing(guard)
 	if err != nil || guard.Perm == sh.guard.Perm && is(guard.UID, sh.guard.UID) && is(guard.GID, sh.guard.GID) {
@@ -112,7 +112,7 @@ func (s *fileStore) share(g *guard) (sharing, error) {
 		return unshared, err
 	}
 	defer f.Close()
-	// It is known as a guard by its mark, and can still have the name that it was made by.
+	// Its mark shows that it is a guard; it can still have its temporary name as well.
 	return sh, s.allow(f, sh.guard, 2)
 }
 
@@ -120,7 +120,7 @@ func (s *fileStore) share(g *guard) (sharing, error) {
 func (s *fileStore) shareGuard(temp string, f disk.File) error {
 	guard, err := s.Access(temp)
 	if err != nil || guard.UID < 0 {
-		return nil // if it has gone, that is found out when it gets its name
+		return nil // if it has gone, giving it its name fails
 	}
 	sh, err := s.sharing(guard)
 	if err != nil {
@@ -145,9 +145,9 @@ func (s *fileStore) sharing(guard disk.Access) (sharing, error) {
 }
 
 // shareOut decides about the access of new files. They belong to the lease's user, the
-// one whom the guard belongs to: where root has taken a lease over once, its user must
-// not be locked out by root's files. (A guard of root's in a user's folder is the
-// user's, too.) Where the mode gives a group anything, that is the folder's.
+// one whom the guard belongs to: once root has taken a lease over, root's files must not
+// lock its user out. (A guard of root's in a user's folder is the user's, too.) Where the
+// mode gives a group anything, it is the folder's group.
 func shareOut(mode fs.FileMode, user int, guard, folder disk.Access) sharing {
 	sh := unshared
 	if user == 0 {
@@ -184,8 +184,7 @@ func (s *fileStore) keptMode(guard disk.Access) fs.FileMode {
 }
 
 // allow gives a file its access, unless it has more than so many names. A mode that was
-// not asked for is kept where that can be had: there are file systems without
-// permissions.
+// not asked for may fail: there are file systems without permissions.
 func (s *fileStore) allow(f disk.File, a disk.Access, names int) error {
 	if err := f.Allow(a, names); err != nil && s.mode != 0 {
 		return fmt.Errorf("giving the lease's files the mode %#o: %w", s.mode, err)
@@ -210,9 +209,9 @@ func (s *fileStore) allowLocked(path string, l disk.Lock, a disk.Access, names i
 }
 
 // makeAlive makes and locks the alive file of an instance that has no record yet. Where
-// its access is not that of any new file, it gets its name last: were this process
-// killed in between, a file that its successors may not open would tell them for ever
-// that it may live.
+// its access is not that of any new file, it gets its name last: were this process killed
+// in between, its successors could not open the file, and would take it for live for
+// ever.
 func (s *fileStore) makeAlive(id string, a disk.Access) (disk.Lock, error) {
 	path := leasename.Alive(s.path, id)
 	if a == disk.Plain {
@@ -227,7 +226,7 @@ func (s *fileStore) makeAlive(id string, a disk.Access) (disk.Lock, error) {
 		err = s.Replace(temp, path)
 	}
 	if errors.Is(err, fs.ErrNotExist) {
-		// An acquirer, who has another guard by now, has taken it for a leftover.
+		// An acquirer with another guard has taken it for a leftover.
 		err = errGuardGone
 	}
 	if err != nil {
@@ -238,7 +237,7 @@ func (s *fileStore) makeAlive(id string, a disk.Access) (disk.Lock, error) {
 }
 
 // letFollow opens the alive file to those who may only follow: the record is in place.
-// If that fails, they cannot tell its owner's death, and wait until the lease has
+// If that fails, they cannot detect its owner's death, and wait until the lease has
 // expired.
 func (l *fileLease) letFollow() {
 	if l.shared.files == l.shared.guard {
@@ -251,8 +250,8 @@ func (l *fileLease) letFollow() {
 	_ = l.store.allowLocked(leasename.Alive(l.store.path, l.instance), l.alive, l.shared.files, names)
 }
 
-// follow makes a follower of a user who may not take part in a lease that is owned: it
-// was more than the record that the guard was wanted for.
+// follow makes a user who may not take part a follower where the lease is owned: the
+// guard was needed only to acquire.
 func (s *fileStore) follow(denied error) (Acquisition, error) {
 	if errors.Is(denied, fs.ErrPermission) {
 		if view, err := s.readView(); err == nil && !view.Free() {
@@ -262,14 +261,14 @@ func (s *fileStore) follow(denied error) (Acquisition, error) {
 	return Acquisition{}, s.denied(denied)
 }
 
-// denied says what it is that this user may not do.
+// denied adds which permission this user lacks.
 func (s *fileStore) denied(err error) error {
 	var path *fs.PathError
 	switch {
 	case !errors.Is(err, fs.ErrPermission):
 		return err
 	case errors.As(err, &path) && path.Path == s.path && path.Op == "open":
-		return fmt.Errorf("%w (the lease's record is another user's: its mode says who else may follow)", err)
+		return fmt.Errorf("%w (the lease's record belongs to another user: its mode says who else may follow)", err)
 	case errors.As(err, &path) && path.Path == leasename.Guard(s.path) && path.Op == "open":
 		return fmt.Errorf("%w (this user may at most follow the lease: to take part needs permission to write this file and its folder)", err)
 	}

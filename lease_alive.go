@@ -15,12 +15,12 @@ import (
 	"github.com/ownerlease/owner/internal/leasename"
 )
 
-// liveness is what an alive file tells of its instance.
+// liveness is what an alive file shows about its instance.
 type liveness int
 
 const (
-	unknown liveness = iota // the file cannot be opened: only time can tell
-	noFile                  // there is no file: released, or cleaned away
+	unknown liveness = iota // the file cannot be opened: only expiry decides
+	noFile                  // no file: released, or removed by a cleaner
 	live                    // its process exists, stopped or not
 	dead
 )
@@ -28,12 +28,12 @@ const (
 // maybe reports whether the instance is not known to have ended.
 func (l liveness) maybe() bool { return l != dead && l != noFile }
 
-// alive tries the lock that an instance holds for its whole life, and that the
-// kernel frees when its process ends. The lock is tried shared: two who look at
-// the same time must not take each other for the owner.
+// alive tries the lock that an instance holds for its whole life, and that the kernel
+// frees when its process ends. The lock is tried shared: two processes that try it at the
+// same time must not take each other for the owner.
 //
-// number is that of the file, as far as it is known: a file that was put in its
-// place has another, and says nothing.
+// number is the file's, 0 where it is not known: a file that was put in its place has
+// another, and proves nothing.
 func (s *fileStore) alive(id string, number uint64) liveness {
 	return s.aliveAt(leasename.Alive(s.path, id), number)
 }
@@ -49,7 +49,7 @@ func (s *fileStore) aliveAt(path string, number uint64) liveness {
 		return live
 	}
 	defer l.Unlock()
-	// An owner that has put another file in its place lets go of this one.
+	// An owner that has put another file in its place unlocks this one.
 	if same, err := l.At(path); err != nil || !same {
 		return unknown
 	}
@@ -60,10 +60,10 @@ func (s *fileStore) aliveAt(path string, number uint64) liveness {
 }
 
 // lockAlive makes and locks an instance's own alive file. It stays open for writing:
-// on Linux, its close then tells the others that its owner has ended (internal/hint).
+// on Linux, its close then gives the others a hint that its owner has ended (internal/hint).
 func (p *process) lockAlive(path string) (disk.Lock, error) {
-	// A process that tries the lock holds it for a moment: the name is found by those
-	// that search the folder.
+	// A process that searches the folder finds the name, and holds the lock for a moment
+	// while it tries it.
 	for try := range 100 {
 		l, err := p.Lock(path, os.O_RDWR|os.O_CREATE)
 		if l != nil {
@@ -77,8 +77,8 @@ func (p *process) lockAlive(path string) (disk.Lock, error) {
 	return nil, fmt.Errorf("%s: another process holds the lock of a file that was made just now", path)
 }
 
-// markLast gives the alive file of an instance its second name. Where the file
-// system has no links, its first one has to do: no reason to fail.
+// markLast gives the alive file of an instance its second name. Where the file system has
+// no links, the first name has to do: no reason to fail.
 func (s *fileStore) markLast(id string) error {
 	if err := s.Link(leasename.Alive(s.path, id), leasename.Last(s.path)); errors.Is(err, fs.ErrExist) {
 		if err := s.checkLast(); err != nil {
@@ -90,8 +90,8 @@ func (s *fileStore) markLast(id string) error {
 	return nil
 }
 
-// instances returns the ids of all instances that have files beside the record, as
-// far as the first most files of the folder show them: all if that is negative.
+// instances returns the ids of the instances that have files beside the record, among the
+// first most files of the folder; a negative most means all files.
 func (s *fileStore) instances(most int) ([]string, error) {
 	names, err := s.Names(filepath.Dir(s.path), most)
 	if err != nil {

@@ -47,10 +47,10 @@ func (s *fileStore) lockGuard(id string) (*guard, error) {
 		if err != nil {
 			return nil, err
 		}
-		// Removed or exchanged between opening and locking: the next one locks
+		// Removed or exchanged between opening and locking: the next process locks
 		// another file.
 	}
-	return nil, fmt.Errorf("%s is being replaced all the time", g.path())
+	return nil, fmt.Errorf("%s keeps being replaced", g.path())
 }
 
 // try opens and locks the file. It is opened to be written, not to be made: in a
@@ -70,18 +70,19 @@ func (g *guard) try(id string) (err error) {
 }
 
 // makeGuard makes the guard with its mark in one step, a link: a process that is
-// killed half way must not leave a file that the next one takes for another
-// program's. Nothing is made where the acquisition would be refused anyway.
+// killed half way must not leave a file that the next one takes for another program's.
+// Nothing is made where the acquisition would be refused anyway.
 func (s *fileStore) makeGuard(id string) error {
 	if err := s.checkLast(); err != nil {
 		return err
 	}
-	// Not a name by which an instance is known: without an alive file, it would be taken
-	// for one that has died, and its alive file removed when it is there.
+	// Not a name that counts as an instance's: without an alive file, the instance would
+	// be taken for dead, and its alive file removed as soon as it exists.
 	temp := leasename.Temp(leasename.Guard(s.path), id)
 	f, err := s.Open(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL)
 	if errors.Is(err, fs.ErrExist) {
-		// Of the try before: on Windows it keeps its name while another has it open.
+		// From the try before: on Windows it keeps its name while another process has it
+		// open.
 		_ = s.Remove(temp)
 		return nil
 	}
@@ -99,7 +100,7 @@ func (s *fileStore) makeGuard(id string) error {
 	switch err := s.Link(temp, leasename.Guard(s.path)); {
 	case err == nil, errors.Is(err, fs.ErrExist): // another was quicker
 		_ = s.Remove(temp)
-	case errors.Is(err, fs.ErrNotExist): // a cleaner has taken it: there is another try
+	case errors.Is(err, fs.ErrNotExist): // a cleaner has removed it: try again
 	default: // a file system without links
 		return s.Replace(temp, leasename.Guard(s.path))
 	}
@@ -109,8 +110,8 @@ func (s *fileStore) makeGuard(id string) error {
 // inPlace reports whether the path still leads to the locked file.
 func (g *guard) inPlace() (bool, error) { return g.lock.At(g.path()) }
 
-// excludes tries out that a second handle is kept out: there are file systems
-// on which a lock succeeds and means nothing.
+// excludes tests that a second handle is kept out: there are file systems on which a lock
+// succeeds and means nothing.
 func (g *guard) excludes() error {
 	second, err := g.store.Lock(g.path(), os.O_RDWR)
 	if second != nil {
@@ -122,8 +123,8 @@ func (g *guard) excludes() error {
 
 func (g *guard) unlock() { _ = g.lock.Unlock() }
 
-// lastAcquirer is what the guard's file remembers of the instance that acquired last. It
-// stands behind the mark.
+// lastAcquirer is what the guard's file stores, after the mark, about the instance that
+// acquired last.
 type lastAcquirer struct {
 	InstanceID string `json:"instance_id"`
 	PID        int    `json:"pid"`
@@ -136,11 +137,11 @@ type lastAcquirer struct {
 
 const (
 	guardSize = 1024
-	// maxLeft bounds the list, so that the memory has its room.
+	// maxLeft bounds the list, so that a lastAcquirer fits.
 	maxLeft = 8
 )
 
-// encodeGuard returns the guard's content. It has one size, so that writing it again
+// encodeGuard returns the guard's content. Its size is constant, so that writing it again
 // allocates no block.
 func encodeGuard(m lastAcquirer) []byte {
 	m.Left = m.Left[max(0, len(m.Left)-maxLeft):]
@@ -151,7 +152,7 @@ func encodeGuard(m lastAcquirer) []byte {
 	return fmt.Appendf(nil, "%s%-*s\n", guardMark, guardSize-len(guardMark)-1, b)
 }
 
-// readGuard returns the zero memory where there is none that can be read.
+// readGuard returns the zero lastAcquirer where there is none that can be read.
 func readGuard(f disk.File) (m lastAcquirer, k kind) {
 	var buf [guardSize - 1]byte
 	n, _ := f.ReadAt(buf[:], 1)
@@ -165,10 +166,10 @@ func readGuard(f disk.File) (m lastAcquirer, k kind) {
 	return m, k
 }
 
-var errBadLastAcquirer = errors.New("not what an instance remembers")
+var errBadLastAcquirer = errors.New("invalid data about the last acquirer")
 
-// validate refuses ids that are not safe as a part of a file's name, and numbers on
-// which sums could overflow.
+// validate refuses ids that are not safe as a part of a file's name, and numbers whose
+// sums could overflow.
 func (m *lastAcquirer) validate() error {
 	for _, id := range m.Left {
 		if !isInstanceID(id) {
@@ -184,9 +185,9 @@ func (m *lastAcquirer) validate() error {
 	return nil
 }
 
-// open opens the locked file a second time, to read and write: flock keeps its
-// own handle to itself. The path can have come to lead to another guard, whose
-// memory belongs to the process that holds that.
+// open opens the locked file a second time, to read and write: flock keeps its own handle
+// to itself. The path may lead to another guard by now, whose content belongs to the
+// process that holds that one.
 func (g *guard) open() (disk.File, error) {
 	f, err := g.store.Open(g.path(), os.O_RDWR)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -202,8 +203,8 @@ func (g *guard) open() (disk.File, error) {
 	return f, nil
 }
 
-// loadLast reads the memory. An error that matches ErrInvalidConfig says that the file
-// is not a guard.
+// loadLast reads who acquired last. An error that matches ErrInvalidConfig says that the
+// file is not a guard.
 func (g *guard) loadLast() (lastAcquirer, error) {
 	f, err := g.open()
 	if err != nil {
@@ -214,7 +215,7 @@ func (g *guard) loadLast() (lastAcquirer, error) {
 	return m, g.store.accept(g.path(), k)
 }
 
-// loadLast is for those who do not hold the guard: it may be about to change.
+// loadLast is for processes that do not hold the guard: the answer may be about to change.
 func (s *fileStore) loadLast() lastAcquirer {
 	f, err := s.Open(leasename.Guard(s.path), os.O_RDONLY)
 	if err != nil {
@@ -235,7 +236,7 @@ func (g *guard) saveLast(m lastAcquirer) error {
 	return errors.Join(err, f.Close())
 }
 
-// whoGuards tells who was acquiring last, for the message of those who wait.
+// whoGuards names the last acquirer, for the error of a process that waits for the guard.
 func (s *fileStore) whoGuards() string {
 	if m := s.loadLast(); m.PID != 0 {
 		return fmt.Sprintf(" (last taken by pid %d)", m.PID)

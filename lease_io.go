@@ -18,8 +18,8 @@ import (
 	"github.com/ownerlease/owner/internal/leasename"
 )
 
-// Acquire looks without the guard first, so that the many who find a live holder
-// disturb no one, and takes the guard only when the lease looks free.
+// Acquire reads without the guard first, so that the many processes that find a live
+// holder do not contend, and takes the guard only when the lease seems free.
 func (s *fileStore) Acquire(ctx context.Context, claim Record) (acq Acquisition, err error) {
 	if !isInstanceID(claim.InstanceID) || claim.TTL <= 0 {
 		return Acquisition{}, fmt.Errorf("%w: a claim needs a UUID as its InstanceID, and a TTL: it has %q and %v", ErrInvalidConfig, claim.InstanceID, claim.TTL)
@@ -43,10 +43,10 @@ func (s *fileStore) Acquire(ctx context.Context, claim Record) (acq Acquisition,
 	return acq, nil
 }
 
-// guarded calls f under the guard, unless enough says before that there is no need
-// to. It waits for the guard, but not longer than patience: another process is
-// acquiring, which takes less than a millisecond, and then the record will say so.
-// id is for the files that it makes.
+// guarded calls f under the guard, unless enough reports first that there is no need to.
+// It waits for the guard no longer than patience: another process is acquiring, which
+// takes less than a millisecond, and then the record shows it. id names the files that it
+// makes.
 func (s *fileStore) guarded(ctx context.Context, id string, patience time.Duration, enough func() (bool, error), f func(*guard) error) error {
 	waited := time.Duration(0)
 	for pause := 200 * time.Microsecond; ; pause = min(2*pause, 20*time.Millisecond) {
@@ -68,7 +68,7 @@ func (s *fileStore) guarded(ctx context.Context, id string, patience time.Durati
 			}
 		}
 		if waited >= patience {
-			return unavailable{fmt.Errorf("the guard %s%s has been locked by another process for %v: it is stopped, or is no process of this library", leasename.Guard(s.path), s.whoGuards(), patience)}
+			return unavailable{fmt.Errorf("the guard %s%s has been locked by another process for %v: it is stopped, or does not use this library", leasename.Guard(s.path), s.whoGuards(), patience)}
 		}
 		waited += pause
 		if err := s.Sleep(ctx, jitter(pause)); err != nil {
@@ -77,8 +77,8 @@ func (s *fileStore) guarded(ctx context.Context, id string, patience time.Durati
 	}
 }
 
-// Look reads the record, and tries whether its owner lives. Where an instance lives
-// without a record, it may be acquiring at this moment: Look gives it the time.
+// Look reads the record, and checks whether its owner is alive. A live instance without a
+// record may be acquiring at this moment: Look gives it the time.
 func (s *fileStore) Look(ctx context.Context) (View, error) {
 	view, err := s.readView()
 	if err == nil && !view.Free() && view.Holder.Epoch == 0 {
@@ -109,7 +109,7 @@ func (s *fileStore) Watch(holder Record, given func()) (stop func(), err error) 
 	return stop, err
 }
 
-// watchUntil needs no pid where the folder's hints tell of a process's end.
+// watchUntil needs no pid where the folder's hints report a process's end.
 func (s *fileStore) watchUntil(holder Record, successors bool, hinted func() (last bool)) (stop func(), steady bool, err error) {
 	stopFile, err := hint.FileUntil(s.path, successors && hint.FileTellsEnd, hinted)
 	if err == nil && hint.FileTellsEnd {
@@ -123,9 +123,9 @@ func (s *fileStore) watchUntil(holder Record, successors bool, hinted func() (la
 }
 
 // pidIsKnown reports whether the holder's pid is that of a process here. In another pid
-// namespace it may be a stranger's, who lives on. Where a record does not name its
-// namespace, as those of earlier versions do not, the pid is not used: the close of the
-// alive file tells the same.
+// namespace it may be that of an unrelated process, which lives on. Where a record does
+// not name its namespace, as those of earlier versions do not, the pid is not used: the
+// close of the alive file is the same hint.
 func (s *fileStore) pidIsKnown(holder Record) bool {
 	if !hint.PIDNamespaces {
 		return true
@@ -138,7 +138,7 @@ func (s *fileStore) pidIsKnown(holder Record) bool {
 		rec.PIDNamespace != "" && rec.PIDNamespace == hint.PIDNamespace()
 }
 
-// missing says what it costs that hints do not come, nil if they all do.
+// missing says what missing hints cost; it returns nil if none is missing.
 func missing(errs ...error) error {
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("a takeover can take up to a second, until the next poll: %w", err)
@@ -146,9 +146,9 @@ func missing(errs ...error) error {
 	return nil
 }
 
-// liveHolder reports a healthy record of a live holder. Whatever else it sees wants
-// the guard for a second look, but for what is not a lease's: nothing is made beside
-// that.
+// liveHolder reports a healthy record of a live holder. Any other state needs another
+// read under the guard. What is not a lease's is an error at once: no file is made beside
+// it.
 func (s *fileStore) liveHolder() (holder Record, held bool, err error) {
 	seen, err := s.read()
 	if err != nil || seen.damage != nil || s.free(seen) {
@@ -180,8 +180,8 @@ func (s *fileStore) acquireGuarded(claim Record, g *guard) (Acquisition, error) 
 	claim.RenewedAt = claim.AcquiredAt
 	claim.Epoch = nextEpoch(max(last.Epoch, leftovers.epoch), claim.AcquiredAt)
 
-	// The guard remembers who is about to make files before they are there: what
-	// a crash leaves behind can be found without searching the folder.
+	// The guard names the instance that is about to make files before they exist: what a
+	// crash leaves behind can be found without searching the folder.
 	s.removeDead(without(append(last.Left, leftovers.crashed...), leftovers.holder, claim.InstanceID))
 	if err := g.saveLast(lastAcquirer{InstanceID: claim.InstanceID, PID: claim.PID, Epoch: claim.Epoch, Left: leftovers.holder}); err != nil {
 		return Acquisition{}, err
@@ -190,21 +190,21 @@ func (s *fileStore) acquireGuarded(claim Record, g *guard) (Acquisition, error) 
 	if err != nil {
 		return Acquisition{}, err
 	}
-	// A guard that was removed meanwhile has let a second challenger in, who may
-	// not have seen this record. If it is still there, the process that takes it after this
-	// has to see it.
+	// If the guard was removed meanwhile, a second challenger may hold another, and may
+	// not have seen this record. If the guard is still in place, its next holder will see
+	// the record.
 	if same, err := g.inPlace(); err != nil || !same {
 		_ = lease.Release(context.Background())
 		return Acquisition{}, errors.Join(errGuardGone, err)
 	}
 	lease.letFollow()
-	// The old holder's alive file goes last. Without it its death could not be
-	// told, should this process die before it has published.
+	// The old holder's alive file goes last. Without it, the old holder's death could not
+	// be detected if this process died before it has published.
 	s.remove(without(leftovers.holder, nil, claim.InstanceID))
 	return Acquisition{Holder: claim, Lease: lease, From: from}, nil
 }
 
-// without leaves out the ids that are still needed: a second try finds its own.
+// without leaves out the ids that are still needed: a second try finds its own id.
 func without(ids, needed []string, own string) (rest []string) {
 	for _, id := range ids {
 		if id != own && !slices.Contains(needed, id) && !slices.Contains(rest, id) {
@@ -214,8 +214,8 @@ func without(ids, needed []string, own string) (rest []string) {
 	return rest
 }
 
-// saveFirstSeen keeps in the guard what this process has seen of a clock that is not its
-// own: the next process need not begin to watch anew. That fails without harm.
+// saveFirstSeen keeps in the guard what this process has seen of another clock, so that
+// the next process need not start observing anew. A failure does no harm.
 func (s *fileStore) saveFirstSeen(g *guard, last lastAcquirer) {
 	v, ok := s.firstSeens.Load(s.path)
 	if !ok {
@@ -239,8 +239,8 @@ func deref(r *Record) Record {
 	return *r
 }
 
-// nextEpoch is above every epoch before it. The wall clock bears the case in
-// which both files that remember the last epoch are gone.
+// nextEpoch is above every epoch before it. The wall clock covers the case in which both
+// files that store the last epoch are gone.
 func nextEpoch(last uint64, now time.Time) uint64 {
 	return max(last+1, uint64(max(0, now.UnixMilli())))
 }
@@ -265,14 +265,14 @@ func (s *fileStore) findHolder(last lastAcquirer) (*Record, leftovers, error) {
 	rec := seen.rec
 	left := leftovers{epoch: rec.Epoch, holder: []string{rec.InstanceID}}
 	if last.InstanceID == "" {
-		// Without the guard's memory nothing tells an exchanged record from a real
-		// one, but that another lives.
+		// Where the guard names no acquirer, only another live instance shows that the
+		// record was exchanged.
 		if other, err := s.liveBeside(rec.InstanceID); err != nil || other != "" {
 			return &Record{InstanceID: other}, left, err
 		}
 	} else if last.InstanceID != rec.InstanceID {
-		// The instance that acquired last either published its record or is dead. If it lives
-		// and another's record is here, the file was exchanged.
+		// The instance that acquired last either published its record or is dead. If it
+		// is alive and another's record is here, the file was exchanged.
 		if s.mayLive(last.InstanceID) {
 			return &Record{InstanceID: last.InstanceID, PID: last.PID, Epoch: last.Epoch}, left, nil
 		}
@@ -285,9 +285,9 @@ func (s *fileStore) findHolder(last lastAcquirer) (*Record, leftovers, error) {
 	return nil, left, nil
 }
 
-// findHolderWithoutRecord decides where there is no record, or only a damaged one. An owner
-// may be living all the same. Three things tell: its alive file, that file's second
-// name, and the guard's memory, which says whose alive file to look for.
+// findHolderWithoutRecord decides where there is no record, or only a damaged one. An
+// owner may be alive all the same. Three things show it: its alive file, that file's
+// second name, and the guard's content, which says whose alive file to check.
 func (s *fileStore) findHolderWithoutRecord(seen observation, last lastAcquirer) (*Record, leftovers, error) {
 	trace := s.lastAlive()
 	most := -1
@@ -303,32 +303,32 @@ func (s *fileStore) findHolderWithoutRecord(seen observation, last lastAcquirer)
 			return s.holderWithoutRecord(seen, id)
 		}
 	}
-	if trace.maybe() { // its other name was taken away with the record
+	if trace.maybe() { // its first name was removed with the record
 		return s.holderWithoutRecord(seen, last.InstanceID)
 	}
 	return nil, leftovers{crashed: ids}, nil
 }
 
-// firstSearch is how many files are looked through for an owner of whom nothing else
-// tells: of a lease, most likely, that has never had an owner. A bound, as thousands
-// of new leases in one folder would otherwise take a time that grows with their square.
+// firstSearch is how many files are searched for an owner of which there is no other
+// trace: most likely, the lease has never had one. Without the bound, thousands of new
+// leases in one folder would take a time that grows with their square.
 const firstSearch = 500
 
-// holderWithoutRecord says who owns the lease without a record that can be read.
+// holderWithoutRecord names the owner of a lease whose record cannot be read.
 func (s *fileStore) holderWithoutRecord(seen observation, id string) (*Record, leftovers, error) {
 	switch {
 	case seen.damage != nil:
-		// Its next renewal mends it.
-		return nil, leftovers{}, unavailable{fmt.Errorf("instance %s lives: %w", cmp.Or(id, "(unknown)"), seen.damage)}
+		// Its next renewal repairs it.
+		return nil, leftovers{}, unavailable{fmt.Errorf("instance %s is alive: %w", cmp.Or(id, "(unknown)"), seen.damage)}
 	case id == "":
 		// It loses the lease at its next renewal.
-		return nil, leftovers{}, unavailable{fmt.Errorf("%s is locked by an instance whose other files were removed, or cannot be looked at: if no process uses this lease, remove it", leasename.Last(s.path))}
+		return nil, leftovers{}, unavailable{fmt.Errorf("%s is locked by an instance whose other files were removed, or cannot be read: if no process uses this lease, remove it", leasename.Last(s.path))}
 	}
 	return &Record{InstanceID: id}, leftovers{}, nil
 }
 
-// liveBeside returns the id of an instance that lives, other than the one that
-// the record names, "" if there is none.
+// liveBeside returns the id of a live instance other than the one that the record names,
+// "" if there is none.
 func (s *fileStore) liveBeside(holder string) (string, error) {
 	ids, err := s.instances(-1)
 	for _, id := range ids {
@@ -352,8 +352,8 @@ func (s *fileStore) free(seen observation) bool {
 }
 
 // ended reports whether the process of a record's owner is known to have ended: its
-// alive lock is free; or it was of another boot of this machine, and what a cleaner has
-// left of its alive file is locked by none.
+// alive lock is free; or it was of another boot of this machine, and no process locks
+// what a cleaner has left of its alive file.
 func (s *fileStore) ended(rec *diskRecord) bool {
 	switch s.alive(rec.InstanceID, rec.Alive) {
 	case dead:
@@ -364,9 +364,8 @@ func (s *fileStore) ended(rec *diskRecord) bool {
 	return false
 }
 
-// publish makes the record of a new ownership: in a file of its own, which
-// replaces the old one. A resumed old owner thus writes into a file that no process
-// reads.
+// publish makes the record of a new ownership: in a new file, which replaces the old one.
+// A resumed old owner thus writes into a file that no process reads.
 func (s *fileStore) publish(claim Record, shared sharing) (_ *fileLease, from time.Duration, err error) {
 	alive, err := s.makeAlive(claim.InstanceID, shared.guard)
 	if err != nil {
@@ -415,11 +414,10 @@ type fileLease struct {
 	shared   sharing
 }
 
-// Renew rewrites the own record in place, and then looks whether it is still the
-// one at the lease's path. No lock is taken, so that no stopped or slow
-// challenger can keep the owner from renewing; and no block is allocated. That
-// the old validity has not ended meanwhile is checked by decide, for every store
-// alike.
+// Renew rewrites its own record in place, and then checks whether it is still the one at
+// the lease's path. No lock is taken, so that no stopped or slow challenger can keep the
+// owner from renewing; and no block is allocated. That the old validity has not ended
+// meanwhile is checked by decide, for every store alike.
 func (l *fileLease) Renew(_ context.Context, at time.Duration) error {
 	if err := l.write(diskTail{RenewedAt: l.store.Wall(), Heartbeat: at}); err != nil {
 		return err
@@ -433,9 +431,9 @@ func (l *fileLease) Renew(_ context.Context, at time.Duration) error {
 	case !ours:
 		return l.replaced()
 	case size != l.enc.size():
-		return l.file.Truncate(l.enc.size()) // something was appended to it
+		return l.file.Truncate(l.enc.size()) // something was appended to the record
 	}
-	// What fails here the next renewal does; this one counts all the same.
+	// If this fails, the next renewal tries again; this one counts all the same.
 	if l.aliveGone(leasename.Alive(l.store.path, l.instance)) {
 		_ = l.restoreAlive(at)
 	}
@@ -445,17 +443,17 @@ func (l *fileLease) Renew(_ context.Context, at time.Duration) error {
 	return nil
 }
 
-// aliveGone reports whether the alive file was removed or exchanged, or its
-// second name, as a cleaner of temporary files does with what is old. Should the
-// record go, too, little else would tell of this owner.
+// aliveGone reports whether the alive file or its second name was removed or exchanged,
+// as by a cleaner of old temporary files. If the record went, too, little else would show
+// that this owner is alive.
 func (l *fileLease) aliveGone(name string) bool {
 	same, err := l.alive.At(name)
 	return err == nil && !same
 }
 
 // restoreAlive puts another alive file in place, and has the record name it. It
-// is locked before it gets its name: were this process stopped in between, an
-// alive file that no process locks would tell of its death.
+// is locked before it gets its name: were this process stopped in between, an alive file
+// that no process locks would mean that it is dead.
 func (l *fileLease) restoreAlive(at time.Duration) error {
 	s := l.store
 	temp := leasename.Temp(s.path, l.instance)
@@ -473,7 +471,7 @@ func (l *fileLease) restoreAlive(at time.Duration) error {
 	if err != nil {
 		return errors.Join(err, alive.Unlock(), s.Remove(temp))
 	}
-	// In place: from here on nothing may let go of it.
+	// In place: from here on its lock must be kept.
 	old := l.alive
 	l.enc, l.alive = enc, alive
 	err = l.write(diskTail{RenewedAt: l.store.Wall(), Heartbeat: at})
@@ -492,14 +490,14 @@ func (l *fileLease) encoderFor(alive disk.Lock) (*encoder, error) {
 	return newEncoder(rec.diskHead)
 }
 
-// replaced says who has put another file in the record's place.
+// replaced says why another file is in the record's place.
 func (l *fileLease) replaced() error {
 	seen, err := l.store.read()
 	if err == nil && seen.rec != nil && seen.rec.Revoked {
-		return fmt.Errorf("%w: it was taken away", ErrRevoked)
+		return fmt.Errorf("%w: by a call of Revoke", ErrRevoked)
 	}
 	if err == nil && seen.rec != nil && seen.rec.InstanceID == l.instance {
-		return fmt.Errorf("%s: it could not be told whether this is still the own record", l.store.path)
+		return fmt.Errorf("%s: cannot verify that the record is still ours", l.store.path)
 	}
 	if err == nil && seen.rec != nil {
 		return fmt.Errorf("%w: instance %s, pid %d, epoch %d", ErrTakenOver, seen.rec.InstanceID, seen.rec.PID, seen.rec.Epoch)
@@ -513,9 +511,9 @@ func (l *fileLease) replaced() error {
 	return fmt.Errorf("%w: the record was replaced: %w", ErrRevoked, err)
 }
 
-// Release says in the own record that the lease is free, and lets go of the
-// alive lock. Each of the two is enough for a successor; if the record has been
-// replaced, the first is written where no process reads.
+// Release writes into its own record that the lease is released, and frees the alive
+// lock. Each of the two is enough for a successor; if the record has been replaced, the
+// first is written where no process reads.
 func (l *fileLease) Release(context.Context) error {
 	return l.free(l.store.Wall(), l.store.Now())
 }
@@ -531,7 +529,8 @@ func (l *fileLease) free(wall time.Time, now time.Duration) error {
 			err = errors.Join(err, l.file.Truncate(l.enc.size()))
 		}
 	}
-	// Again, after the write: what was exchanged before it does not say that the lease is free.
+	// Again, after the write: a record that was exchanged before it does not say that the
+	// lease is released.
 	inPlace := l.file != nil && l.inPlace()
 	if l.file != nil {
 		_ = l.file.Close() // all that was to be written has been
@@ -539,19 +538,19 @@ func (l *fileLease) free(wall time.Time, now time.Duration) error {
 	err = errors.Join(err, l.alive.Unlock())
 	name := leasename.Alive(l.store.path, l.instance)
 	if err == nil && inPlace {
-		_ = l.store.Remove(name) // or the next one to acquire does
+		_ = l.store.Remove(name) // or the next acquirer does
 	} else {
-		// No process reads that the lease is released. The file stays: that no process locks
-		// it says as much. Touching it tells those who watch the folder.
+		// No process can read that the lease is released. The file stays: that it is not
+		// locked shows the same. Touching it gives a hint to those that watch the folder.
 		_ = l.store.Touch(name, wall)
 	}
 	return err
 }
 
 // removeLast removes the alive file's second name. It comes before the release, while no
-// other can acquire: later, the name could become a successor's between the look and the
-// removal. Where another may have the lease already, it stays, for that one to replace; so it
-// does on Windows, which removes no name of an open file.
+// other can acquire: later, the name could become a successor's between the check and the
+// removal. Where another may have the lease already, the name stays, for that one to
+// replace; so it does on Windows, which removes no name of an open file.
 func (l *fileLease) removeLast() {
 	last := leasename.Last(l.store.path)
 	if ours, err := l.alive.At(last); err == nil && ours {
@@ -559,7 +558,7 @@ func (l *fileLease) removeLast() {
 	}
 }
 
-// inPlace reports whether the own record is the one that others read.
+// inPlace reports whether this record is the one that others read.
 func (l *fileLease) inPlace() bool {
 	ours, _, err := l.file.At(l.store.path)
 	return err == nil && ours
@@ -570,7 +569,7 @@ func (l *fileLease) write(t diskTail) error {
 	return err
 }
 
-// explain wraps what the operating system says in what the caller can test for.
+// explain wraps the operating system's errors in those that the caller can test for.
 func explain(err error) error {
 	var untrusted *disk.UntrustedError
 	var special *disk.NotRegularError
@@ -582,7 +581,7 @@ func explain(err error) error {
 	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("%w (the lease's folder must exist)", err)
 	case errors.Is(err, syscall.EBUSY):
-		return fmt.Errorf("%w (a file that is mounted by itself cannot be replaced: mount the folder that has the lease)", err)
+		return fmt.Errorf("%w (a file that is a mount point cannot be replaced: mount the lease's folder)", err)
 	}
 	return err
 }

@@ -14,23 +14,23 @@ import (
 	"github.com/ownerlease/owner/internal/leasename"
 )
 
-// A file beside the record is known as this lease's own before it is written, kept
-// locked, or removed: package managers have lock files of such names, and another
-// lease can have a path that is a companion's of this one. What tells is the mark at
-// the file's beginning. A guard's first byte is not part of it: Windows keeps that
-// from others while the guard is locked.
+// A file beside the record is written, kept locked or removed only if it is known to be
+// this lease's: package managers have lock files of such names, and the path of another
+// lease can be that of a companion of this one. The mark at the file's beginning shows
+// it. A guard's first byte is not part of the mark: other processes cannot read it on
+// Windows while the guard is locked.
 const (
 	guardMark = "#owner-lease/1 guard\n"
 	aliveMark = "owner-lease/1 alive\n"
 )
 
-// A kind is what a file turns out to be in a companion's place.
+// A kind says what a file in a companion's place is.
 type kind int
 
 const (
 	absent  kind = iota
 	marked       // a companion of a lease
-	blank        // empty, or zeros: cut, or what a power loss leaves of a young file
+	blank        // empty, or zeros: truncated, or what a power loss leaves of a new file
 	foreign      // another program's, or another lease's record
 )
 
@@ -79,9 +79,9 @@ func (s *fileStore) checkGuard() error {
 	return s.accept(path, k)
 }
 
-// accept decides about a file in the guard's place. One that is blank may be a guard
-// that was cut, or another program's lock file, which is often empty: it is a guard
-// if there is more of the lease beside it.
+// accept decides about a file in the guard's place. A blank one may be a truncated guard,
+// or another program's lock file, which is often empty: it is a guard if there are other
+// files of the lease beside it.
 func (s *fileStore) accept(guard string, k kind) error {
 	switch {
 	case k == foreign:
@@ -138,8 +138,8 @@ func (s *fileStore) linksAlive(path string) bool {
 	return false
 }
 
-// lastAlive is what the alive file's second name tells. Another program's file of
-// that name tells nothing.
+// lastAlive is the liveness that the alive file's second name shows. Another program's
+// file of that name shows nothing.
 func (s *fileStore) lastAlive() liveness {
 	last := leasename.Last(s.path)
 	if k, err := s.kindOf(last, aliveMark, 0); err == nil && (k == absent || k == foreign) {
@@ -148,8 +148,8 @@ func (s *fileStore) lastAlive() liveness {
 	return s.aliveAt(last, 0)
 }
 
-// markAlive writes the mark into an alive file that has just been made. A full disk
-// has room for a file and none for its content: the name, which has a UUID in it, then
+// markAlive writes the mark into an alive file that has just been made. A full disk can
+// have room for a file and none for its content: the name, which has a UUID in it, then
 // has to do.
 func (p *process) markAlive(path string, alive disk.Lock) {
 	f, err := p.Open(path, os.O_RDWR)
@@ -163,8 +163,8 @@ func (p *process) markAlive(path string, alive disk.Lock) {
 	}
 }
 
-// remove removes what dead instances have left, as far as it is theirs. Under the
-// guard only. There is no error to report: what stays does no harm.
+// remove removes what dead instances have left, if it is theirs. It must be called under
+// the guard. It reports no error: what stays does no harm.
 func (s *fileStore) remove(ids []string) {
 	for _, id := range ids {
 		if temp := leasename.Temp(s.path, id); s.leftBy(id, temp) {
@@ -177,8 +177,8 @@ func (s *fileStore) remove(ids []string) {
 	}
 }
 
-// removeDead is remove for those that still do not live: where the guard was removed
-// while it was held, one that had no alive file a moment ago can be about to own.
+// removeDead is remove for the instances that are still not alive: where the guard was
+// removed while it was held, one that had no alive file a moment ago can be about to own.
 func (s *fileStore) removeDead(ids []string) {
 	s.remove(slices.DeleteFunc(ids, s.mayLive))
 }

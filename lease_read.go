@@ -13,8 +13,8 @@ import (
 	"github.com/ownerlease/owner/internal/disk"
 )
 
-// An observation is what one reading of the record has shown: a record, or none
-// (rec is nil), or a damaged one of ours.
+// An observation is the result of one read: a record, or none (rec is nil), or a damaged
+// one of ours.
 type observation struct {
 	// now is the clock's reading from before the record was read. A renewal that
 	// counts was finished before its old deadline; if that has passed at now, then
@@ -24,8 +24,7 @@ type observation struct {
 	damage error
 }
 
-// read reads the record. What is there but is not ours is an error: it must not
-// be overwritten.
+// read reads the record. A file that is not ours is an error: it must not be overwritten.
 func (s *fileStore) read() (observation, error) {
 	var now time.Duration
 	rec, err := s.retryTornRead(func() (*diskRecord, error) {
@@ -44,8 +43,8 @@ func (s *fileStore) read() (observation, error) {
 	return observation{}, s.corrupt(err)
 }
 
-// retryTornRead reads again where the record is damaged: a reading can meet a renewal
-// half way, and the next one then sees it whole.
+// retryTornRead reads again where the record is damaged: a read can overlap a renewal,
+// and the next one then sees the record whole.
 func (p *process) retryTornRead(read func() (*diskRecord, error)) (rec *diskRecord, err error) {
 	var corrupt *corruptError
 	for try := range 4 {
@@ -59,7 +58,7 @@ func (p *process) retryTornRead(read func() (*diskRecord, error)) (rec *diskReco
 	return rec, err
 }
 
-// corrupt says which record it is that cannot be read, if that is the trouble.
+// corrupt names the lease in the error of a corrupt record; it leaves others as they are.
 func (s *fileStore) corrupt(err error) error {
 	var corrupt *corruptError
 	if !errors.As(err, &corrupt) {
@@ -68,7 +67,7 @@ func (s *fileStore) corrupt(err error) error {
 	return fmt.Errorf("%w: %s: %w", ErrCorruptRecord, s.path, err)
 }
 
-// buffers spare each reading a page.
+// buffers spare each read an allocation of a page.
 var buffers = sync.Pool{New: func() any { return new([maxRecord + 1]byte) }}
 
 func (s *fileStore) readFile() (*diskRecord, error) {
@@ -88,7 +87,7 @@ func (s *fileStore) readFile() (*diskRecord, error) {
 	return rec, nil
 }
 
-// readOpen reads the record in a file, whatever its path leads to by now.
+// readOpen reads the record in an open file, which its path may no longer lead to.
 func readOpen(f disk.File) (*diskRecord, error) {
 	buf := buffers.Get().(*[maxRecord + 1]byte)
 	defer buffers.Put(buf)
@@ -123,9 +122,10 @@ type heartbeat struct {
 
 func (r *diskRecord) beat() heartbeat { return heartbeat{r.InstanceID, r.Heartbeat} }
 
-// A firstSeen says which heartbeat has been seen last at a path, and when first. A
-// process remembers it, as Join may be called again and again; and the guard does, as
-// processes may come and go within less than a TTL, none of which sees it expire.
+// A firstSeen holds the heartbeat that was seen last at a path, and when it was first
+// seen. A process keeps it, as Join may be called again and again. The guard's file keeps
+// it, too, as processes may come and go within less than a TTL, and none would see it
+// expire.
 type firstSeen struct {
 	heartbeat
 	At    time.Duration `json:"at"`    // after the reading that showed it
@@ -146,14 +146,14 @@ func (s *fileStore) firstSeenAt(h heartbeat, now time.Duration) time.Duration {
 	return first.At
 }
 
-// counts reports whether what another process has seen is of this heartbeat, and of a
-// clock that is ours.
+// counts reports whether what another process has seen is this heartbeat, timed by our
+// clock.
 func (s *fileStore) counts(told *firstSeen, h heartbeat) bool {
 	return told != nil && told.heartbeat == h && told.Clock != "" && told.Clock == s.Clock()
 }
 
-// unsaved reports whether a heartbeat that only time can judge is to be kept in the
-// guard for the processes that come after this one.
+// unsaved reports whether a heartbeat whose expiry only observation can decide is to be
+// kept in the guard for later processes.
 func (s *fileStore) unsaved(seen observation, told *firstSeen) bool {
 	return seen.rec != nil && s.Clock() != "" && !s.comparable(seen) && !s.counts(told, seen.rec.beat())
 }

@@ -7,8 +7,8 @@ import (
 )
 
 // fileStore keeps a lease in files: the record at path, the guard beside it, and
-// an alive file for each instance. docs/design.md has the protocol, and why there
-// are never two owners; the comments here name its clauses.
+// an alive file for each instance. docs/design.md has the protocol, and why there are
+// never two owners.
 type fileStore struct {
 	*process
 	path string
@@ -16,8 +16,8 @@ type fileStore struct {
 }
 
 // newFileStore resolves a relative path now: the process may change its folder
-// later. Links in the folder's path are left as they are, so that an owner whose
-// folder is exchanged by turning a link notices.
+// later. Links in the folder's path are not resolved, so that an owner notices when a
+// link is changed to lead to another folder.
 func newFileStore(path string) (*fileStore, error) {
 	abs, err := filepath.Abs(path)
 	if err != nil {

@@ -6,31 +6,31 @@ import (
 	"time"
 )
 
-// Transition is one move of an Owner's state machine.
+// Transition is one transition of an Owner's state machine.
 type Transition struct {
 	From, To State
 	// Event is the event that moved it, as in docs/state-diagram.md.
 	Event string
-	// At is the wall-clock time of the move.
+	// At is the wall-clock time of the transition.
 	At time.Time
-	// Epoch is the fencing token of the ownership that the instance had, won or
-	// found; 0 if it knows of none.
+	// Epoch is the fencing token of the ownership that the instance had, won or found; 0
+	// if it knows none.
 	Epoch uint64
 	// Err is what went wrong, nil if nothing did; a *LostError on the way to
 	// StateLost.
 	Err error
 }
 
-// notices tells the user's code what happened: in order, and in a goroutine that
-// lives only while there is something to tell. A callback that blocks keeps that
-// goroutine waiting, never the actor.
+// notices runs the user's callbacks and the log, in order, in a goroutine that exists
+// only while there are any. A callback that blocks delays that goroutine, never the
+// actor.
 type notices struct {
 	onTransition func(Transition)
 	logger       *slog.Logger
 	lease        string
 	queue        queue
-	dropped      int    // since the last that was put; the actor's
-	failure      string // of the last attempt that was logged; the queue's
+	dropped      int    // since the last notice that was put; used by the actor only
+	failure      string // of the last attempt that was logged; used by the queue only
 }
 
 // maxNotices bounds what a blocked callback can make the process keep.
@@ -44,7 +44,7 @@ func newNotices(cfg *Config) *notices {
 	return &notices{onTransition: cfg.OnTransition, logger: cfg.Logger, lease: cfg.lease()}
 }
 
-// moved tells of a move. The last one, which says how it has ended, is never
+// moved reports a transition. The last one, which says how the ownership ended, is never
 // left out.
 func (n *notices) moved(t Transition, instance, holder string, sinceRenewal time.Duration) {
 	final := t.To == StateLost || t.To == StateReleased
@@ -64,8 +64,8 @@ func (n *notices) moved(t Transition, instance, holder string, sinceRenewal time
 	})
 }
 
-// late tells of an answer that came after its operation was abandoned, the count
-// so far with it: a sign of a slow disk.
+// late logs an answer that came after its operation was abandoned, with the count so far:
+// a sign of a slow disk.
 func (n *notices) late(count uint64) {
 	if n == nil || n.logger == nil {
 		return
@@ -75,7 +75,7 @@ func (n *notices) late(count uint64) {
 	})
 }
 
-// trouble tells of what goes wrong without moving anything.
+// trouble logs an error that causes no transition.
 func (n *notices) trouble(what string, err error) {
 	if n == nil || n.logger == nil {
 		return
@@ -85,8 +85,7 @@ func (n *notices) trouble(what string, err error) {
 	})
 }
 
-// then runs f after everything that has been told before it: at once if there
-// is no one to tell.
+// then runs f after all notices before it: at once if nothing listens.
 func (n *notices) then(f func()) {
 	if n == nil {
 		f()
@@ -114,9 +113,9 @@ func (n *notices) log(t Transition, instance, holder string, sinceRenewal time.D
 	n.logger.LogAttrs(context.Background(), n.levelOf(t), "lease "+string(t.To), attrs...)
 }
 
-// levelOf is the level of a transition. An attempt that has failed like the one before is no
-// more news: a standby that may not take the lease goes on trying, and a log that fills
-// up tells less.
+// levelOf is the level of a transition. An attempt that has failed like the one before is
+// logged at debug level: a standby that may not acquire the lease keeps trying, and would
+// fill the log.
 func (n *notices) levelOf(t Transition) slog.Level {
 	switch {
 	case event(t.Event) == evFailed && t.Err != nil:
@@ -131,7 +130,7 @@ func (n *notices) levelOf(t Transition) slog.Level {
 	return level(t)
 }
 
-// level says how much a move matters: the heartbeat is noise, a loss is not.
+// level says how much a transition matters: a heartbeat is noise, a loss is not.
 func level(t Transition) slog.Level {
 	switch {
 	case t.To == StateLost:

@@ -17,16 +17,16 @@ type Owner struct{ a *actor }
 // holder. It does not wait for a live holder. A lease is free when there is no
 // record, when it was released, when its owner is dead, or when it has expired.
 //
-// ctx bounds the renewals: after its end they stop, and the ownership lasts until
-// its deadline unless Release comes first. It bounds the standing by. It bounds Join, too; without an end of
-// ctx, Join gives up a store that hangs after TTL - SafetyMargin.
+// ctx bounds Join, the wait of a standby, and the renewals: after its end none begins,
+// and the ownership lasts until its deadline unless Release comes first. If ctx does not
+// end, Join gives up a store that hangs after TTL - SafetyMargin.
 //
 // Where ctx ends with a signal, as by signal.NotifyContext, the renewals end with it,
 // before the work has wound down: the ownership then lasts for what is left of the
 // lease, less the SafetyMargin. Run keeps renewing until the work has returned.
 //
 // A follower that Join has returned stays one, and its Holder, Endpoint and Epoch stay
-// as they were, unless it stands by (see [Config.Standby]): join again to try again.
+// as they were, unless it is a standby (see [Config.Standby]). To try again, join again.
 //
 // Errors match [ErrInvalidConfig], [ErrCorruptRecord], [ErrUnsupportedFilesystem],
 // [ErrUnavailable], the cause of ctx's end, or what the operating system says
@@ -53,7 +53,6 @@ func Join(ctx context.Context, cfg Config) (*Owner, error) {
 	return &Owner{a}, nil
 }
 
-// fileStore is the store of a configuration that has none.
 // Role returns RoleOwner while IsOwner is true, otherwise RoleFollower.
 func (o *Owner) Role() Role {
 	if o.IsOwner() {
@@ -70,23 +69,23 @@ func (o *Owner) IsOwner() bool { return o.a.owns() }
 
 // Check returns nil while IsOwner is true; otherwise why it is not: the
 // *LostError, [ErrExpired] if the deadline has passed and Lost is about to close,
-// [ErrReleased], or [ErrNotOwner], together with what keeps a follower that stands by
-// from telling who owns the lease, or from taking it.
+// [ErrReleased], or [ErrNotOwner], together with the error that keeps a standby from
+// reading or acquiring the lease.
 func (o *Owner) Check() error { return o.a.check() }
 
-// State returns where the state machine stands. It can lag behind the clock for
-// a moment: to know whether to go on, ask IsOwner.
+// State returns the state of the state machine. It can lag behind the clock for a moment:
+// to know whether to continue, ask IsOwner.
 func (o *Owner) State() State { return o.a.snap.Load().state }
 
 // InstanceID returns this instance's id if it owns or has owned the lease; as a
 // follower, the holder's.
 func (o *Owner) InstanceID() string { return o.a.snap.Load().holder.InstanceID }
 
-// Holder returns the record of the current owner as this instance knows it: a
-// follower as it was when it joined, one that stands by as it was at its last
-// look (the zero Record if no process owned the lease then), an owner its own; after a
-// loss or a release as it was. Where the holder's record was missing or replaced,
-// it has no more than the InstanceID. The map is the caller's.
+// Holder returns the record of the current owner as this instance knows it: a follower
+// returns it as it was when it joined, a standby as it was at its last read (the zero
+// Record if no process owned the lease then), an owner its own, and after a loss or a
+// release as it was. Where the holder's record was missing or replaced, only the
+// InstanceID is set. The map is the caller's.
 func (o *Owner) Holder() Record {
 	s := o.a.snap.Load()
 	r := *s.holder
@@ -123,8 +122,8 @@ func (o *Owner) Endpoint() string {
 // owners of the past.
 func (o *Owner) Epoch() uint64 { return o.a.snap.Load().holder.Epoch }
 
-// Elected returns a channel that is closed once this instance owns the lease: by
-// Join, or later if it stands by. It stays closed after the ownership has ended.
+// Elected returns a channel that is closed once this instance owns the lease: by Join, or
+// later if it is a standby. It stays closed after the ownership has ended.
 func (o *Owner) Elected() <-chan struct{} { return o.a.elected }
 
 // Lost returns a channel that is closed when the ownership is lost: no later than
@@ -140,10 +139,10 @@ func (o *Owner) LostErr() error {
 	return nil
 }
 
-// Context returns a context that is derived from Join's and lives while this
-// instance owns the lease. Its cause is the *LostError, [ErrReleased], the cause of
-// Join's context, or, for a follower, [ErrNotOwner]: one that stands by asks again
-// when Elected has closed.
+// Context returns a context that is derived from Join's and lasts while this instance
+// owns the lease. Its cause is the *LostError, [ErrReleased], the cause of Join's
+// context, or, for a follower, [ErrNotOwner]: a standby calls Context again when Elected
+// has closed.
 func (o *Owner) Context() context.Context {
 	if s := o.State(); s != StateFollower && s != StateAcquiring {
 		return o.a.ctx
@@ -158,20 +157,20 @@ func (o *Owner) Context() context.Context {
 // goroutine of the Owner is left then, with one exception: an operation that the
 // operating system does not give back ends when it can, and changes nothing.
 //
-// Two things can still come, each from a timer. Where the context has ended an
-// ownership's renewals, its loss at the deadline, with its callback, unless
-// Release comes first. And once a lost lease has run out, or Release has been called
-// after the loss, its files are closed.
+// Two timers can still fire. One, where the context has ended an ownership's renewals,
+// reports the loss at the deadline, with its callback, unless Release comes first. The
+// other closes the files of a lost lease when it has expired, or when Release is called
+// after the loss.
 func (o *Owner) Done() <-chan struct{} { return o.a.done }
 
-// Release gives the lease up. IsOwner turns false first; then a successor can own
-// the lease at once. Stop using the resource before. It ends the standing by of a
-// follower.
+// Release releases the lease. IsOwner turns false first; then a successor can own
+// the lease at once. Stop using the resource before. A standby stops waiting for the
+// lease.
 //
 // It may be called at any time, any number of times, and from several goroutines;
-// all get the same outcome. It returns when the lease has been given up, at the
-// latest when it would have run out. An error says that a successor may have to
-// wait for that. For a plain follower it does nothing. After a loss it says that the
-// caller has stopped: a successor, which would otherwise have to wait until the lost
-// lease has run out, need not wait any longer. It is a loss if the deadline has passed when Release is called.
+// all get the same outcome. It returns when the lease has been released, at the latest
+// when it would have expired. An error says that a successor may have to wait until then.
+// For a plain follower it does nothing. After a loss it says that the caller has stopped:
+// a successor need not wait until the lost lease has expired. If the deadline has passed
+// when Release is called, that is a loss.
 func (o *Owner) Release() error { return o.a.release() }

@@ -3,8 +3,7 @@ package owner
 import "sync"
 
 // A queue runs functions one after the other, in the order in which they were
-// put, in a goroutine that lives only while there is something to run. The goroutine that
-// puts never waits.
+// put, in a goroutine that exists only while there is something to run. put never waits.
 type queue struct {
 	mu      sync.Mutex
 	waiting []func()

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// Record says who owns a lease. Its times are wall-clock times, for people: no
+// Record says who owns a lease. Its times are wall-clock times, for display only: no
 // decision is made by them.
 //
 // Its JSON is an object with the keys instance_id, pid, host, epoch, acquired_at,
@@ -20,13 +20,13 @@ import (
 // ttl that is not a duration. The record of a lease file has these keys, and others.
 type Record struct {
 	InstanceID string            // a UUID, new for every ownership
-	PID        int               // the owner's process; for people and for hints, as pids are reused
+	PID        int               // the owner's process; only for display and hints, as pids are reused
 	Host       string            // the owner's host name
 	Epoch      uint64            // the fencing token: grows with every change of owner
 	AcquiredAt time.Time         // when the ownership began
 	RenewedAt  time.Time         // when it was last renewed
 	TTL        time.Duration     // how long it outlives its last renewal
-	Released   bool              // the owner has given it up
+	Released   bool              // the owner has released it
 	Meta       map[string]string // the owner's facts for followers, its endpoint among them
 }
 
@@ -43,16 +43,16 @@ type jsonRecord struct {
 	Meta       map[string]string `json:"meta"`
 }
 
-// ExpiresAt returns when the lease runs out unless it is renewed: RenewedAt and the
+// ExpiresAt returns when the lease expires unless it is renewed: RenewedAt and the
 // TTL, by the wall clock; the zero time for a released record and for one that does not
 // say when it was renewed.
 //
-// It is a time to show to people, and promises nothing: no decision is made by it, and
+// It is for display, and promises nothing: no decision is made by it, and
 // the lease may be taken before it, as after a release, a revocation or its owner's
 // death. Clocks are set, and those of two machines differ. A follower's record is as old
-// as its last read of the lease, and the owner has probably renewed since; an owner's
-// own is live, see [Owner.Holder]. Whether this instance owns, [Owner.IsOwner] says; how
-// long the lease of another still lasts, [Probe].
+// as its last read of the lease, and the owner has probably renewed since; an owner's own
+// is current, see [Owner.Holder]. To know whether this instance owns, ask
+// [Owner.IsOwner]; for the remaining time of another's lease, [Probe].
 func (r Record) ExpiresAt() time.Time {
 	if r.Released || r.RenewedAt.IsZero() {
 		return time.Time{}
@@ -98,7 +98,7 @@ const (
 	// maxRecord is one page: a record is written and read in one piece, and a
 	// file that is larger was not written by this package.
 	maxRecord = 4096
-	// maxMeta leaves the rest of the record its room.
+	// maxMeta leaves room for the rest of the record.
 	maxMeta = 3072
 
 	checksumZero = "crc32c:00000000"
@@ -107,8 +107,7 @@ const (
 	maxNumber = 1 << 61
 )
 
-// A diskRecord is a Record as it stands in the file, with what the protocol
-// needs besides.
+// A diskRecord is a Record as it is in the file, with the fields that the protocol needs.
 type diskRecord struct {
 	diskHead
 	diskTail
@@ -124,17 +123,17 @@ type diskHead struct {
 	AcquiredAt time.Time         `json:"acquired_at"`
 	TTL        string            `json:"ttl"`
 	Meta       map[string]string `json:"meta"`
-	Clock      string            `json:"clock"` // the domain in which heartbeat means something
+	Clock      string            `json:"clock"` // the clock domain of heartbeat
 	File       uint64            `json:"file"`  // the number of this file: a copy's differs
 	Alive      uint64            `json:"alive"` // the number of the alive file, 0 where it is not known
 
-	// PIDNamespace is the one in which PID means something; for hints only. It is
-	// empty where there are none, where it is not to be known, and in the records of
-	// earlier versions.
+	// PIDNamespace is the one in which PID means something; for hints only. It is empty
+	// where there are no namespaces, where it is not known, and in the records of earlier
+	// versions.
 	PIDNamespace string `json:"pid_namespace,omitempty"`
 
-	// Revoked: this is not the owner's file, but stands in its place since the lease
-	// has taken the lease away. The owner does not renew it.
+	// Revoked: this is not the owner's file, but has replaced it since the lease was
+	// revoked. The owner does not renew it.
 	Revoked bool `json:"revoked,omitempty"`
 }
 
@@ -180,7 +179,7 @@ func newEncoder(h diskHead) (*encoder, error) {
 	return &encoder{buf: buf, head: copy(buf, head)}, nil
 }
 
-// size is that of every record of the ownership.
+// size is the size of every record of the ownership.
 func (e *encoder) size() int64 { return int64(len(e.buf)) }
 
 // encode returns the record with this tail. The slice is valid until the next
@@ -217,8 +216,8 @@ func putChecksum(dst, b []byte) {
 // A corruptError says why a record cannot be read.
 type corruptError struct {
 	why string
-	// ours: what is there was begun by this package, or is empty, so that nothing
-	// of anybody else's is lost when it is replaced. The remains of a power loss.
+	// ours: the file was begun by this package, or is empty, as after a power loss, so
+	// that replacing it destroys no data of others.
 	ours bool
 }
 
@@ -226,10 +225,10 @@ func (e *corruptError) Error() string {
 	if e.ours {
 		return e.why
 	}
-	return e.why + "; it is left alone: remove it if it may go, or choose another path"
+	return e.why + "; it is left as it is: remove it if it is not needed, or choose another path"
 }
 
-// decodeRecord reads a record, and tells what is damaged from what is not ours.
+// decodeRecord reads a record, and distinguishes a damaged one from a file that is not ours.
 func decodeRecord(b []byte) (*diskRecord, error) {
 	if len(b) > maxRecord {
 		return nil, &corruptError{why: fmt.Sprintf("not a lease record: larger than %d bytes", maxRecord)}
@@ -237,7 +236,7 @@ func decodeRecord(b []byte) (*diskRecord, error) {
 	if len(bytes.Trim(b, "\x00")) == 0 {
 		return nil, &corruptError{why: "empty", ours: true}
 	}
-	// A file that was cut, and then brought to its size again, ends in zeros.
+	// A file that was truncated, and then extended to its size again, ends in zeros.
 	begun := string(bytes.TrimRight(b[:min(len(b), len(formatPrefix)+20)], "\x00"))
 	if begun != "" && strings.HasPrefix(formatPrefix, begun) {
 		return nil, &corruptError{why: "cut off", ours: true}
@@ -269,7 +268,7 @@ func decodeRecord(b []byte) (*diskRecord, error) {
 	return r, nil
 }
 
-// checksumHolds checks the digits that stand behind the last "crc32c:". They are
+// checksumHolds checks the digits after the last "crc32c:". They are
 // zeros while the sum is taken, in the caller's slice.
 func checksumHolds(b []byte) bool {
 	i := bytes.LastIndex(b, []byte("crc32c:"))
@@ -285,14 +284,14 @@ func checksumHolds(b []byte) bool {
 	return have == want
 }
 
-// validate refuses what only a hostile hand can have written: paths are made
-// from the id, and sums from the numbers.
+// validate refuses what only an attacker can have written: paths are made from the id,
+// and sums from the numbers.
 func (r *diskRecord) validate() error {
 	if !isInstanceID(r.InstanceID) {
 		return errors.New("instance_id is not a UUID")
 	}
 	if ttl, err := time.ParseDuration(r.TTL); err != nil || ttl <= 0 || ttl > maxNumber {
-		return errors.New("ttl is not a duration that can be")
+		return errors.New("ttl out of range")
 	}
 	if r.Epoch > maxNumber || r.Heartbeat > maxNumber || r.Heartbeat < -maxNumber {
 		return errors.New("a number is out of range")

@@ -9,12 +9,12 @@ import (
 
 // A record is read far more often than it is written, and encoding/json takes longer
 // for it than the kernel takes to read it. A record that is in exactly the form in
-// which this package writes it, as nearly all are, is read here. For anything else
-// this says that it does not know, and encoding/json decides: what is accepted, and
-// what it means, is the same with and without this file.
+// which this package writes it, as nearly all are, is read here. Anything else is left to
+// encoding/json, so that what is accepted, and what it means, is the same with and
+// without this file.
 
 // recordFields are the fields in the order of the file. A field that is added to the
-// record without a row here costs the speed, and nothing else.
+// record without a row here costs only the speed.
 var recordFields = []struct {
 	key      string
 	optional bool // not always written

@@ -12,12 +12,11 @@ import (
 	"github.com/ownerlease/owner/internal/leasename"
 )
 
-// Revoke takes the lease at path away from its owner, and returns when that has
-// stopped: it has said so by Release, its process has ended, or the lease has run
-// out. It returns the record of who owned the lease, the zero Record if there was no owner.
-// The owner hears of it at once and Lost closes; the time that it has to stop is
-// what is left of its lease. A successor may own the lease when Revoke returns:
-// those who stand by take it as after any loss.
+// Revoke takes the lease at path away from its owner, and returns when that has stopped:
+// it has called Release, its process has ended, or the lease has expired. It returns the
+// owner's record, the zero Record if there was no owner. The owner is notified at once
+// and Lost closes; it has what is left of its lease to stop. A successor may own the
+// lease when Revoke returns: standbys acquire it as after any loss.
 //
 // It needs to write to the lease's folder, as Join does. An error other
 // than the cause of ctx's end means that nothing was revoked.
@@ -45,9 +44,9 @@ func revokeError(path string, err error) error {
 	return &opError{"revoke " + path, err}
 }
 
-// revoke puts a record of the same owner into the place of its own, which the
-// owner takes for what it is at its next renewal. It is done under the guard, so
-// that no new owner's record is replaced. id is for the files that it makes.
+// revoke replaces the owner's record with one that is marked as revoked, which the owner
+// finds at its next renewal. It does so under the guard, so that no new owner's record is
+// replaced. id names the files that it makes.
 func (s *fileStore) revoke(ctx context.Context, id string) (owner Record, err error) {
 	untilItIsTaken := func() (bool, error) { _, err := s.read(); return false, err }
 	err = s.guarded(ctx, id, maxTTL, untilItIsTaken, func(g *guard) error {
@@ -91,11 +90,11 @@ func (s *fileStore) revoke(ctx context.Context, id string) (owner Record, err er
 	return owner, s.denied(err)
 }
 
-// publishRevocation replaces the owner's record. What the others may judge by is
-// the owner's last renewal that counts, and that is known only afterwards: it has
-// looked at the path before the replacement, so it is in the owner's file by then.
-// Until it is copied from there, the heartbeat is one of the future, by which no one
-// can judge.
+// publishRevocation replaces the owner's record. The expiry that others see must be that
+// of the owner's last renewal that counts, which is known only afterwards: that renewal
+// has checked the path before the replacement, so it is in the owner's file by then.
+// Until it is copied from there, the heartbeat is one of the future, by which no process
+// can decide.
 func (s *fileStore) publishRevocation(id string, rec *diskRecord, own disk.File, access disk.Access) error {
 	temp := leasename.Temp(s.path, id)
 	file, err := s.Open(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL)
@@ -122,7 +121,7 @@ func (s *fileStore) publishRevocation(id string, rec *diskRecord, own disk.File,
 	}
 	last, err := s.retryTornRead(func() (*diskRecord, error) { return readOpen(own) })
 	if err == nil {
-		_, _ = file.WriteAt(enc.encode(last.diskTail), 0) // or it is over a TTL after it was seen first
+		_, _ = file.WriteAt(enc.encode(last.diskTail), 0) // if this fails, the lease expires a TTL after the record was first seen
 	}
 	return nil
 }

@@ -11,19 +11,19 @@ import (
 	"time"
 )
 
-// Campaign stands by until this instance owns the lease. It is Join with Standby,
-// and waits for Elected; ctx bounds both the wait and the renewals after it.
+// Campaign waits as a standby until this instance owns the lease. It is Join with
+// Standby, and waits for Elected; ctx bounds both the wait and the renewals after it.
 //
 // Where Join fails with [ErrUnavailable], Campaign tries again; other errors it
-// returns. When ctx ends first, it returns its cause, together with the follower,
-// which still says who owned the lease last; that is nil where nothing could be told.
+// returns. When ctx ends first, it returns its cause, together with the follower, which
+// still says who owned the lease last; the follower is nil where Join has not succeeded.
 //
 // A ctx that Run has given to its work for the same lease is refused with
 // [ErrInvalidConfig]: the wait would never end.
 func Campaign(ctx context.Context, cfg Config) (*Owner, error) {
 	cfg.Standby = true
 	if key := cfg.leaseKey(); key != "" && ctx.Value(runsUnder(key)) != nil {
-		return nil, cfg.campaignError(fmt.Errorf("%w: it is called by the work that Run does under this very lease, and would wait for ever", ErrInvalidConfig))
+		return nil, cfg.campaignError(fmt.Errorf("%w: it was called from the work that Run does under this lease, and would wait for ever", ErrInvalidConfig))
 	}
 	for pause := retryPause(cfg.TTL); ; pause = min(2*pause, cfg.TTL) {
 		o, err := Join(ctx, cfg)
@@ -33,7 +33,7 @@ func Campaign(ctx context.Context, cfg Config) (*Owner, error) {
 		case ctx.Err() != nil || !errors.Is(err, ErrUnavailable):
 			return nil, err
 		}
-		cfg.warn("joining the lease failed, and is tried again", err)
+		cfg.warn("joining the lease failed: trying again", err)
 		if err := sleep(ctx, jitter(pause)); err != nil {
 			return nil, cfg.campaignError(err)
 		}
@@ -43,8 +43,7 @@ func Campaign(ctx context.Context, cfg Config) (*Owner, error) {
 // runsUnder is the key of a context that Run has given to its work: the lease's.
 type runsUnder string
 
-// leaseKey is the same for two configurations of one lease, "" where that cannot be
-// told.
+// leaseKey is the same for two configurations of one lease, "" where that is not known.
 func (cfg *Config) leaseKey() string {
 	if named, ok := cfg.Store.(fmt.Stringer); ok {
 		return named.String()
@@ -79,10 +78,10 @@ func (cfg *Config) campaignError(err error) error {
 //
 // work gets a context that ends when the ownership or ctx does, and must return
 // then. After ctx's end the lease is kept, and renewed, for as long as work takes
-// to wind down; it is released when work has returned, or has panicked, which
-// goes on after it. If the lease is lost, work's error does not count: Run waits
-// for it to return, and campaigns again, with growing pauses while ownerships end
-// early. So it never calls work twice at once, nor while it does not own.
+// to wind down; it is released when work has returned or panicked; the panic then
+// continues. If the lease is lost, work's error does not count: Run waits for it to
+// return, and campaigns again, with growing pauses while ownerships end early. So it
+// never calls work twice at once, nor while it does not own.
 //
 // An error of the first attempt to join is returned, except [ErrUnavailable], which is
 // tried again; later ones are tried again, as the disk that has cost the ownership may
@@ -98,7 +97,7 @@ func Run(ctx context.Context, cfg Config, work func(ctx context.Context, o *Owne
 		case r.ending == notJoined && (first || errors.Is(r.err, ErrInvalidConfig)):
 			return r.err
 		}
-		cfg.warn("campaigning again", r.err) // why the lease was lost, the Owner has told
+		cfg.warn("campaigning again", r.err) // the Owner has logged why the lease was lost
 		if r.worked >= cfg.TTL {
 			pause = 0
 		}
@@ -124,8 +123,8 @@ const (
 	workDone
 )
 
-// runOnce campaigns, and runs work once. The ownership does not live by ctx, which
-// only ends the campaign and the work: the lease is kept while the work winds down.
+// runOnce campaigns, and runs work once. ctx ends only the campaign and the work, not the
+// ownership: the lease is kept while the work winds down.
 func runOnce(ctx context.Context, cfg *Config, work func(context.Context, *Owner) error) round {
 	life, end := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer end(nil)
@@ -133,7 +132,7 @@ func runOnce(ctx context.Context, cfg *Config, work func(context.Context, *Owner
 	o, err := Campaign(life, *cfg)
 	inTime := keep()
 	if o != nil {
-		// Last of all, also when work panics. After a loss it lets a successor in.
+		// Last of all, also when work panics. After a loss, a successor can own at once.
 		defer o.Release()
 	}
 	switch {
@@ -162,5 +161,5 @@ func (cfg *Config) warn(what string, err error) {
 	}
 }
 
-// jitter spreads out those who wait for the same thing.
+// jitter spreads out processes that wait for the same thing.
 func jitter(d time.Duration) time.Duration { return d/2 + time.Duration(rand.Int64N(int64(d)+1)) }

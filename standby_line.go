@@ -11,13 +11,13 @@ import (
 	"github.com/ownerlease/owner/internal/leasename"
 )
 
-// Where many processes stand by at one lease, all hear of its end at the same moment.
-// One of them is first in line, and takes the lease at once; the others give it the
-// time to, and look at random moments after that. Else the first of a hundred would
-// wait for the processor until all had looked.
+// Where many processes are standbys of one lease, all notice its end at the same moment.
+// One of them is first in line, and acquires the lease at once; the others give it the
+// time to, and poll at random moments after that. Else the first of a hundred would wait
+// for the processor until all had polled.
 //
-// The line decides when to look, and nothing else: without it, or with its first one
-// hanging, the lease is taken a few hundredths of a second later.
+// The line decides only when to poll: without it, or while the first in line hangs, the
+// lease is acquired a few hundredths of a second later.
 
 // shortestAside and longestAside bound for how long a follower steps aside: each draws
 // its own time between them.
@@ -26,28 +26,28 @@ const (
 	longestAside  = 48 * time.Millisecond
 )
 
-// A lined store keeps a line of those who stand by.
+// A lined store keeps a line of the standbys.
 type lined interface {
-	// placeInLine returns the first place, if that is held or to be had, and whether
-	// another instance has it.
+	// placeInLine returns the first place, if this instance holds or can get it, and
+	// whether another instance has it.
 	placeInLine(held disk.Lock) (place disk.Lock, behind bool)
 	// acquiring reports whether another instance is about to acquire the lease. It must
-	// cost little.
+	// be cheap.
 	acquiring() bool
 	// watchUntil is Watch until a hint says that it is the last. With successors, it may
-	// tell of new owners only. steady says that the subscription is for any holder: none
-	// begins anew with another.
+	// report new owners only. steady says that the subscription is for any holder, and
+	// need not be renewed for another.
 	watchUntil(holder Record, successors bool, hint func() (last bool)) (stop func(), steady bool, err error)
 }
 
 // mostPlaces bounds the descriptors that a process spends on being first in line. At
-// the other leases it acts as if it were the first, and holds nothing.
+// further leases it acts as if it were the first, and holds nothing.
 const mostPlaces = 16
 
 var places atomic.Int32
 
-// placeInLine locks the record's own file, which nothing else does: it is another file
-// with the next owner, and the line begins anew.
+// placeInLine locks the record's own file, which nothing else does: the next owner's
+// record is another file, and the line begins anew.
 func (s *fileStore) placeInLine(held disk.Lock) (place disk.Lock, behind bool) {
 	if held != nil {
 		if same, err := held.At(s.path); same && err == nil {
@@ -55,7 +55,7 @@ func (s *fileStore) placeInLine(held disk.Lock) (place disk.Lock, behind bool) {
 		}
 		leaveLine(held)
 	}
-	if runtime.GOOS == "windows" { // others cannot read what is locked there
+	if runtime.GOOS == "windows" { // others cannot read a locked file there
 		return nil, false
 	}
 	l, err := s.Lock(s.path, os.O_RDONLY)
@@ -89,8 +89,8 @@ func (s *fileStore) acquiring() bool {
 	return l == nil && err == nil
 }
 
-// lineUp takes or keeps a place in the line where another instance owns the lease, and
-// leaves the line where none does.
+// lineUp takes or keeps a place in the line while another instance owns the lease, and
+// leaves the line while none does.
 func (h *hints) lineUp(owned bool) {
 	s, ok := h.store.(lined)
 	if !ok || !h.standing {
@@ -112,12 +112,13 @@ func (h *hints) lineUp(owned bool) {
 		h.place, place = place, nil
 	}
 	h.mu.Unlock()
-	leaveLine(place) // the standing by has ended
+	leaveLine(place) // no longer a standby
 }
 
-// farBehind reports whether this follower leaves the end of an owner to others: to the
-// first in line, and to those who look a while afterwards, should the first one hang.
-// They are one in sixteen, by chance, as none knows how many there are.
+// farBehind reports whether this standby ignores the end of an owner, and leaves it to
+// the first in line, and, should that one hang, to the standbys that poll a while
+// afterwards. Those are one in sixteen, by chance, as no standby knows how many there
+// are.
 func (h *hints) farBehind() bool {
 	const others = 16
 	if h.lot == 0 {

@@ -273,7 +273,7 @@ func TestStandbyInTrouble(t *testing.T) {
 		told  string
 		often int // how often that may be told
 	}{
-		{"looks fail", func(s *fakeStore, h hook) { s.set(&s.onLook, h) }, "cannot look at the lease", 1},
+		{"looks fail", func(s *fakeStore, h hook) { s.set(&s.onLook, h) }, "cannot read the lease", 1},
 		{"acquisitions fail", func(s *fakeStore, h hook) { s.set(&s.onAcquire, h) }, "event=failed", 70},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -5,26 +5,26 @@ import (
 	"time"
 )
 
-// Condition is what can be told of a lease's owner from outside.
+// Condition is the state of a lease's owner as seen from outside.
 type Condition string
 
 const (
 	// Live: the owner's process exists and its lease is valid.
 	Live Condition = "live"
-	// Unconfirmed: the lease may be valid, and whether the owner's process exists
-	// cannot be told: its alive file was removed, or cannot be opened.
+	// Unconfirmed: the lease may be valid, but it is unknown whether the owner's process
+	// exists, as its alive file was removed or cannot be opened.
 	Unconfirmed Condition = "unconfirmed"
 	// Hung: the owner's process exists, but has let its lease expire.
 	Hung Condition = "hung"
 	// Dead: the owner's process has ended without a release.
 	Dead Condition = "dead"
-	// Expired: the lease has expired, and whether the owner's process exists
-	// cannot be told.
+	// Expired: the lease has expired, and it is unknown whether the owner's process
+	// exists.
 	Expired Condition = "expired"
-	// Released: the owner has given the lease up.
+	// Released: the owner has released the lease.
 	Released Condition = "released"
 	// Revoked: the lease was taken away from its owner. Until that has stopped, or the
-	// lease has run out, no other instance can own it, and Remaining is positive.
+	// lease has expired, no other instance can own it, and Remaining is positive.
 	Revoked Condition = "revoked"
 )
 
@@ -42,10 +42,9 @@ func (s Status) Owned() bool {
 	return s.Condition == Live || s.Condition == Unconfirmed || s.Condition == Revoked && s.Remaining > 0
 }
 
-// Probe reads the record at path, and looks whether its owner lives. Where there
-// is no record, but an instance of the lease lives, as when a user has removed
-// a live owner's record, the Record has no more than its InstanceID. Probe fails
-// like Inspect.
+// Probe reads the record at path, and checks whether its owner is alive. Where there is
+// no record, but an instance of the lease is alive, as when a user has removed a live
+// owner's record, the Record has only its InstanceID. Probe fails like Inspect.
 func Probe(path string) (Status, error) {
 	s, seen, err := look(path)
 	switch {
@@ -56,7 +55,7 @@ func Probe(path string) (Status, error) {
 	case seen.rec == nil:
 		holder, _, err := s.findHolderWithoutRecord(seen, s.loadLast())
 		switch {
-		case err != nil: // not that there is no record: another may own the lease
+		case err != nil: // not fs.ErrNotExist: another may own the lease
 			return Status{}, err
 		case holder == nil:
 			return Status{}, noRecord(path)
@@ -71,10 +70,10 @@ func Probe(path string) (Status, error) {
 	return st, nil
 }
 
-// Inspect reads the record at path, of whatever lease, without joining it. The
+// Inspect reads the record at path, without joining the lease. The
 // error matches fs.ErrNotExist where there is no record, and [ErrCorruptRecord]
-// where it cannot be read. That there is a record does not mean that its owner
-// still lives: see Probe.
+// where it cannot be read. That there is a record does not mean that its owner is still
+// alive: see Probe.
 func Inspect(path string) (Record, error) {
 	_, seen, err := look(path)
 	switch {
@@ -108,7 +107,7 @@ func (s *fileStore) condition(rec *diskRecord, remaining time.Duration) (c Condi
 	ended := alive == dead || alive == noFile && s.ended(rec)
 	switch {
 	case rec.Revoked && (rec.Released || ended):
-		return Revoked, false // an owner that stops because of it does not write to this record
+		return Revoked, false // an owner that stops because of the revocation does not write to this record
 	case rec.Released:
 		return Released, false
 	case ended:

@@ -5,44 +5,43 @@ import (
 	"time"
 )
 
-// Store keeps one lease, which the instances that use it contend for. FileStore
-// keeps it in a file, and is what Join uses where [Config.Store] is nil; it has no
-// other way to an Owner than this one. The package ownertest has a suite that a
-// store must pass, and a store in memory.
+// Store keeps one lease, which the instances that use it contend for. FileStore keeps it
+// in a file, and is what Join uses where [Config.Store] is nil; an Owner uses it only by
+// this interface. The package ownertest has a suite that a store must pass, and a store
+// in memory.
 //
 // # Who calls it
 //
 // An Owner makes its calls of Acquire, Look, Watch and the methods of its Lease one
-// at a time, in a goroutine that is neither the caller's nor its own. So they may
-// block for as long as they like: the Owner fences itself meanwhile, and takes the
-// answer for what it is then worth. They should return soon after ctx has ended. Now
-// and the stop of Watch are called from anywhere, while other calls run.
+// at a time, in a goroutine that is neither the caller's nor its actor's. So they may
+// block for as long as they like: the Owner fences itself meanwhile, and discards late
+// answers. They should return soon after ctx has ended. Now and the stop of Watch are
+// called from anywhere, while other calls run.
 //
-// Several Owners may share a Store, as may those who only look (WatchStore): all
+// Several Owners may share a Store, and so may readers (WatchStore): all
 // methods must be safe for use by several goroutines. Those of one Lease need not.
 //
 // # The clock
 //
-// All times that are a time.Duration are readings of Now: of the instance's own, which
-// need not be comparable with another's unless the store compares them. What an
-// instance promises itself, it counts from before a request is sent; what a store
-// promises the others must count from after that.
+// All times that are a time.Duration are readings of Now: of the instance's own clock,
+// which need not be comparable with another's unless the store compares them. An instance
+// counts its own validity from before a request is sent; the store must count the expiry
+// that others wait for from after that.
 //
 // # Errors
 //
-// What a method says of an error is all that the caller infers from it. Where the
-// store gives no answer now and may give one later, the error matches
-// [ErrUnavailable]: Campaign and Run then go on trying. [ErrInvalidConfig] says that the
-// store or the claim cannot be used as it is. Errors are told to people: they
-// say what was tried, and on which store.
+// The caller infers no more from an error than the method's description says. Where the
+// store does not answer now and may later, the error matches [ErrUnavailable]: Campaign
+// and Run then keep trying. [ErrInvalidConfig] says that the store or the claim cannot be
+// used as it is. Errors are shown to users: they say what was tried, and on which store.
 //
-// A Store that has a String method is named by it in errors and logs.
+// If a Store has a String method, errors and logs name it by that.
 type Store interface {
 	// Now reads the clock that the lease is timed by. It never steps or runs
 	// backwards, over all goroutines, and runs at the same rate for every instance,
-	// and, while the machine is awake, at that of Go's timers. Where instances can be
-	// on several machines, it goes on while a machine is suspended; where all are on
-	// one, it may stand still, as they do. Its zero is any.
+	// and, while the machine is awake, at that of Go's timers. Where instances can be on
+	// several machines, it keeps running while a machine is suspended; where all are on
+	// one, it may stop, as they do. Its zero is arbitrary.
 	//
 	// IsOwner calls it each time: it must not block, and should be cheap.
 	Now() time.Duration
@@ -50,31 +49,31 @@ type Store interface {
 	// Acquire takes the lease for claim if it is free, and names the holder if it
 	// is not. It does not wait for a live holder.
 	//
-	// claim has all of the record but the Epoch and the times, which Acquire fills
-	// in. The Epoch is above that of every ownership before, however that has
-	// ended, and above zero. claim.InstanceID is a UUID, and never used for a second
-	// ownership. The lease lasts for claim.TTL, whatever TTL others come with, so a
-	// store that cannot keep this TTL refuses it with [ErrInvalidConfig].
+	// claim has all of the record but the Epoch and the times, which Acquire fills in.
+	// The Epoch is above zero and above that of every ownership before, however that
+	// ended. claim.InstanceID is a UUID, and never used for a second ownership. The lease
+	// lasts for claim.TTL, whatever TTL other claims have, so a store that cannot keep
+	// this TTL refuses it with [ErrInvalidConfig].
 	//
 	// An error says that this call has not made the instance the owner, and never
-	// will. Where it may have been applied, as after a lost answer, Acquire gives back
-	// what it may have taken; what it cannot give back runs out after claim.TTL.
+	// will. Where it may have been applied, as after a lost answer, Acquire releases what
+	// it may have acquired; what it cannot release expires after claim.TTL.
 	Acquire(ctx context.Context, claim Record) (Acquisition, error)
 
-	// Look says who owns the lease, and does not try to take it. It sees what was
-	// acquired, released or renewed before it was called. After an error, nothing
-	// is known.
+	// Look reads who owns the lease, and does not try to acquire it. It sees what was
+	// acquired, released or renewed before it was called. After an error, nothing is
+	// known.
 	Look(ctx context.Context) (View, error)
 
 	// Watch has hint called whenever the lease may be another than when holder
 	// owned it, from any goroutine, until stop is called; when stop returns, no hint
-	// is under way, and none follows. A hint that comes for nothing costs a look. One
-	// that is missing costs time, never safety: who waits for the lease looks from
-	// time to time all the same. hint never blocks, and calls nothing of the store.
+	// is under way, and none follows. A needless hint costs a read. A missing one costs
+	// time, never safety: an instance that waits for the lease polls it all the same.
+	// hint never blocks, and calls nothing of the store.
 	//
-	// holder is as the last look has shown it, the zero Record where no instance owns the
-	// lease. What has happened between that look and Watch need not be told: the
-	// caller looks once more afterwards.
+	// holder is as the last read has shown it, the zero Record where no instance owns the
+	// lease. Watch need not report what happened between that read and its call: the
+	// caller reads once more afterwards.
 	//
 	// Neither Watch nor stop may block for longer than a moment: an Owner is not
 	// elected before Watch has returned, nor Done before stop has. stop is called
@@ -85,22 +84,22 @@ type Store interface {
 	Watch(holder Record, hint func()) (stop func(), err error)
 }
 
-// View is a lease as a look has shown it.
+// View is a lease as a read has shown it.
 type View struct {
-	// Holder is the record of the instance that owns the lease. It is the zero
-	// Record if the lease looks free, and has no more than the InstanceID where
-	// nothing else of the owner can be read.
+	// Holder is the record of the instance that owns the lease. It is the zero Record if
+	// the lease seems free, and has only the InstanceID where nothing else of the owner
+	// can be read.
 	Holder Record
-	// Until is what the store's clock will show when the lease runs out if it is
-	// not renewed, 0 where that is not known. It may be later than the lease really
-	// lasts, but not earlier.
+	// Until is what the store's clock will show when the lease expires if it is not
+	// renewed, 0 where that is not known. It may be later than the real expiry, but not
+	// earlier.
 	Until time.Duration
 }
 
 // Free reports whether the lease has no owner, as far as could be seen.
 func (v View) Free() bool { return v.Holder.InstanceID == "" }
 
-// Acquisition is how an attempt to take a lease ended.
+// Acquisition is the outcome of an attempt to acquire a lease.
 type Acquisition struct {
 	// Holder is the record of the instance that owns the lease: of this one,
 	// complete, if Lease is not nil, otherwise of another, with its InstanceID at
@@ -108,9 +107,9 @@ type Acquisition struct {
 	Holder Record
 	// Lease is the ownership that was won, nil if another instance has it.
 	Lease Lease
-	// From is what the store's clock showed before the write that made this
-	// instance the owner was sent: its first TTL counts from here. Never later than
-	// that, or two instances could own at once.
+	// From is what the store's clock showed before the write that made this instance the
+	// owner was sent: its first TTL counts from here. It must not be later, or two
+	// instances could own at once.
 	From time.Duration
 }
 
@@ -118,8 +117,8 @@ type Acquisition struct {
 type Lease interface {
 	// Renew makes the lease last until at + TTL at least; at is what the store's
 	// clock showed before the call. nil says that no other instance can own the lease
-	// before then, provided that it had not run out before Renew returned: the Owner
-	// asks the clock, and a nil that comes after its fence deadline counts for nothing.
+	// before then, provided that it had not expired before Renew returned: the Owner asks
+	// the clock, and ignores a nil that comes after its fence deadline.
 	//
 	// An error that matches [ErrTakenOver] or [ErrRevoked] says that the ownership has
 	// ended for good: by another instance, or without one. Any other error leaves
@@ -127,13 +126,12 @@ type Lease interface {
 	// fence deadline, and tries again until then.
 	Renew(ctx context.Context, at time.Duration) error
 
-	// Release gives the lease up, so that a successor can own it at once, and
-	// frees what the lease holds in this process. It is the last call, made once,
-	// also after a loss: then it comes when the lease has run out or its owner has
-	// stopped, and leaves another owner's record alone. A process that dies makes no
-	// last call.
+	// Release releases the lease, so that a successor can own it at once, and frees what
+	// the lease holds in this process. It is the last call, made once, also after a loss:
+	// then it comes when the lease has expired or its owner has stopped, and must leave
+	// another owner's record alone. A process that dies makes no last call.
 	//
-	// ctx outlives the Owner's and ends after a TTL. An error says that a successor
-	// may have to wait until the lease has run out.
+	// ctx outlives the Owner's and ends after a TTL. An error says that a successor may
+	// have to wait until the lease has expired.
 	Release(ctx context.Context) error
 }

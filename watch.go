@@ -9,10 +9,10 @@ import (
 // Watch yields who owns the lease at path: first as it is, and then every change,
 // until ctx ends or the caller leaves the loop. A zero Record says that no instance
 // owns it, and stands between any two owners. Nothing is yielded twice in a row;
-// who takes long to come back gets the newest, and may miss owners in between.
+// a slow caller gets the newest, and may miss owners in between.
 //
-// An error says that the lease cannot be read. It is yielded once, and the
-// watching goes on: what comes next is what can be read again, or another error.
+// An error says that the lease cannot be read. It is yielded once, and Watch continues:
+// next comes what can be read again, or another error.
 func Watch(ctx context.Context, path string) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
 		s, err := FileStore(path)
@@ -24,8 +24,8 @@ func Watch(ctx context.Context, path string) iter.Seq2[Record, error] {
 	}
 }
 
-// WatchStore is Watch for the lease that s keeps. It looks when s gives a hint,
-// and at least once a second.
+// WatchStore is Watch for the lease that s keeps. It reads when s gives a hint, and at
+// least once a second.
 func WatchStore(ctx context.Context, s Store) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
 		for rec, err := range changes(ctx, s) {
@@ -39,7 +39,7 @@ func WatchStore(ctx context.Context, s Store) iter.Seq2[Record, error] {
 	}
 }
 
-// changes yields what is new to a caller that has seen what it has yielded before.
+// changes yields what differs from what it yielded last.
 func changes(ctx context.Context, s Store) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
 		var last Record // without an epoch where the owner's record was missing
@@ -58,7 +58,7 @@ func changes(ctx context.Context, s Store) iter.Seq2[Record, error] {
 			case told && trouble == "" && next.InstanceID == last.InstanceID && (last.Epoch != 0 || next.Epoch == 0):
 				continue
 			case told && last.InstanceID != "" && next.InstanceID != last.InstanceID:
-				next = Record{} // the lease was free in between; the next look tells who does now
+				next = Record{} // the lease was free in between; the next read shows who owns it now
 			}
 			last, told, trouble = next, true, ""
 			if !yield(next, nil) {
@@ -68,7 +68,7 @@ func changes(ctx context.Context, s Store) iter.Seq2[Record, error] {
 	}
 }
 
-// views looks at a lease whenever it may have changed, until ctx ends.
+// views reads a lease whenever it may have changed, until ctx ends.
 func views(ctx context.Context, s Store) iter.Seq2[View, error] {
 	return func(yield func(View, error) bool) {
 		h := hints{store: s, given: make(chan struct{}, 1)}
@@ -95,8 +95,8 @@ func views(ctx context.Context, s Store) iter.Seq2[View, error] {
 	}
 }
 
-// readAsync looks in a goroutine of its own, so that a disk that hangs does not
-// keep the caller beyond ctx's end: ok is false then.
+// readAsync reads in a new goroutine, so that a disk that hangs does not keep the caller
+// beyond ctx's end: ok is false then.
 func readAsync(ctx context.Context, h *hints) (view View, err error, ok bool) {
 	type look struct {
 		view View
@@ -115,7 +115,7 @@ func readAsync(ctx context.Context, h *hints) (view View, err error, ok bool) {
 	}
 }
 
-// wait returns when the next look is due, false when ctx has ended.
+// wait returns true when the next poll is due, false when ctx has ended.
 func (h *hints) wait(ctx context.Context, p *pacing) bool {
 	given := h.given
 	for {

@@ -44,7 +44,7 @@ func (b *bench) close() {
 	b.etcd.Close()
 }
 
-// lease returns the spec of a lease that nobody has used.
+// lease returns the spec of an unused lease.
 func (b *bench) lease(peer string) spec {
 	s := spec{Peer: peer, Name: fmt.Sprintf("lease-%d", b.names.Add(1))}
 	switch peer {

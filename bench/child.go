@@ -12,8 +12,8 @@ import (
 	"github.com/ownerlease/owner/internal/clock"
 )
 
-// Contenders are processes of their own: this program starts itself. A child
-// obeys one request after the other on its standard input, and ends with it.
+// Each contender is a separate process: this program starts itself. A child serves one
+// request after the other on its standard input, and ends when that is closed.
 
 const childEnv = "OWNER_BENCH_CHILD"
 
@@ -117,12 +117,12 @@ func (c *obedient) do(req request, r *reply) (err error) {
 	case "renew":
 		r.Took, err = c.peer.(renewer).renew(ctx, req.N)
 	default:
-		err = fmt.Errorf("nobody knows how to %q", req.Do)
+		err = fmt.Errorf("unknown request %q", req.Do)
 	}
 	return err
 }
 
-// rounds takes the lease and gives it up, n times, after once that does not count.
+// rounds acquires and releases the lease n times, after one round that does not count.
 func (c *obedient) rounds(ctx context.Context, n int, every time.Duration) (took []time.Duration, err error) {
 	for range n + 1 {
 		begun := time.Now()

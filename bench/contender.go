@@ -17,21 +17,21 @@ const (
 
 var peers = []string{peerOwner, peerEtcd, peerClientGo, peerLock, peerTryLock}
 
-// A spec tells a child what to be.
+// A spec configures a child.
 type spec struct {
 	Peer string
-	Name string // of the lease: a path for those who use files
-	Addr string // of the server, for those who use one
+	Name string // of the lease: a path for peers that use files
+	Addr string // of the server, for peers that use one
 
 	Register bool // owner: a Store in the register, which can hang, instead of the file
-	Deaf     bool // of who uses the register: it ignores contexts
+	Deaf     bool // of a user of the register: it ignores contexts
 	Release  bool // client-go: ReleaseOnCancel
 	Keep     bool // etcd: a release keeps the session
 	Renewals bool // renew as often as is needed to measure renewals
 	Observed bool // ask every view all the time
 }
 
-// variant tells apart what one peer's views say in the same job.
+// variant distinguishes one peer's views in the same job.
 func (s spec) variant() string {
 	switch {
 	case s.Deaf:
@@ -51,9 +51,9 @@ const (
 type contender interface {
 	// campaign returns when this process owns.
 	campaign(ctx context.Context) error
-	// release gives the lease up; campaign may be called again.
+	// release releases the lease; campaign may be called again.
 	release(ctx context.Context) error
-	// views are what the API offers to tell whether this process owns.
+	// views are the API's ways to ask whether this process owns.
 	views() []view
 }
 

@@ -35,7 +35,7 @@ func startEtcd(dir string) (*embed.Etcd, error) {
 	}
 }
 
-// removeKey deletes a key behind its owner's back, and says when.
+// removeKey deletes a key behind its owner's back, and returns when.
 func removeKey(ctx context.Context, addr, key string) (at time.Duration, err error) {
 	c, err := dialEtcd(addr)
 	if err != nil {

@@ -41,7 +41,7 @@ func decimals(x float64) int {
 	return 0
 }
 
-// signed writes a slack: what is left is positive.
+// signed formats a slack, which is positive if time is left.
 func signed(d time.Duration) string {
 	if d > 0 {
 		return "+" + short(d)

@@ -5,7 +5,7 @@ import (
 	"sync"
 )
 
-// A gate lets everything pass, but while it hangs.
+// A gate lets everything pass, except while it hangs.
 type gate struct {
 	mu   sync.Mutex
 	open chan struct{} // nil while nothing hangs; closed when that ends

@@ -13,8 +13,7 @@ import (
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
 )
 
-// fsync tells what the disk is: etcd waits for it at every write, and a lease file
-// never does.
+// fsync measures the disk: etcd waits for it at every write, and a lease file never does.
 func (b *bench) fsync(context.Context) error {
 	f, err := os.Create(filepath.Join(b.dir, "fsync"))
 	if err != nil {
@@ -54,11 +53,11 @@ func (b *bench) solo(j job, s spec, do string) trial {
 	}}
 }
 
-// A pair is an owner, and another process that stands by.
+// A pair is an owner and a standby, each in its own process.
 type pair struct {
 	old, next *child
 	key       string
-	won       chan reply // of next, or of who is written into the record
+	won       chan reply // of next, or of the instance that is written into the record
 	failed    chan error
 }
 
@@ -111,7 +110,7 @@ func (p *pair) end() {
 	p.next.end()
 }
 
-// successor waits until the next one owns, and says since when.
+// successor waits until the next one owns, and returns since when.
 func (p *pair) successor() (time.Duration, error) {
 	select {
 	case r := <-p.won:
@@ -121,7 +120,7 @@ func (p *pair) successor() (time.Duration, error) {
 	}
 }
 
-// successorYet says since when the next one owns; never, if it does not yet.
+// successorYet returns since when the next one owns; never, if it does not yet.
 func (p *pair) successorYet() time.Duration {
 	select {
 	case r := <-p.won:
@@ -192,7 +191,7 @@ func (b *bench) handover(peer string, phase time.Duration) trial {
 	}}
 }
 
-// stopped stops an owner until another owns, and lets it go on.
+// stopped stops an owner until another owns, and resumes it.
 func (b *bench) stopped(peer string) trial {
 	return trial{peer + ": " + string(jobStop), func(ctx context.Context) error {
 		s := b.lease(peer)
@@ -291,8 +290,8 @@ func (b *bench) hang(s spec) trial {
 	}}
 }
 
-// hanging says how the store is made to hang for the contender of a spec alone: in
-// its own process, or by a proxy that is put before its server.
+// hanging returns how to make the store hang only for the contender of a spec: in its own
+// process, or by a proxy in front of its server.
 func (b *bench) hanging(s *spec) (hang func(p *pair, on bool) error, end func(), err error) {
 	if s.Peer != peerEtcd {
 		return func(p *pair, on bool) error {

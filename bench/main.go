@@ -1,6 +1,6 @@
-// Command bench compares owner with what people would otherwise use: etcd's
-// concurrency package, client-go's leaderelection, and a bare gofrs/flock. It
-// measures all of them in one run, and writes a page and a picture:
+// Command bench compares owner with its alternatives: etcd's concurrency package,
+// client-go's leaderelection, and a bare gofrs/flock. It measures all of them in one run,
+// and writes a page and a picture:
 //
 //	go run -C bench .
 package main
@@ -71,7 +71,7 @@ func compare(ctx context.Context, o options, out string) error {
 		return err
 	}
 	if err := os.WriteFile(out, text, 0o644); err != nil {
-		return fmt.Errorf("write the page (-o says where): %w", err)
+		return fmt.Errorf("write the page (choose its path with -o): %w", err)
 	}
 	if err := os.WriteFile(picture, p.svg(), 0o644); err != nil {
 		return fmt.Errorf("write the picture: %w", err)

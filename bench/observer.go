@@ -45,8 +45,8 @@ func (o *observer) run() {
 	}
 }
 
-// work makes the asking a process's main work for a while: one that is stopped in
-// the middle of it goes on in the middle of it, as real work does.
+// work makes the asking a process's main work for a while: one that is stopped in the
+// middle of it continues in the middle of it, as real work does.
 func (o *observer) work() {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -16,8 +16,8 @@ import (
 	"google.golang.org/grpc"
 )
 
-// etcdPeer campaigns in an Election: of etcd's two, the one that tells others who
-// the leader is.
+// etcdPeer campaigns in an Election: of etcd's two, the one that shows others who the
+// leader is.
 type etcdPeer struct {
 	client   *clientv3.Client
 	beats    *heartbeats
@@ -72,8 +72,8 @@ func (p *etcdPeer) views() []view {
 	return []view{{viewSession, alive}, {viewObserve, func() bool { return alive() && leads() }}}
 }
 
-// observe reports whether the leader, as far as Observe has told, is the one of
-// this election.
+// observe reports whether the leader, as Observe has last reported it, is the one of this
+// election.
 func observe(e *concurrency.Election) func() bool {
 	var other atomic.Bool
 	key := e.Key()
@@ -82,7 +82,7 @@ func observe(e *concurrency.Election) func() bool {
 		for leader := range leaders {
 			other.Store(string(leader.Kvs[0].Key) != key)
 		}
-		other.Store(true) // nothing is told any more
+		other.Store(true) // no more reports come
 	}()
 	return func() bool { return !other.Load() }
 }

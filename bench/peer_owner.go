@@ -9,7 +9,7 @@ import (
 	"github.com/ownerlease/owner"
 )
 
-// ownerPeer stands by until it owns.
+// ownerPeer is a standby until it owns.
 type ownerPeer struct {
 	cfg   owner.Config
 	store *registerStore // nil: the file

@@ -7,7 +7,7 @@ import (
 	"sync"
 )
 
-// A proxy stands between a client and its server. While it hangs, connections
+// A proxy is between a client and its server. While it hangs, connections
 // stay open and nothing passes, in either direction.
 type proxy struct {
 	gate   gate

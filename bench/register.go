@@ -9,15 +9,15 @@ import (
 	"sync"
 )
 
-// A Register is what a lease over a network needs at least: cells that are
-// replaced only by who knows their last version. It is in the parent's memory,
-// and the children reach it over a socket.
+// A Register is the least that a lease over a network needs: cells that only a client
+// with their last version can replace. It is in the parent's memory, and the children
+// reach it over a socket.
 type Register struct {
 	mu    sync.Mutex
 	cells map[string]Cell
 }
 
-// A Cell is what stands under a name: version 0 if nothing does.
+// A Cell is the value of a name: version 0 if there is none.
 type Cell struct {
 	Version uint64
 	Data    []byte
@@ -37,7 +37,7 @@ func (r *Register) Get(name string, c *Cell) error {
 	return nil
 }
 
-// Put replaces a cell, and says whether it has: not if somebody else was quicker.
+// Put replaces a cell, and reports whether it has: it does not if another client was quicker.
 func (r *Register) Put(p Replacement, done *bool) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -47,7 +47,7 @@ func (r *Register) Put(p Replacement, done *bool) error {
 	return nil
 }
 
-// overwrite replaces a cell behind everybody's back.
+// overwrite replaces a cell behind the clients' backs.
 func (r *Register) overwrite(name string, data []byte) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -97,7 +97,7 @@ func (c *registerClient) get(ctx context.Context) (cell Cell, err error) {
 	return cell, err
 }
 
-// errChanged: somebody else has replaced the cell.
+// errChanged: another client has replaced the cell.
 var errChanged = errors.New("the record has another version by now")
 
 func (c *registerClient) put(ctx context.Context, version uint64, data []byte) error {

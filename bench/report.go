@@ -14,7 +14,7 @@ import (
 //go:embed comparison.md.tmpl
 var pageText string
 
-// A page is what is written: docs/comparison.md.
+// A page is the output: docs/comparison.md.
 type page struct {
 	*results
 	Trials, Loops, Parallel int
@@ -22,7 +22,7 @@ type page struct {
 	Date, Picture           string
 	OnUnix                  bool
 
-	// What everybody is configured with.
+	// The configuration of all peers.
 	TTL, RenewDeadline, RetryPeriod, RequestTimeout, LockInterval, Patience, AskEvery, RenewEvery, RoundEvery time.Duration
 	Settle, ShortPhase, LongPhase, Busy                                                                       time.Duration
 }
@@ -66,7 +66,7 @@ func (p *page) Speed() string {
 	for _, j := range []struct {
 		job  job
 		name string
-		note string // for who does not do it
+		note string // for peers that do not do it
 	}{
 		{jobRounds, "acquire and release (1)", ""},
 		{jobAgain, "the same, at once again (2)", ""},

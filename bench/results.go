@@ -27,10 +27,10 @@ const (
 	jobBehindBoth job = "removed or overwritten: two at once"
 )
 
-// never is longer than anybody waited.
+// never is longer than any wait.
 const never = time.Duration(math.MaxInt64)
 
-// results are what was measured: by job, and by who it was or what told it.
+// results are the measurements, by job, and by peer or view.
 type results struct {
 	mu     sync.Mutex
 	series map[seriesKey][]time.Duration

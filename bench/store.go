@@ -13,8 +13,8 @@ import (
 )
 
 // A registerStore keeps owner's lease in the register, for the job in which the
-// store hangs: a file system that hangs needs root. It gives no hints, so that who
-// stands by looks by the clock alone.
+// store hangs: a file system that hangs needs root. It gives no hints, so that a standby
+// polls by the clock alone.
 type registerStore struct {
 	reg     *registerClient
 	renewed atomic.Int64 // when the last renewal that succeeded was begun
@@ -34,8 +34,8 @@ func (e *entry) held(now time.Duration) bool {
 
 func (s *registerStore) Now() time.Duration { return clock.Now() }
 
-// read reads the clock before the entry: what has run out by that reading has run
-// out whatever the entry is by now.
+// read reads the clock before the entry: a lease that has expired by that reading has
+// expired whatever the entry is by now.
 func (s *registerStore) read(ctx context.Context) (e entry, version uint64, now time.Duration, err error) {
 	now = s.Now()
 	cell, err := s.reg.get(ctx)

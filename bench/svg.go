@@ -124,7 +124,7 @@ func newPicture(groups []group) *picture {
 	return d
 }
 
-// inWords is the picture for those who cannot see it.
+// inWords is the picture's text alternative.
 func inWords(groups []group) string {
 	var b strings.Builder
 	for _, g := range groups {

@@ -2,7 +2,7 @@ package main
 
 import "time"
 
-// What everybody is configured with. etcd counts a TTL in seconds, and with its
+// The configuration of all peers. etcd counts a TTL in seconds, and with its
 // default heartbeat grants no less than two; client-go's record holds seconds, too.
 const (
 	ttl = 3 * time.Second
@@ -23,9 +23,9 @@ const (
 	// waited for.
 	patience = 2 * ttl
 
-	// From the moment at which one stands by to what happens next, so that it has
-	// begun to wait; and how much longer at random: where timeouts decide, a TTL, so
-	// that they meet at any phase.
+	// From the moment at which a process is a standby to the next event, so that it has
+	// begun to wait; and how much longer at random: where timeouts decide, a TTL, so that
+	// they meet at any phase.
 	settle     = 300 * time.Millisecond
 	shortPhase = 100 * time.Millisecond
 	longPhase  = ttl

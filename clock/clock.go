@@ -1,5 +1,5 @@
 // Package clock reads the clocks of this machine that an owner.Store can time its leases
-// by: they never step, and go on at the rate of real time.
+// by: they never step, and run at the rate of real time.
 package clock
 
 import (
@@ -14,6 +14,6 @@ import (
 func Now() time.Duration { return clock.Now() }
 
 // NowWithSuspend reads the clock that counts that time as well (on FreeBSD: as the kernel
-// has it): for leases that several machines share, which run out while one of them sleeps.
+// has it): for leases that several machines share, which expire while one of them sleeps.
 // A reading can be a system call, which takes some 0.3 µs.
 func NowWithSuspend() time.Duration { return clock.NowWithSuspend() }

@@ -17,7 +17,7 @@ type Backend struct {
 	// Flag is the name of the flag that names a lease, and Usage how that is written
 	// in a line of usage.
 	Flag, Usage string
-	// Help is a paragraph on the backend, for the help of every subcommand; "" is none.
+	// Help is a paragraph on the backend, for the help of every subcommand; it may be "".
 	Help string
 	// Flags are those that a lease takes, made anew for each subcommand.
 	Flags func() []cli.Flag
@@ -29,17 +29,17 @@ type Backend struct {
 
 // A Lease is one that the flags of a command have named.
 type Lease struct {
-	// Name is what it is called in the output, and in COMMAND's environment.
+	// Name is the lease's name in the output, and in COMMAND's environment.
 	Name string
-	// Config says where it is kept: its LeasePath, which is then its Name, or its
-	// Store. What else there is to configure is the command's.
+	// Config says where the lease is kept: its LeasePath, which is then its Name, or its
+	// Store. The command sets the rest.
 	Config owner.Config
 	// CountsSuspend says that the lease's clock counts the time in which the machine is
-	// suspended: as that of a Store for several machines does, and a lease file's not.
+	// suspended: that of a Store for several machines does, that of a lease file does not.
 	CountsSuspend bool
 	// Patience is how long status and revoke ask a Store that is not available.
 	Patience time.Duration
-	// Close frees what Open has opened; nil where that is nothing.
+	// Close frees what Open has opened; it is nil where there is nothing to free.
 	Close func()
 }
 
@@ -51,7 +51,7 @@ func (p *Backend) describe(what, codes string) string {
 	return what + "\n\n" + exitCodes + "\n" + codes
 }
 
-// open is the lease of a command that takes nothing else but flags.
+// open opens the lease of a command whose only other arguments are flags.
 func (p *Backend) open(c *cli.Command) (*Lease, error) {
 	switch {
 	case c.String(p.Flag) == "":
@@ -78,7 +78,7 @@ func (l *Lease) close() {
 	}
 }
 
-// probe is owner.Probe, for a Store with what a look at it shows.
+// probe is owner.Probe; for a Store, it is made from what a read shows.
 func (l *Lease) probe(path string) (owner.Status, error) {
 	s := l.Config.Store
 	if s == nil {
@@ -93,14 +93,14 @@ func (l *Lease) probe(path string) (owner.Status, error) {
 	}
 	st := owner.Status{Record: view.Holder, Condition: owner.Live, Remaining: view.Holder.TTL}
 	if view.Until != 0 {
-		// A store may add to what is left what it takes to see that it is over.
+		// A store may add the time that it takes to detect expiry.
 		st.Remaining = min(max(0, view.Until-s.Now()), view.Holder.TTL)
 	}
 	return st, nil
 }
 
-// Look looks at the lease's Store until there is an answer, or Patience is over: the store
-// may have to be reached first. Where ctx has ended, its cause is the error.
+// Look reads the lease from its Store until there is an answer, or Patience is over: the
+// store may have to be reached first. Where ctx has ended, its cause is the error.
 func (l *Lease) Look(ctx context.Context) (owner.View, error) {
 	parent := ctx
 	ctx, end := context.WithTimeout(ctx, l.Patience)

@@ -25,11 +25,11 @@ import (
 	"github.com/ownerlease/owner/internal/run"
 )
 
-// exitCodes is what the exit codes stand under at the end of a subcommand's help.
+// exitCodes is the heading of the exit codes at the end of a subcommand's help.
 const exitCodes = "EXIT CODES"
 
-// The exit codes of the commands' own. Whatever else "run" exits with is
-// COMMAND's: its code, or 128+n if signal n has ended it.
+// The commands' own exit codes. "run" otherwise exits with that of COMMAND, or 128+n if
+// signal n has ended it.
 const (
 	codeOverlap    = 1 // demo
 	codeNotOwned   = 3 // status, revoke
@@ -46,8 +46,7 @@ const (
 // filesOfGo is how many files the Go runtime, and a lease, take at least.
 const filesOfGo = 6
 
-// An exit is how a command ends other than with 0. err is what there is to say
-// about it, nil for nothing.
+// An exit ends a command with a code other than 0. err is its message, nil for none.
 type exit struct {
 	code int
 	err  error
@@ -55,7 +54,7 @@ type exit struct {
 
 func (e *exit) Error() string { return fmt.Sprintf("exit code %d: %v", e.code, e.err) }
 
-// fail is for what has no code of its own.
+// fail is for errors without their own code.
 func fail(err error) error { return &exit{codeFailed, err} }
 
 // RunHelperIfRequested makes this process a helper of another, if [Run] has started it as
@@ -101,7 +100,7 @@ func Main(program *cli.Command, args []string) int {
 	case errors.As(e.err, &killed):
 		run.Die(killed.Signal)
 	case e.err != nil:
-		signal.Ignore(syscall.SIGPIPE) // whoever closed stderr still wants the code
+		signal.Ignore(syscall.SIGPIPE) // the code is wanted even if stderr is closed
 		complain(program.ErrWriter, program.Name, e.err)
 	}
 	return e.code
@@ -150,7 +149,7 @@ func Diagram() *cli.Command {
 	}
 }
 
-// complain says what there is to say, in one line.
+// complain prints an error in one line.
 func complain(w io.Writer, program string, err error) {
 	fmt.Fprintf(w, "%s: %s\n", program, clean(plain(err)))
 }
@@ -162,8 +161,8 @@ func plain(err error) string {
 	return strings.ReplaceAll(strings.TrimPrefix(text, "owner: "), ": owner: ", ": ")
 }
 
-// clean removes what is not to be seen: control characters, and those that
-// change the direction or the order of others. A record can be anybody's.
+// clean removes control characters, and those that change the direction or the order of
+// others: a record may come from an untrusted user.
 func clean(s string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsGraphic(r) {
@@ -181,8 +180,8 @@ func version() string {
 }
 
 // endFlags puts "--" in front of COMMAND, so that all that follows is COMMAND's.
-// Left alone, urfave/cli takes a "--" that is COMMAND's first argument for its
-// own, also with StopOnNthArg, and looks for its flags again behind an empty one.
+// Otherwise, urfave/cli takes a "--" that is COMMAND's first argument for its own, also
+// with StopOnNthArg, and searches for its flags again after an empty one.
 func endFlags(program *cli.Command, args []string) []string {
 	if len(args) < 2 {
 		return args

@@ -9,9 +9,9 @@ import (
 	"github.com/ownerlease/owner/internal/demo"
 )
 
-const demoDescription = `Starts three processes that stand by for a lease in a temporary folder. Kills the
-owner; stops the next one, and resumes it when a third has taken over; has that one
-release. Says who owns, draws a timeline, measures the takeovers, and checks that
+const demoDescription = `Starts three processes that contend for a lease in a temporary folder. Kills the
+owner; stops the next one, and resumes it when a third has taken over; makes that one
+release. Prints who owns, draws a timeline, measures the takeovers, and checks that
 there were never two owners. It takes about eight seconds.
 
 ` + exitCodes + "\n" + demoCodes
@@ -45,7 +45,7 @@ func demoAction(ctx context.Context, c *cli.Command) error {
 	return demoExit(demo.Run(ctx, demo.Options{Out: c.Root().Writer, SVG: c.String("svg")}))
 }
 
-// demoExit says how demo exits.
+// demoExit is the exit of demo.
 func demoExit(err error) error {
 	var (
 		overlap *demo.OverlapError

@@ -16,8 +16,8 @@ var refusedFlags = []struct{ name, short, why string }{
 	{"no-fork", "F", "the lease must be renewed while COMMAND runs"},
 }
 
-// flockFlags are flags of flock(1) that the help does not list: those that are
-// refused, and the one that asks for what is always so.
+// flockFlags are flags of flock(1) that the help does not list: those that are refused,
+// and the one that asks for the default.
 func flockFlags() []cli.Flag {
 	all := []cli.Flag{&cli.BoolFlag{Name: "exclusive", Aliases: []string{"x", "e"}, Hidden: true}}
 	for _, f := range refusedFlags {
@@ -39,7 +39,7 @@ func flockMistake(c *cli.Command) error {
 // errNoShell is for systems whose shell takes its arguments in another way.
 var errNoShell = errors.New("-c is not supported on Windows: give COMMAND, such as cmd /C …")
 
-// commandMistake is what is wrong with COMMAND, or with -c in its place.
+// commandMistake says what is wrong with COMMAND, or with -c in its place.
 func commandMistake(c *cli.Command) error {
 	present := c.Args().Present()
 	switch {

@@ -63,7 +63,7 @@ func recordForPrograms(rec owner.Record) jsonRecord {
 // pointerTo is new(v), which Go 1.25 does not take.
 func pointerTo[T any](v T) *T { return &v }
 
-// timeForPrograms is null for the zero time. More digits than these say nothing.
+// timeForPrograms is null for the zero time. More digits would have no meaning.
 func timeForPrograms(t time.Time) *time.Time {
 	if t.IsZero() {
 		return nil
@@ -103,8 +103,8 @@ func writeJSON(w io.Writer, v any) error {
 	return err
 }
 
-// escape writes what is not to be seen as \u…: encoding/json escapes the control
-// characters of ASCII, and leaves the others, which a terminal obeys as well.
+// escape writes invisible characters as \u…: encoding/json escapes the control characters
+// of ASCII, but not the others, which a terminal obeys as well.
 func escape(b []byte) []byte {
 	var out []byte
 	for _, r := range string(b) {

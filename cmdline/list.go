@@ -92,7 +92,7 @@ func leaseAt(path string) *report {
 	}
 	r, err := look(path, owner.Probe)
 	switch {
-	case err != nil: // there is a lease, and more cannot be told: the others are listed all the same
+	case err != nil: // there is a lease, and no more is known: the others are listed all the same
 		return &report{lease: path, Status: owner.Status{Condition: unreadable}, damage: plain(err)}
 	case r.Condition == none: // it was removed meanwhile
 		return nil
@@ -100,7 +100,7 @@ func leaseAt(path string) *report {
 	return r
 }
 
-// listText is for people.
+// listText prints the human-readable list.
 func listText(w io.Writer, leases []*report, now time.Time) error {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, r := range leases {

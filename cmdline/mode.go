@@ -31,7 +31,7 @@ func fileMode(c *cli.Command) (fs.FileMode, error) {
 	case err != nil:
 		return 0, fmt.Errorf("--mode %q is not an octal mode like 0640", text)
 	case n == 0: // to the library, it would be none
-		return 0, fmt.Errorf("--mode %s lets no user write: the lease could not be taken", text)
+		return 0, fmt.Errorf("--mode %s lets no user write: the lease could not be acquired", text)
 	}
 	return fs.FileMode(n), nil
 }

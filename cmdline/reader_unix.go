@@ -8,10 +8,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// whenUnread calls f when nobody reads a pipe or terminal any more. Waiting for
-// the next write to find out could take for ever.
+// whenUnread calls f when the reader of a pipe or terminal has gone. To wait for the next
+// write could take for ever.
 func whenUnread(out *os.File, f func()) {
-	fds := []unix.PollFd{{Fd: int32(out.Fd())}} // an error or the end is always told
+	fds := []unix.PollFd{{Fd: int32(out.Fd())}} // an error or the end is always reported
 	for {
 		n, err := unix.Poll(fds, -1)
 		switch {

@@ -11,12 +11,12 @@ import (
 	"github.com/ownerlease/owner"
 )
 
-const revokeDescription = `Takes the lease away from its owner, and waits until that has stopped, or until its
-lease has run out. The owner hears of it at once, and has what is left of its lease
-to stop. It may join again; whoever waits for the lease takes it as after any loss.`
+const revokeDescription = `Takes the lease away from its owner, and waits until that has stopped, or its lease
+has expired. The owner is notified at once, and has what is left of its lease to stop.
+It may join again; a standby acquires the lease as after any loss.`
 
 const revokeCodes = `  0           the lease was taken away, and its owner owns it no longer
-  3           nobody owned it
+  3           the lease had no owner
   124         timeout: after the whole of -w, its owner may not have stopped yet
   125         this program itself failed
   128+n       signal n has ended the wait`
@@ -65,8 +65,8 @@ func revokeAction(ctx context.Context, c *cli.Command, p *Backend, revoke revoke
 	return revokeExit(l.Name, was, err)
 }
 
-// revokeExit says how revoke exits. was is who owned the lease, if it was taken
-// away; err is then what ended the wait.
+// revokeExit is the exit of revoke. was is the owner, if the lease was taken away from
+// one; err is then what ended the wait.
 func revokeExit(lease string, was owner.Record, err error) error {
 	taken := was.InstanceID != ""
 	var ended *exit
@@ -74,7 +74,7 @@ func revokeExit(lease string, was owner.Record, err error) error {
 	case err == nil && taken:
 		return nil
 	case err == nil:
-		return &exit{codeNotOwned, fmt.Errorf("nobody owns %s", lease)}
+		return &exit{codeNotOwned, fmt.Errorf("%s has no owner", lease)}
 	case !errors.As(err, &ended):
 		return fail(err)
 	}

@@ -17,24 +17,24 @@ import (
 	"github.com/ownerlease/owner/internal/run"
 )
 
-// commandArg marks the subcommand whose arguments are a command of its own.
+// commandArg marks the subcommand whose arguments are another command.
 const commandArg = "[--] COMMAND [ARG…]"
 
-const runDescription = `Waits until nobody else owns the lease, runs COMMAND while this process owns it,
-and releases it. COMMAND finds OWNER_LEASE, OWNER_INSTANCE_ID and OWNER_EPOCH
-in its environment; the epoch grows with every change of owner: pass it on with
-every effect, and have the receiver refuse a lower one than it has seen.
+const runDescription = `Waits until it owns the lease, runs COMMAND while it does, and releases the lease.
+COMMAND finds OWNER_LEASE, OWNER_INSTANCE_ID and OWNER_EPOCH in its environment. The
+epoch grows with every change of owner: pass it on with every effect, and have the
+receiver refuse a lower one than it has seen.
 
-Signals are passed on to COMMAND; those of the terminal reach it by themselves. What
-COMMAND leaves behind is ended before the lease is released: TERM, and KILL after the
-grace. When the lease is lost, the same is done in time for nothing to be left when
-the lease expires. When this process is killed, all of COMMAND is killed as well.
-What cannot be ended, as another user's process, is named, and waited for.
+Signals are passed on to COMMAND; those of the terminal reach it directly. Processes
+that COMMAND leaves behind are ended before the lease is released: by TERM, and KILL
+after the grace. When the lease is lost, all are ended before the lease expires. When
+this process is killed, all of COMMAND is killed as well. Processes that cannot be
+ended, as another user's, are named, and waited for.
 
-On Linux, all that COMMAND has started is followed, also into a session or group of
-its own (setsid, timeout), and as a daemon: it does not outlive the lease. That is
-other than with flock(1), whose lock such a process keeps. On other Unix systems,
-COMMAND runs in a process group of its own, and what leaves that is not followed.
+On Linux, all processes that COMMAND has started are followed, also into a new session
+or group (setsid, timeout), and as daemons: none outlives the lease. With flock(1),
+such a process keeps the lock. On other Unix systems, COMMAND runs in a new process
+group, and a process that leaves it is not followed.
 
 Under systemd, use KillMode=mixed: with the default, COMMAND gets each TERM twice.
 
@@ -44,10 +44,10 @@ can take a last step when it is resumed.`
 
 const runCodes = `  COMMAND's   or 128+n if signal n has ended it (or, before, the wait for the lease):
               on Unix, this process then ends by the same signal
-  121         the lease was lost, and something of COMMAND could not be ended in time
+  121         the lease was lost, and a process of COMMAND could not be ended in time
   122         the lease was lost while COMMAND ran
-  123         conflict: somebody else owns the lease, and -n or -w 0 is given
-  124         timeout: somebody else owned the lease for the whole of -w
+  123         conflict: another process owns the lease, and -n or -w 0 is given
+  124         timeout: another process owned the lease for the whole of -w
   125         this program itself failed: wrong usage, or the lease cannot be used
   126         COMMAND cannot be run
   127         COMMAND is not found`
@@ -64,7 +64,7 @@ func Run(p *Backend) *cli.Command {
 		DisableSliceFlagSeparator: true,
 		Flags: slices.Concat(p.Flags(), p.modeFlags(), flockFlags(), []cli.Flag{
 			&DurationFlag{Name: "ttl", Value: 10 * time.Second, Usage: "the lease outlives its last renewal by `DURATION`"},
-			&cli.BoolFlag{Name: "nonblock", Aliases: []string{"n", "nb"}, Usage: "do not wait if somebody else owns the lease", HideDefault: true},
+			&cli.BoolFlag{Name: "nonblock", Aliases: []string{"n", "nb"}, Usage: "do not wait if another process owns the lease", HideDefault: true},
 			&DurationFlag{Name: "wait", Aliases: []string{"w", "timeout"}, Usage: "wait for `DURATION` at most; 0 is --nonblock", HideDefault: true},
 			&cli.IntFlag{Name: "conflict-exit-code", Value: usualCode, Aliases: []string{"E"}, Usage: "exit with `CODE` after a conflict or timeout", HideDefault: true},
 			&cli.StringFlag{Name: "endpoint", Usage: "advertise `ADDR`, where COMMAND can be reached"},
@@ -72,7 +72,7 @@ func Run(p *Backend) *cli.Command {
 			&DurationFlag{Name: "grace", Usage: "`DURATION` from TERM to KILL", DefaultText: "a fifth of the ttl"},
 			&cli.StringFlag{Name: "command", Aliases: []string{"c"}, Usage: "in place of COMMAND, have $SHELL (or /bin/sh) run `LINE`"},
 			&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "print nothing for a conflict or timeout", HideDefault: true},
-			&cli.BoolFlag{Name: "verbose", Usage: "say at once whom it waits for, and when it owns the lease", HideDefault: true},
+			&cli.BoolFlag{Name: "verbose", Usage: "report which owner it waits for, and when it owns the lease", HideDefault: true},
 		}),
 		UseShortOptionHandling: true, // as flock(1) takes -nE 1
 		Action:                 func(_ context.Context, c *cli.Command) error { return runAction(c, p) },
@@ -142,10 +142,10 @@ func runOptions(c *cli.Command, l *Lease) run.Options {
 	return o
 }
 
-// usualCode stands for the exit codes without -E, as 0 is one to choose.
+// usualCode means the exit codes without -E, as 0 is one that -E can choose.
 const usualCode = -1
 
-// runExit says how run exits, with COMMAND's code where there is no error.
+// runExit is the exit of run: COMMAND's code where there is no error.
 func runExit(lease string, code, conflictCode int, err error) error {
 	var (
 		held     *run.HeldError
@@ -183,7 +183,8 @@ func runExit(lease string, code, conflictCode int, err error) error {
 	return fail(err)
 }
 
-// startCode tells like a shell what was not found from what cannot be run.
+// startCode distinguishes, like a shell, a command that was not found from one that
+// cannot be run.
 func startCode(err error) int {
 	if errors.Is(err, exec.ErrNotFound) || errors.Is(err, fs.ErrNotExist) {
 		return codeNotFound
@@ -208,7 +209,7 @@ func refusal(lease string, e *run.HeldError) string {
 	return b.String()
 }
 
-// identity says who an owner is, and since when.
+// identity names an owner, and since when it owns.
 func identity(r owner.Record, now time.Time) string {
 	if nameless(r) {
 		return name(r)
@@ -216,7 +217,7 @@ func identity(r owner.Record, now time.Time) string {
 	return name(r) + " since " + since(r.AcquiredAt, now)
 }
 
-// name says who an owner is.
+// name names an owner.
 func name(r owner.Record) string {
 	if nameless(r) {
 		return fmt.Sprintf("instance %s, whose record is missing", r.InstanceID)
@@ -224,5 +225,5 @@ func name(r owner.Record) string {
 	return fmt.Sprintf("pid %d on %s", r.PID, r.Host)
 }
 
-// nameless reports whether somebody has removed a live owner's record.
+// nameless reports whether a live owner's record was removed.
 func nameless(r owner.Record) bool { return r.Host == "" || r.AcquiredAt.IsZero() }

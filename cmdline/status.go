@@ -17,8 +17,8 @@ import (
 	"github.com/ownerlease/owner"
 )
 
-const statusDescription = `Says who owns the lease, since when, where to reach the owner, and whether it is
-live, hung, dead, has released the lease, or was deprived of it. It only looks.
+const statusDescription = `Shows who owns the lease, since when, where to reach the owner, and whether it is
+live, hung or dead, has released the lease, or has lost it by revoke. It only reads.
 
 With --json, one JSON object, always with these keys: lease, owned, condition
 (live, unconfirmed, hung, dead, expired, released, revoked, none: no record, or
@@ -26,16 +26,16 @@ unreadable), remaining (a duration such as "7.5s"), expires (when that is over),
 of the record: instance_id, pid, host, epoch, acquired_at, renewed_at, ttl ("10s"),
 released, meta; and endpoint, error. Times are UTC. What is not known is null.`
 
-const statusCodes = `  0           somebody owns the lease
-  3           nobody does
-  4           there is something, but no record that can be read
+const statusCodes = `  0           the lease is owned
+  3           the lease is not owned
+  4           the lease's record cannot be read
   125         this program itself failed`
 
-// Status is the subcommand that says who owns a lease.
+// Status is the subcommand that shows who owns a lease.
 func Status(p *Backend) *cli.Command {
 	return &cli.Command{
 		Name:            "status",
-		Usage:           "say who owns a lease",
+		Usage:           "show who owns a lease",
 		ArgsUsage:       p.Usage,
 		Description:     p.describe(statusDescription, statusCodes),
 		HideHelpCommand: true,
@@ -48,7 +48,7 @@ func jsonFlag() cli.Flag {
 	return &cli.BoolFlag{Name: "json", Usage: "for programs", HideDefault: true}
 }
 
-// The conditions in which there is nothing that owner.Probe could tell more of.
+// The conditions in which owner.Probe returns no status.
 const (
 	none       owner.Condition = "none"
 	unreadable owner.Condition = "unreadable"
@@ -111,16 +111,16 @@ func (r *report) exit() error {
 // known reports whether there is a record.
 func (r *report) known() bool { return r.Condition != none && r.Condition != unreadable }
 
-// told reports whether the record tells more than the instance's id: that of a live
-// owner may have been removed.
+// told reports whether the record has more than the instance's id: that of a live owner
+// may have been removed.
 func (r *report) told() bool { return !r.Record.AcquiredAt.IsZero() }
 
 var meanings = map[owner.Condition]string{
 	owner.Live:        "the owner's process exists and its lease is valid",
-	owner.Unconfirmed: "the lease has not expired; whether its owner's process still exists cannot be told",
+	owner.Unconfirmed: "the lease has not expired; it is unknown whether its owner's process still exists",
 	owner.Hung:        "the lease is free; its owner's process exists, but has let it expire",
 	owner.Dead:        "the lease is free; its owner's process has ended without releasing it",
-	owner.Expired:     "the lease is free; whether its owner's process still exists cannot be told",
+	owner.Expired:     "the lease is free; it is unknown whether its owner's process still exists",
 	owner.Released:    "the lease is free; its owner has released it",
 	owner.Revoked:     "the lease was revoked; its owner may not have stopped yet",
 	none:              "the lease is free; there is no record",
@@ -129,16 +129,16 @@ var meanings = map[owner.Condition]string{
 func (r *report) meaning() string {
 	switch {
 	case r.remote && r.Condition == owner.Live:
-		return "the lease is valid; whether its owner's process still exists cannot be told"
+		return "the lease is valid; it is unknown whether its owner's process still exists"
 	case r.Condition == owner.Revoked && !r.Owned():
 		return "the lease was revoked, and its owner has stopped"
 	}
 	return cmp.Or(r.damage, meanings[r.Condition])
 }
 
-// expires is when the lease runs out unless it is renewed: what status has seen last of
-// it says more than the record's wall-clock times. It is the zero time where no instance
-// owns the lease, and where that cannot be told.
+// expires is when the lease expires unless it is renewed, counted from the read, which is
+// more exact than the record's wall-clock times. It is the zero time where no instance
+// owns the lease, or that is unknown.
 func (r *report) expires(now time.Time) time.Time {
 	if !r.Owned() || !r.told() {
 		return time.Time{}
@@ -146,7 +146,7 @@ func (r *report) expires(now time.Time) time.Time {
 	return now.Add(r.Remaining)
 }
 
-// text is for people.
+// text prints the human-readable form.
 func (r *report) text(w io.Writer, now time.Time) error {
 	var b strings.Builder
 	line := func(key, format string, args ...any) {
@@ -193,7 +193,7 @@ func (r *report) record(line func(key, format string, args ...any), now time.Tim
 	}
 }
 
-// since is a time for people: theirs, and how long ago.
+// since formats a time for display: in local time, and how long ago.
 func since(t, now time.Time) string {
 	switch age := now.Sub(t); {
 	case age < 0: // the clock has been set back

@@ -16,28 +16,28 @@ import (
 	"github.com/ownerlease/owner"
 )
 
-const watchDescription = `Prints a line for every change of owner, and a first one for how it is now. Between
-two owners there is one that nobody owns it, however quickly the second followed.
-What cannot be read is reported, and the watching goes on.
+const watchDescription = `Prints a line for the present owner, and one for every change. Between two owners,
+a line says that the lease has no owner, however quickly the second followed. Read
+errors are reported, and watch continues.
 
 With --json, one JSON object a line, always with these keys: at, lease, owned,
 owned_for (how long the owner of the line before has owned it, such as "1m30s"),
-expires (when the lease runs out unless it is renewed), those of the record:
+expires (when the lease expires unless it is renewed), those of the record:
 instance_id, pid, host, epoch, acquired_at, renewed_at, ttl ("10s"), released, meta;
 and endpoint, error. Times are UTC. What is not known is null.`
 
-const watchCodes = `  128+n       signal n has ended it: 130 after Ctrl-C, 141 when nobody reads its
-              output any more
+const watchCodes = `  128+n       signal n has ended it: 130 after Ctrl-C, 141 when its output
+              is closed
   125         this program itself failed`
 
 // A watcher yields every change of a lease's owner, as owner.Watch does.
 type watcher func(ctx context.Context, lease string) iter.Seq2[owner.Record, error]
 
-// Watch is the subcommand that tells of every change of owner.
+// Watch is the subcommand that reports every change of owner.
 func Watch(p *Backend) *cli.Command {
 	return &cli.Command{
 		Name:            "watch",
-		Usage:           "tell of every change of a lease's owner",
+		Usage:           "report every change of a lease's owner",
 		ArgsUsage:       p.Usage,
 		Description:     p.describe(watchDescription, watchCodes),
 		HideHelpCommand: true,
@@ -92,13 +92,13 @@ func tellChanges(ctx context.Context, w io.Writer, lease string, watch watcher, 
 	return fail(trouble) // it could not even begin
 }
 
-// A change is one line of what is watched.
+// A change is one line of the output.
 type change struct {
 	lease  string
 	at     time.Time
-	owner  owner.Record // the zero Record if nobody owns the lease
-	err    error        // why that cannot be told
-	before owner.Record // who was the owner, as far as it is known
+	owner  owner.Record // the zero Record if no instance owns the lease
+	err    error        // why that is unknown
+	before owner.Record // the owner before, as far as it is known
 }
 
 // ownedFor is how long the owner before has owned the lease, where it has lost it
@@ -108,7 +108,7 @@ func (c *change) ownedFor() (time.Duration, bool) {
 	return d, c.err == nil && c.owner.InstanceID != c.before.InstanceID && !c.before.AcquiredAt.IsZero() && d >= 0
 }
 
-// text is for people.
+// text prints the human-readable form.
 func (c *change) text(w io.Writer) error {
 	_, err := fmt.Fprintf(w, "%s  %s\n", c.at.Local().Format("2006-01-02 15:04:05.000"), clean(c.what()))
 	return err
@@ -122,9 +122,9 @@ func (c *change) what() string {
 		return c.owns()
 	}
 	if d, ok := c.ownedFor(); ok {
-		return fmt.Sprintf("nobody owns it: %s owned it for %v", name(c.before), d.Round(time.Millisecond))
+		return fmt.Sprintf("it has no owner: %s owned it for %v", name(c.before), d.Round(time.Millisecond))
 	}
-	return "nobody owns it"
+	return "it has no owner"
 }
 
 func (c *change) owns() string {
@@ -143,7 +143,7 @@ func (c *change) owns() string {
 	return b.String()
 }
 
-// jsonChange is what is printed with --json.
+// jsonChange is printed with --json.
 type jsonChange struct {
 	At       time.Time  `json:"at"`
 	Lease    string     `json:"lease"`

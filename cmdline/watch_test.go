@@ -52,9 +52,9 @@ func TestWatchText(t *testing.T) {
 	got := tell(t, (*change).text, owner.Record{}, hostile, owner.Record{}, fresh,
 		fmt.Errorf("watch: %w", owner.ErrCorruptRecord), owner.Record{}, old, owner.Record{}, owner.Record{InstanceID: "x"})
 	wants := []string{
-		"nobody owns it", "pid 42 on h[7most owns it, epoch 7, endpoint unix:/x", "nobody owns it", "pid 1 on h owns it, epoch 8",
-		"cannot be read: watch: unreadable lease record", "nobody owns it: pid 1 on h owned it for ", "pid 2 on h owns it, epoch 9, since ",
-		"nobody owns it: pid 2 on h owned it for 1h0m0", "instance x owns it; its record is missing",
+		"it has no owner", "pid 42 on h[7most owns it, epoch 7, endpoint unix:/x", "it has no owner", "pid 1 on h owns it, epoch 8",
+		"cannot be read: watch: unreadable lease record", "it has no owner: pid 1 on h owned it for ", "pid 2 on h owns it, epoch 9, since ",
+		"it has no owner: pid 2 on h owned it for 1h0m0", "instance x owns it; its record is missing",
 	}
 	if len(got) != len(wants) {
 		t.Fatalf("%d lines: %q", len(got), got)
@@ -141,7 +141,7 @@ func TestRevokeExit(t *testing.T) {
 		says string
 	}{
 		{was, nil, 0, ""},
-		{owner.Record{}, nil, codeNotOwned, "nobody owns l"},
+		{owner.Record{}, nil, codeNotOwned, "l has no owner"},
 		{owner.Record{}, boom, codeFailed, "boom"},
 		{was, fmt.Errorf("revoke: %w", &exit{codeTimeout, errors.New("gave up after 1s")}), codeTimeout, "gave up after 1s: its owner may not have stopped yet"},
 		{owner.Record{}, &exit{codeTimeout, errors.New("gave up after 1s")}, codeTimeout, "gave up after 1s: the lease was not taken away"},

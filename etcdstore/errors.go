@@ -14,9 +14,9 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// requestTimeout is how long a request may take before it is made again, at another endpoint
-// if the client has several: it takes them in turn. A member that is cut off may take
-// the request and never answer.
+// requestTimeout is how long a request may take before it is made again, at the client's
+// next endpoint if it has several. A member that is cut off may take the request and
+// never answer.
 //
 // It is made three times at most, each with twice the time of the one before, so that a
 // cluster that is only slow gets its answer in. Together that is less than a third of
@@ -27,13 +27,13 @@ type requestTimeout time.Duration
 const tries = 3
 
 // requestTimeoutFor is short enough for the TTL, but not so short that a busy machine would be
-// taken for one that is cut off (which leaves a TTL of a second two tries), nor longer than
-// anybody wants to wait for one that is.
+// taken for one that is cut off (which leaves a TTL of a second two tries), nor so long
+// that the wait for one that is cut off is too long.
 func requestTimeoutFor(ttl time.Duration) requestTimeout {
 	return requestTimeout(min(max(ttl/24, 80*time.Millisecond), time.Second))
 }
 
-// readTimeout is for those who do not know the TTL yet.
+// readTimeout is for calls that do not know the TTL yet.
 const readTimeout = requestTimeout(250 * time.Millisecond)
 
 // call makes a request, which has to be one that may be applied twice.
@@ -41,7 +41,7 @@ func call[T any](ctx context.Context, s *store, p requestTimeout, request func(c
 	// Members that know no leader refuse at once, and say so.
 	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
 	defer cancel()
-	defer context.AfterFunc(s.client.Ctx(), cancel)() // a closed client would go on trying
+	defer context.AfterFunc(s.client.Ctx(), cancel)() // a closed client would keep trying
 	for n := 0; ; n++ {
 		try, end := context.WithTimeout(ctx, time.Duration(p)<<n)
 		answer, err := request(try)
@@ -70,8 +70,8 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// failed says what was tried, and what a person can do about it. Where ctx has ended,
-// that is why.
+// failed says what was tried, and what the user can do about it. Where ctx has ended, its
+// cause is the error.
 func (s *store) failed(ctx context.Context, what string, err error) error {
 	what += " at " + s.String()
 	switch {
@@ -92,21 +92,21 @@ func (s *store) failed(ctx context.Context, what string, err error) error {
 	return fmt.Errorf("%s: %w", what, err)
 }
 
-// isPassing reports whether an error can pass by itself: it says nothing of the request but
-// that no answer has come, or that it was refused for now.
+// isPassing reports whether an error can pass by itself: it says only that the request
+// got no answer, or was refused for now.
 func isPassing(err error) bool {
 	switch code(err) {
 	case codes.Unavailable, codes.DeadlineExceeded, codes.Internal: // Canceled: the client was closed
 		return true
 	case codes.Unknown:
-		// Errors of a leader that is about to go have no code of their own.
+		// Errors of a leader that is about to go have no specific code.
 		return errors.Is(err, errSlow) || strings.Contains(err.Error(), "not a primary lessor") || strings.Contains(err.Error(), "raft proposal dropped")
 	}
 	return errors.Is(err, rpctypes.ErrTooManyRequests) || errors.Is(err, rpctypes.ErrAuthOldRevision) ||
 		errors.Is(err, errLearner)
 }
 
-// errLearner is what a member says that does not take part yet.
+// errLearner is the error of a member that does not take part yet.
 var errLearner = rpctypes.Error(rpctypes.ErrGRPCNotSupportedForLearner)
 
 func isNotFound(err error) bool { return errors.Is(err, rpctypes.ErrLeaseNotFound) }

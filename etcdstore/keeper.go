@@ -14,7 +14,7 @@ import (
 // A keeper keeps etcd leases alive, all of a client's over one stream. The client's own
 // KeepAliveOnce opens a stream each time, for which a client with a password
 // authenticates again: some 60 ms of the server's time. Its KeepAlive shares one, but
-// does not tell which request an answer is to, and so not what it counts from.
+// does not show which request an answer is to, and so not what the TTL counts from.
 type keeper struct {
 	client *clientv3.Client
 	leases int // how many there are to keep; keepers' mutex guards it
@@ -57,10 +57,10 @@ func (k *keeper) leave() {
 	}
 }
 
-// keepAlive has an etcd lease last for another TTL from some moment after this call, and
-// says in which term it was answered.
-// It is patient with a stream that brings answers, be they others', and asks again on
-// another, which goes to the next endpoint, where there are none or the stream has ended.
+// keepAlive makes an etcd lease last for another TTL from some moment after this call,
+// and returns the term of the answer. It keeps waiting on a stream that brings answers,
+// even to other requests. Where none come, or the stream has ended, it asks again on
+// another stream, which goes to the next endpoint.
 func (k *keeper) keepAlive(ctx context.Context, p requestTimeout, id clientv3.LeaseID) (term uint64, err error) {
 	var asked *request
 	for n := 0; ; n++ {
@@ -86,7 +86,7 @@ func (k *keeper) keepAlive(ctx context.Context, p requestTimeout, id clientv3.Le
 				return 0, fmt.Errorf("%w within %v", errSlow, time.Duration(p)<<n)
 			}
 			if asked.silent() {
-				asked.stream.end(errSlow) // for all who wait there
+				asked.stream.end(errSlow) // for all that wait there
 				asked = nil
 			}
 		}
@@ -127,7 +127,7 @@ type stream struct {
 	unsent []*request
 	sent   map[clientv3.LeaseID][]*request // and not answered
 	heard  int                             // how many answers there were
-	over   bool                            // nothing will be answered any more
+	over   bool                            // no answer will come any more
 }
 
 func newStream(c *clientv3.Client) *stream {
@@ -153,14 +153,14 @@ func (st *stream) ask(id clientv3.LeaseID) *request {
 	return r
 }
 
-// silent reports whether no answer to anybody has come since the request.
+// silent reports whether no answer to any request has come since this one.
 func (r *request) silent() bool {
 	r.stream.mu.Lock()
 	defer r.stream.mu.Unlock()
 	return r.stream.heard == r.heard
 }
 
-// run opens the stream and receives, until it ends: then, all who still wait hear why.
+// run opens the stream and receives, until it ends: then all waiting requests get the reason.
 func (st *stream) run(leases etcdserverpb.LeaseClient) {
 	keepalives, err := leases.LeaseKeepAlive(st.ctx)
 	if err == nil {
@@ -185,7 +185,7 @@ func (st *stream) run(leases etcdserverpb.LeaseClient) {
 	}
 }
 
-// send sends what is asked for, until the stream ends.
+// send sends the requests, until the stream ends.
 func (st *stream) send(keepalives etcdserverpb.Lease_LeaseKeepAliveClient) {
 	for {
 		select {
@@ -194,13 +194,13 @@ func (st *stream) send(keepalives etcdserverpb.Lease_LeaseKeepAliveClient) {
 			return
 		}
 		for _, r := range st.take() {
-			// Where this fails, receiving does, and says why.
+			// Where this fails, receiving does, with the reason.
 			_ = keepalives.Send(&etcdserverpb.LeaseKeepAliveRequest{ID: int64(r.id)})
 		}
 	}
 }
 
-// take returns what is to be sent.
+// take returns the next request to be sent.
 func (st *stream) take() []*request {
 	st.mu.Lock()
 	defer st.mu.Unlock()
@@ -212,7 +212,7 @@ func (st *stream) take() []*request {
 	return all
 }
 
-// answered gives an answer to whoever has waited longest for one to this lease.
+// answered gives an answer to the request that has waited longest for one for this lease.
 func (st *stream) answered(resp *etcdserverpb.LeaseKeepAliveResponse) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
@@ -220,7 +220,7 @@ func (st *stream) answered(resp *etcdserverpb.LeaseKeepAliveResponse) {
 	id := clientv3.LeaseID(resp.ID)
 	waiting := st.sent[id]
 	if len(waiting) == 0 {
-		return // nobody has asked for it
+		return // no request asked for it
 	}
 	if st.sent[id] = waiting[1:]; len(waiting) == 1 {
 		delete(st.sent, id)

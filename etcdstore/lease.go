@@ -21,21 +21,21 @@ type lease struct {
 }
 
 // Renew: see owner.Lease. It keeps both etcd leases alive, and reads whether both
-// keys are as they were put. It writes nothing: a full etcd costs nobody the ownership.
+// keys are as they were put. It writes nothing: a full etcd costs no ownership.
 //
-// nil: each of the three was answered well, at some moment after the call began, and no
-// keep-alive in an older term than the reading. A key that is there is under its etcd lease,
-// and the lease was kept then, so neither key runs out before at + TTL.
+// nil: each of the three succeeded at some moment after the call began, and no keep-alive
+// in an older term than the read. A key that exists is under its etcd lease, and the
+// lease was kept then, so neither key expires before at + TTL.
 //
-// The terms matter, as a member that has been cut off, or has stood still, takes itself for the
-// leader for a while, and says that it has kept a lease which runs out elsewhere: etcd
-// asks no other member before it says so. The reading is answered by a leader that had a
-// majority after the call began. So whoever leads in its term or later, and keeps the lease,
-// passes it on to the leaders after.
+// The terms matter, as a member that was cut off or stopped still takes itself for the
+// leader for a while, and reports that it has kept a lease which expires elsewhere: etcd
+// asks no other member first. The read is answered by a leader that had a majority after
+// the call began. So a leader of its term or later that keeps the lease passes it on to
+// later leaders.
 //
-// owner.ErrRevoked, owner.ErrTakenOver: a key is gone or another, and nobody can put it
-// back as it was. Only what was read says that: etcd leases that are gone have
-// taken their keys with them.
+// owner.ErrRevoked, owner.ErrTakenOver: a key is missing or another, and cannot be put
+// back as it was. Only the read says that: etcd leases that have ended have taken their
+// keys with them.
 //
 // Any other error: it may be that both etcd leases were kept alive, or one. Nothing is
 // lost by that, as the caller has not moved its deadline.
@@ -75,7 +75,7 @@ func isLoss(err error) bool {
 	return errors.Is(err, owner.ErrRevoked) || errors.Is(err, owner.ErrTakenOver)
 }
 
-// check reads whether both keys are as they were put, and says in which term it has.
+// check reads whether both keys are as they were put, and returns the term of the read.
 func (l *lease) check(ctx context.Context) (term uint64, err error) {
 	found, err := l.store.read(ctx, l.timeout)
 	if err != nil {
@@ -87,7 +87,7 @@ func (l *lease) check(ctx context.Context) (term uint64, err error) {
 		case kv == nil:
 			err = fmt.Errorf("%w: the etcd key %q was deleted, or its lease revoked", owner.ErrRevoked, key)
 		case kv.ModRevision != l.rev && kv.CreateRevision == l.rev:
-			err = fmt.Errorf("%w: somebody has written to the etcd key %q", owner.ErrRevoked, key)
+			err = fmt.Errorf("%w: the etcd key %q was written to", owner.ErrRevoked, key)
 		case kv.ModRevision != l.rev:
 			if rec, err := decode(kv); err == nil {
 				return found.term, fmt.Errorf("%w: instance %s, pid %d on %s, epoch %d", owner.ErrTakenOver, rec.InstanceID, rec.PID, rec.Host, rec.Epoch)
@@ -98,13 +98,13 @@ func (l *lease) check(ctx context.Context) (term uint64, err error) {
 	return found.term, err
 }
 
-// Release: see owner.Lease. Three things at the same time, each of which harms nobody
-// else whenever it comes: one transaction deletes both keys, each only if it is as it was
-// put, as it may be somebody else's by now; and both etcd leases are revoked, each of which
-// takes its own key with it. Either way lets a successor own.
+// Release: see owner.Lease. It makes three requests at the same time, none of which harms
+// another owner however late it comes: one transaction deletes both keys, each only if it
+// is as it was put, as it may be another owner's by now; and both etcd leases are
+// revoked, each of which takes its own key with it. After either, a successor can own.
 //
-// An error: neither was seen to be done, and the keys may stand until their leases have
-// run out.
+// An error: neither is known to be done, and the keys may stay until their leases have
+// expired.
 func (l *lease) Release(ctx context.Context) error {
 	defer l.keeper.leave()
 	s := l.store
@@ -123,12 +123,13 @@ func (l *lease) Release(ctx context.Context) error {
 		return err
 	})
 	if deleted, revoked := errs[0], errs[1]; deleted != nil && revoked != nil {
-		return s.failed(ctx, "give the lease up", deleted)
+		return s.failed(ctx, "release the lease", deleted)
 	}
 	return nil
 }
 
-// keepAlive has one of the etcd leases last for another TTL, and says in which term.
+// keepAlive makes one of the etcd leases last for another TTL, and returns the term of
+// the answer.
 func (l *lease) keepAlive(ctx context.Context, id clientv3.LeaseID) (term uint64, err error) {
 	term, err = l.keeper.keepAlive(ctx, l.timeout, id)
 	if err != nil {

@@ -9,11 +9,10 @@ import (
 )
 
 // Revoke takes the lease with this key away from its owner, and returns when that has
-// stopped: it has released the lease, or the lease has run out. It returns the record of
-// the instance that owned the lease, the zero Record if there was none. The owner learns
-// of it at once and Lost closes; the time that it has to stop is what is left of its
-// lease. A successor may own the lease when Revoke returns: standbys acquire it as after
-// any loss.
+// stopped: it has released the lease, or the lease has expired. It returns the record of
+// the instance that owned the lease, the zero Record if there was none. The owner is
+// notified at once and Lost closes; it has what is left of its lease to stop. A successor
+// may own the lease when Revoke returns: standbys acquire it as after any loss.
 //
 // It deletes one of the owner's two keys, as "etcdctl del KEY" does, and leaves the other
 // one, which keeps the lease until the owner has stopped. A lease of which one key is
@@ -34,7 +33,7 @@ func Revoke(ctx context.Context, client *clientv3.Client, key string) (owner.Rec
 	return holder, err
 }
 
-// takeAway deletes the first key of the present ownership, and says whose that was.
+// takeAway deletes the first key of the present ownership, and returns its owner.
 //
 // A deletion whose answer was lost is made again, and then finds the key gone. So the
 // keys are read again where nothing was deleted.

@@ -10,29 +10,28 @@
 // given, the other with that key and ".alive" behind it. Both keys hold the record as
 // JSON. The lease is free when neither key exists.
 //
-// There are two because etcd does not tell an expiry from a key that somebody has
-// deleted or a lease that somebody has revoked. With one key, either would let a
-// successor own at once, while the owner does not know it yet. With two, the other
-// one stands until the owner has noticed, has stopped, and has let go; or until its
-// lease has run out, which is after the owner's own deadline, as a renewal counts only
-// if it has kept both alive. An owner that dies leaves both to run out at the same
-// time: another can own within its TTL and a second (etcd looks for what has run out
-// twice a second). Whoever takes both keys away at once breaks the promise: "etcdctl del
-// --prefix" does.
+// There are two because etcd does not distinguish an expiry from a deleted key or a
+// revoked etcd lease. With one key, either would let a successor own at once, while the
+// owner does not know it yet. With two, the other one stays until the owner has noticed,
+// has stopped, and has released it; or until its lease has expired, which is after the
+// owner's own deadline, as a renewal counts only if it has kept both alive. When an owner
+// dies, both expire at the same time: another can own within its TTL and a second (etcd
+// checks for expired leases twice a second). Deleting both keys at once breaks the
+// guarantee: "etcdctl del --prefix" does.
 //
 // # What it needs
 //
 // The TTL has to be whole seconds, as etcd's leases are, and not below the least that
 // the servers grant: one and a half times their election timeout, 2 s by default. With
 // authentication, the user needs to read and write the keys from the lease's key to that
-// and ".alive". Authentication, TLS and endpoints are the client's matter. Several
-// endpoints let the owner go on when one member is cut off.
+// and ".alive". Authentication, TLS and endpoints are the client's matter. With several
+// endpoints, the owner can continue when one member is cut off.
 //
 // # The clock
 //
-// A lease is timed by a clock of the owner's machine that goes on while the machine is
-// suspended, as etcd's servers do; see Store.Now. What is promised to the others is timed
-// by etcd.
+// A lease is timed by a clock of the owner's machine that keeps running while the machine
+// is suspended, as etcd's servers do; see Store.Now. The expiry that others wait for is
+// timed by etcd.
 package etcdstore
 
 import (
@@ -65,9 +64,9 @@ type Option func(*store)
 // or one that is never lowered, or the epochs can fall. The default is 0.
 func EpochAbove(base uint64) Option { return func(s *store) { s.above = base } }
 
-// New returns the lease with this key in the client's etcd. It reaches for nothing
-// before the first call. The client stays the caller's: New does not close it, and it
-// must be open for as long as the lease is owned or followed.
+// New returns the lease with this key in the client's etcd. It sends no request before
+// the first call. The client stays the caller's: New does not close it, and it must be
+// open for as long as the lease is owned or followed.
 //
 // The key is any that is not empty and does not end in ".alive"; no other program may
 // use it, or it with ".alive" behind it. Others are refused, with owner.ErrInvalidConfig,
@@ -88,7 +87,7 @@ func New(client *clientv3.Client, key string, opts ...Option) owner.Store {
 type store struct {
 	client     *clientv3.Client
 	key, alive string // the two keys of the lease
-	above      uint64 // what is added to the revision for an epoch
+	above      uint64 // added to the revision to make the epoch
 
 	mu   sync.Mutex
 	last lastRead // for the hints
@@ -105,13 +104,13 @@ func (s *store) Now() time.Duration { return clock.NowWithSuspend() }
 // lost:
 //
 //   - the reading: nothing;
-//   - the grants: leases without keys, which keep nobody from owning;
+//   - the grants: leases without keys, which block no other from owning;
 //   - the transaction: perhaps the keys. Revoking the leases takes them away and,
 //     as no key can be put under a lease that is gone, keeps a transaction that is still
 //     on its way from being applied later. Leases have ids of their own, so this
 //     cannot harm another ownership, whenever it comes.
 //
-// What cannot be revoked runs out after the TTL.
+// What cannot be revoked expires after the TTL.
 func (s *store) Acquire(ctx context.Context, claim owner.Record) (owner.Acquisition, error) {
 	if err := s.accepts(&claim); err != nil {
 		return owner.Acquisition{}, err
@@ -126,8 +125,8 @@ func (s *store) Acquire(ctx context.Context, claim owner.Record) (owner.Acquisit
 	case err != nil:
 		return owner.Acquisition{}, err
 	case holder.InstanceID == claim.InstanceID:
-		// An attempt of this instance that could not be undone: nobody else uses its id,
-		// and it does not own.
+		// An attempt of this instance that could not be undone: no other uses its id, and
+		// it does not own.
 		if err := s.revoke(ctx, p, found.leases()...); err != nil {
 			return owner.Acquisition{}, s.failed(ctx, "take back what an earlier attempt has left", err)
 		}
@@ -161,7 +160,7 @@ func (s *store) usable() error {
 	return nil
 }
 
-// take takes a lease that looked free.
+// take takes a lease that a read has found free.
 func (s *store) take(ctx context.Context, p requestTimeout, claim owner.Record) (acq owner.Acquisition, err error) {
 	acq.From = s.Now() // before the grants, which etcd counts from
 	claim.AcquiredAt = time.Now()
@@ -199,11 +198,11 @@ func (s *store) take(ctx context.Context, p requestTimeout, claim owner.Record) 
 	return acq, nil
 }
 
-// put puts both keys if neither exists, and says by the lease's revision that it has.
-// Otherwise it returns what was found.
+// put puts both keys if neither exists, and then sets the lease's revision. Otherwise it
+// returns what was found.
 //
-// An answer that was lost is asked for again: what is found then under the own etcd
-// leases was put by the request before.
+// After a lost answer the request is sent again: keys that it finds under the same etcd
+// leases were put by the request before.
 func (s *store) put(ctx context.Context, l *lease, claim *owner.Record) (keyPair, error) {
 	value, err := encode(*claim, s.above)
 	if err != nil {
@@ -251,9 +250,9 @@ func (s *store) Look(ctx context.Context) (owner.View, error) {
 	return s.describe(ctx, readTimeout, found, holder), nil
 }
 
-// describe adds what the etcd lease tells: when the holder has renewed it last, and until
-// when it lasts. Etcd tells seconds that are left, rounded down. Where it tells nothing,
-// who owns is known all the same.
+// describe adds what the etcd lease shows: when the holder has renewed it last, and until
+// when it lasts. Etcd returns the remaining seconds, rounded down. Where it returns none,
+// the owner is known all the same.
 func (s *store) describe(ctx context.Context, p requestTimeout, found keyPair, holder owner.Record) owner.View {
 	view := owner.View{Holder: holder}
 	left, err := s.timeToLive(ctx, p, found.leases()[0])
@@ -267,10 +266,11 @@ func (s *store) describe(ctx context.Context, p requestTimeout, found keyPair, h
 	return view
 }
 
-// expiryLag is how long a lease that has run out can stand until etcd looks.
+// expiryLag is how long an expired lease can stay until etcd checks.
 const expiryLag = 500 * time.Millisecond
 
-// holder returns the record of whoever owns the lease, the zero Record if nobody does.
+// holder returns the record of the instance that owns the lease, the zero Record if none
+// does.
 func (s *store) holder(found keyPair) (owner.Record, error) {
 	holder, err := found.holder()
 	if err == nil && (found.kvs[0] == nil) == (found.kvs[1] == nil) {
@@ -333,14 +333,14 @@ func (s *store) timeToLive(ctx context.Context, p requestTimeout, id clientv3.Le
 
 func seconds(n int64) time.Duration { return time.Duration(n) * time.Second }
 
-// newLeases returns ids that nobody has used.
+// newLeases returns ids that were never used.
 func newLeases() []clientv3.LeaseID {
 	id := func() clientv3.LeaseID { return clientv3.LeaseID(rand.Int64N(math.MaxInt64) + 1) }
 	return []clientv3.LeaseID{id(), id()}
 }
 
-// revoke ends etcd leases, and with them the keys that are under them. One that is
-// gone already is none the worse.
+// revoke ends etcd leases, and with them the keys under them. One that has ended already
+// is not an error.
 func (s *store) revoke(ctx context.Context, p requestTimeout, ids ...clientv3.LeaseID) error {
 	return errors.Join(inParallel(len(ids), func(i int) error {
 		_, err := call(ctx, s, p, func(ctx context.Context) (*clientv3.LeaseRevokeResponse, error) {

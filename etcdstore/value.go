@@ -15,7 +15,7 @@ const format = "owner-lease-etcd/1"
 // maxEpochAbove bounds what the epoch is computed from, so that it cannot overflow.
 const maxEpochAbove = 1 << 62
 
-// A head is what stands in the value beside the record, in the same JSON object. The
+// A head is in the value beside the record, in the same JSON object. The
 // record's own epoch is 0 there: it is not known before etcd has put the keys. It is
 // EpochAbove and the keys' create_revision, for all readers.
 type head struct {
@@ -23,7 +23,7 @@ type head struct {
 	EpochAbove uint64 `json:"epoch_above"`
 }
 
-// encode returns the value of both keys, as a person may read it.
+// encode returns the value of both keys, human-readable.
 func encode(rec owner.Record, above uint64) (string, error) {
 	h, err := json.Marshal(head{format, above})
 	if err != nil {
@@ -39,11 +39,11 @@ func encode(rec owner.Record, above uint64) (string, error) {
 	return value.String(), err
 }
 
-// decode reads what is under a key. Whatever is not a record that this package has
-// put there is left alone: an error matches owner.ErrCorruptRecord.
+// decode reads the value of a key. A value that is not a record of this package is left
+// as it is: the error matches owner.ErrCorruptRecord.
 func decode(kv *mvccpb.KeyValue) (owner.Record, error) {
 	corrupt := func(why string, args ...any) (owner.Record, error) {
-		return owner.Record{}, fmt.Errorf("%w: what is at the etcd key %q %s; it is left alone: delete it if it may go, or choose another key",
+		return owner.Record{}, fmt.Errorf("%w: the value of the etcd key %q %s; it is left as it is: delete it if it is not needed, or choose another key",
 			owner.ErrCorruptRecord, kv.Key, fmt.Sprintf(why, args...))
 	}
 	var h head
@@ -61,7 +61,7 @@ func decode(kv *mvccpb.KeyValue) (owner.Record, error) {
 	case rec.InstanceID == "" || rec.TTL <= 0 || h.EpochAbove > maxEpochAbove:
 		return corrupt("is not a whole lease record")
 	case kv.Lease == 0:
-		return corrupt("was put there under no etcd lease, so that it would never run out")
+		return corrupt("was put there under no etcd lease, so that it would never expire")
 	}
 	rec.Epoch = h.EpochAbove + uint64(kv.CreateRevision)
 	return rec, nil
@@ -85,9 +85,9 @@ func keyPairIn(resp *clientv3.TxnResponse) keyPair {
 	return l
 }
 
-// holder returns the record of whoever owns the lease, the zero Record if nobody does. A
-// leg that cannot be read is an error, also beside one that can: its owner will lose
-// the lease for it, and it will stay.
+// holder returns the record of the instance that owns the lease, the zero Record if none
+// does. A key that cannot be read is an error, also beside one that can: its owner will
+// lose the lease because of it, and the key will stay.
 func (l *keyPair) holder() (owner.Record, error) {
 	var holder owner.Record
 	for _, kv := range l.kvs {

@@ -10,10 +10,10 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// A lastRead is the last reading that found the lease whole or free: what has happened since
-// is news for whoever knows this holder.
+// A lastRead is the last read that found the lease whole or free: what has happened since
+// is new to a watch of this holder.
 type lastRead struct {
-	holder string // an instance's id, "" for nobody
+	holder string // an instance's id, "" for none
 	rev    int64  // of the reading, 0 where there was none
 }
 
@@ -25,8 +25,8 @@ func (s *store) saw(holder string, rev int64) {
 	}
 }
 
-// since returns the revision from which on there is news for whoever knows this holder,
-// 0 where that is not known: it is another's sight.
+// since returns the revision from which on a watch of this holder has news, 0 where that
+// is not known: the last read found another holder.
 func (s *store) since(holder string) int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -39,8 +39,8 @@ func (s *store) since(holder string) int64 {
 // rangeEnd is where the range ends that has both keys, and those in between.
 func (s *store) rangeEnd() string { return s.alive + "\x00" }
 
-// Watch: see owner.Store. All that is written to either key, or deletes it, is a hint. It
-// begins where the last reading has ended, so that nothing in between is missed.
+// Watch: see owner.Store. Each write or deletion of either key is a hint. The watch
+// begins where the last read has ended, so that it misses nothing in between.
 //
 // The watches of a client share one stream, as their contexts carry the same metadata.
 func (s *store) Watch(holder owner.Record, hint func()) (stop func(), err error) {
@@ -77,8 +77,8 @@ func (w *watch) end() {
 	w.hint = nil
 }
 
-// The pauses between attempts to watch again. While there are no hints, those who wait
-// for the lease look every second.
+// The pauses between attempts to watch again. While there are no hints, standbys poll the
+// lease every second.
 const (
 	minPause = 50 * time.Millisecond
 	maxPause = 5 * time.Second
@@ -88,7 +88,7 @@ const (
 // ends the watch: without a leader, after a compaction, when the user's rights have
 // changed. A connection that was lost is the client's matter, which resumes.
 func (w *watch) run(ctx context.Context, rev int64) {
-	told := rev != 0 // there is nothing that this watch may have missed
+	told := rev != 0 // this watch cannot have missed anything
 	for pause := minPause; ; pause = min(2*pause, maxPause) {
 		next, begun := w.follow(ctx, rev, told)
 		if begun {
@@ -101,15 +101,15 @@ func (w *watch) run(ctx context.Context, rev int64) {
 	}
 }
 
-// follow watches until the watch ends, and says from where to go on. It gives a hint when
-// the watch has begun, if it may have missed something.
+// follow watches until the watch ends, and returns from where to continue. It gives a
+// hint when the watch has begun, if it may have missed something.
 func (w *watch) follow(ctx context.Context, rev int64, told bool) (next int64, begun bool) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	s := w.store
 	for resp := range s.client.Watch(ctx, s.key, clientv3.WithRange(s.rangeEnd()), clientv3.WithRev(rev), clientv3.WithCreatedNotify()) {
 		if resp.CompactRevision != 0 {
-			return 0, begun // what was compacted cannot be told, so what is now has to do
+			return 0, begun // what was compacted cannot be read: continue from the present
 		}
 		if resp.Err() != nil {
 			break

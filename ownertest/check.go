@@ -16,10 +16,10 @@ import (
 	"github.com/ownerlease/owner"
 )
 
-// long is the TTL of leases that are not to run out.
+// long is the TTL of leases that must not expire.
 const long = time.Minute
 
-// A check is a subtest, on a lease of its own.
+// A check is a subtest, on its own lease.
 type check struct {
 	*testing.T
 	*suite
@@ -54,7 +54,7 @@ func (c *check) returns(what string, f func()) {
 	c.await(what, done)
 }
 
-// await waits for what is to come soon.
+// await waits for a condition that must hold soon.
 func (c *check) await(what string, done <-chan struct{}) {
 	c.Helper()
 	limit := time.NewTimer(c.patience)
@@ -107,8 +107,8 @@ func (l *trackedLease) Release(ctx context.Context) error {
 	return l.Lease.Release(ctx)
 }
 
-// settle waits until nothing of the test is left in the store: what an Owner has given
-// up waiting for ends when it can.
+// settle waits until nothing of the test is left in the store: a call that an Owner has
+// abandoned ends when it can.
 func (c *check) settle(s *tracked) {
 	for limit := time.Now().Add(c.patience); s.open.Load() != 0; time.Sleep(time.Millisecond) {
 		c.releaseAbandoned()
@@ -133,7 +133,7 @@ func (c *check) releaseAbandoned() {
 type tenure struct {
 	owner.Acquisition
 	c        *check
-	valid    time.Duration // until when nobody else may own
+	valid    time.Duration // until when no other may own
 	released bool
 }
 
@@ -172,7 +172,7 @@ func (c *check) take(ttl time.Duration) *tenure {
 	c.Helper()
 	h, holder := c.attempt(claim(ttl))
 	if h == nil {
-		c.Fatalf("Acquire: the lease is free, and %s is said to own it (epoch %d)", holder.InstanceID, holder.Epoch)
+		c.Fatalf("Acquire: the lease is free, but %s is named as its owner (epoch %d)", holder.InstanceID, holder.Epoch)
 	}
 	return h
 }
@@ -187,7 +187,7 @@ func (c *check) refused(holder *tenure) {
 	c.same("the holder that Acquire names", named, holder.Holder)
 }
 
-// succeed takes the lease as soon as it has run out, and not before.
+// succeed acquires the lease as soon as it has expired, and not before.
 func (c *check) succeed(before *tenure, ttl time.Duration) *tenure {
 	c.Helper()
 	next := claim(ttl)
@@ -200,18 +200,18 @@ func (c *check) succeed(before *tenure, ttl time.Duration) *tenure {
 			continue
 		}
 		if now := c.store.Now(); now < before.valid {
-			c.Errorf("won %v before the other's lease had run out", before.valid-now)
+			c.Errorf("won %v before the other's lease had expired", before.valid-now)
 		}
 		if h.Holder.Epoch <= before.Holder.Epoch {
 			c.Errorf("the epoch is %d, and was %d before", h.Holder.Epoch, before.Holder.Epoch)
 		}
 		return h
 	}
-	c.Fatalf("the lease is still owned %v after it has run out", c.store.Now()-before.valid)
+	c.Fatalf("the lease is still owned %v after it has expired", c.store.Now()-before.valid)
 	return nil
 }
 
-// endOf is when the lease runs out, by Go's clock.
+// endOf is when the lease expires, by Go's clock.
 func (c *check) endOf(h *tenure) time.Time { return time.Now().Add(h.valid - c.store.Now()) }
 
 // renew renews a lease.
@@ -226,8 +226,8 @@ func (h *tenure) renew() error {
 	return err
 }
 
-// release gives the lease up. Its context is not the test's, which ends before the
-// test's cleanup.
+// release releases the lease. Its context is not the test's, which ends before the test's
+// cleanup.
 func (h *tenure) release() error {
 	h.c.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), h.c.patience)
@@ -251,7 +251,7 @@ func (c *check) must(what string, err error) {
 	}
 }
 
-// look looks at the lease.
+// look reads the lease.
 func (c *check) look() owner.View {
 	c.Helper()
 	var view owner.View
@@ -261,7 +261,7 @@ func (c *check) look() owner.View {
 	return view
 }
 
-// owned checks that others see who owns the lease, and until when at least.
+// owned checks that others see who owns the lease, and a time until which it lasts at least.
 func (c *check) owned(h *tenure) {
 	c.Helper()
 	view := c.look()

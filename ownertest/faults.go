@@ -44,8 +44,8 @@ func (m *Memory) Hang(ops ...Op) {
 }
 
 // Late has calls applied at once, but answered only when d has passed, or ctx has
-// ended: with err, or with what has come of it if err is nil. An acquisition that
-// fails in this way leaves a record by which nobody owns, until that runs out.
+// ended: with err, or with their result if err is nil. An acquisition that fails in this
+// way leaves a record without an owner until it expires.
 func (m *Memory) Late(d time.Duration, err error, ops ...Op) {
 	m.inject(ops, func(ctx context.Context, apply func() error, _ <-chan struct{}) error {
 		outcome := apply()
@@ -62,8 +62,8 @@ func (m *Memory) Late(d time.Duration, err error, ops ...Op) {
 // Heal ends the faults of these kinds of calls, of all if none is named.
 func (m *Memory) Heal(ops ...Op) { m.inject(ops, nil) }
 
-// A fault stands between a caller and the lease. The call reaches that by apply; over
-// is closed when the fault is.
+// A fault is injected between a caller and the lease. The call reaches the lease by
+// apply; over is closed when the fault is healed.
 type fault struct {
 	call func(ctx context.Context, apply func() error, over <-chan struct{}) error
 	over chan struct{}

@@ -12,7 +12,7 @@ import (
 	"github.com/ownerlease/owner"
 )
 
-// What a store promises of a lease: who owns it, and until when.
+// The promises of a store: who owns the lease, and until when.
 
 // A reading is never below one that another goroutine has had before, and time passes
 // as it does for Go's timers.
@@ -78,12 +78,12 @@ func acquire(c *check) {
 		c.Fatal("Acquire has not won a lease that was released")
 	}
 	rec.Epoch, rec.AcquiredAt = h.Holder.Epoch, h.Holder.AcquiredAt
-	c.same("the record of an owner that tells nothing", h.Holder, rec)
+	c.same("the record of an owner without metadata", h.Holder, rec)
 	c.owned(h)
 }
 
-// A lease that is owned is not taken, however often it is tried, and whoever tries
-// is told by whom it is owned.
+// A lease that is owned is not acquired, however often it is tried, and each try returns
+// the owner.
 func held(c *check) {
 	h := c.take(long)
 	for range 5 {
@@ -106,7 +106,7 @@ func release(c *check) {
 	}
 }
 
-// The epoch grows, whatever has ended the ownership before, and whoever tries.
+// The epoch grows, whatever has ended the ownership before, and whichever instance tries.
 func epochs(c *check) {
 	last := uint64(0)
 	next := func(h *tenure) *tenure {
@@ -137,7 +137,7 @@ func (c *check) sleepUntil(at time.Duration) {
 	}
 }
 
-// Of many who come at once, one wins, and the others hear who it is.
+// Of many that try at once, one wins, and the others get its record.
 func race(c *check) {
 	last := uint64(0)
 	for range 8 {
@@ -150,7 +150,7 @@ func race(c *check) {
 	}
 }
 
-// The same, when the lease runs out.
+// The same, when the lease expires.
 func raceForAnExpired(c *check) {
 	before := c.take(c.ttl)
 	h, at := c.raceFor(before.Holder.InstanceID)
@@ -158,7 +158,7 @@ func raceForAnExpired(c *check) {
 		c.Errorf("the epoch is %d, and was %d before", h.Holder.Epoch, before.Holder.Epoch)
 	}
 	if at < before.valid {
-		c.Errorf("won %v before the other's lease had run out", before.valid-at)
+		c.Errorf("won %v before the other's lease had expired", before.valid-at)
 	}
 }
 
@@ -200,7 +200,7 @@ func (c *check) raceFor(before string) (h *tenure, at time.Duration) {
 		wg.Wait()
 	})
 	if len(winners) == 0 {
-		c.Fatal("nobody has won")
+		c.Fatal("none has won")
 	}
 	for _, acq := range winners[1:] {
 		_ = c.won(acq, long).release()
@@ -211,7 +211,7 @@ func (c *check) raceFor(before string) (h *tenure, at time.Duration) {
 	return c.won(winners[0], long), at
 }
 
-// How long a lease lasts is for its owner to say, not for those who want it.
+// The owner's TTL counts, not that of an instance that wants the lease.
 func ttlOfTheHolder(c *check) {
 	h := c.take(2 * c.ttl)
 	h = c.succeed(h, c.ttl) // with a shorter one
@@ -243,7 +243,7 @@ func renew(c *check) {
 	c.Fatalf("the machine is too slow for a TTL of %v", c.ttl)
 }
 
-// Whoever has lost the lease to another is told so, and changes nothing.
+// An owner that has lost the lease to another gets an error, and changes nothing.
 func renewAfterTakeover(c *check) {
 	old := c.take(c.ttl)
 	h := c.succeed(old, long)
@@ -257,7 +257,7 @@ func renewAfterTakeover(c *check) {
 	}
 }
 
-// Whoever has lost the lease to another gives back its own, not the other's.
+// An owner that has lost the lease to another releases its own, not the other's.
 func releaseAfterLoss(c *check) {
 	old := c.take(c.ttl)
 	h := c.succeed(old, long)
@@ -271,7 +271,7 @@ func releaseAfterLoss(c *check) {
 	c.take(long)
 }
 
-// A lease that has run out and is nobody else's can be released.
+// A lease that has expired and has no other owner can be released.
 func releaseAfterExpiry(c *check) {
 	h := c.take(c.ttl)
 	c.sleepUntil(h.valid)
@@ -281,11 +281,11 @@ func releaseAfterExpiry(c *check) {
 	c.succeed(h, long)
 }
 
-// A look shows what is, and takes nothing.
+// Look shows the owner, and does not acquire.
 func look(c *check) {
 	for range 3 {
 		if view := c.look(); !view.Free() {
-			c.Fatalf("Look: %s owns a lease that nobody has owned", view.Holder.InstanceID)
+			c.Fatalf("Look: %s owns a lease that was never owned", view.Holder.InstanceID)
 		}
 	}
 	h := c.take(c.ttl)
@@ -294,14 +294,14 @@ func look(c *check) {
 		now := c.store.Now()
 		switch {
 		case view.Free() && now < h.valid:
-			c.Fatalf("Look: the lease is free %v before it runs out", h.valid-now)
+			c.Fatalf("Look: the lease is free %v before it expires", h.valid-now)
 		case view.Free():
 			c.take(long)
 			return
 		case view.Until != 0 && view.Until < h.valid:
 			c.Fatalf("Look: the lease lasts until %v, and its owner counts on %v more", view.Until, h.valid-view.Until)
 		case time.Now().After(deadline):
-			c.Fatalf("Look: the lease is owned %v after it has run out", now-h.valid)
+			c.Fatalf("Look: the lease is owned %v after it has expired", now-h.valid)
 		}
 		c.same("the holder that Look names", view.Holder, h.Holder)
 	}
@@ -316,7 +316,7 @@ func endedContexts(c *check) {
 	var err error
 	c.returns("Acquire, with a context that has ended", func() { acq, err = c.store.Acquire(ended, rec) })
 	if err == nil && acq.Lease == nil {
-		c.Errorf("Acquire names %+v, and nobody owns", acq.Holder)
+		c.Errorf("Acquire names %+v, and the lease has no owner", acq.Holder)
 	}
 	if err == nil && acq.Lease != nil {
 		c.must("Release", c.won(acq, rec.TTL).release())
@@ -360,8 +360,7 @@ func (c *check) eventually(ttl time.Duration, left ...string) *tenure {
 	return nil
 }
 
-// Whenever its context ends, Acquire has won, or keeps nobody out for longer than a
-// TTL.
+// Whenever its context ends, Acquire has won, or blocks others for no longer than a TTL.
 func cancelledAcquire(c *check) {
 	began := time.Now()
 	first := c.take(long)

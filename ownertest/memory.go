@@ -17,10 +17,10 @@ import (
 // when another instance is the owner. Its methods can be called at any time, from any
 // goroutine.
 //
-// Slow, Fail, Hang and Late say what befalls the calls of some kinds from now on, all
-// kinds if none is named, until Heal or another fault; calls that have begun before go
-// on as they were. Hints come whatever the faults are. TakeOver and Revoke take the
-// lease away from its owner.
+// Slow, Fail, Hang and Late inject a fault into the calls of some kinds, or of all kinds
+// if none is named, until Heal or another fault. Calls that have begun before are not
+// affected, and hints come whatever the faults are. TakeOver and Revoke take the lease
+// away from its owner.
 //
 // In a bubble of testing/synctest, in which the Memory must have been made, time is
 // the bubble's: a test of any TTL takes no time, and does not depend on the machine.
@@ -42,27 +42,27 @@ type Memory struct {
 	faults map[Op]fault
 }
 
-// lease is what all who use a lease share.
+// lease is the state that all users of a lease share.
 type lease struct {
 	start time.Time
 
 	mu      sync.Mutex
 	holder  *owner.Record // nil if there is no record
-	revoked bool          // the holder has lost the lease, and has not let go of it yet
-	until   time.Duration // when the holder's lease runs out
+	revoked bool          // the holder has lost the lease, and has not released it yet
+	until   time.Duration // when the holder's lease expires
 	epoch   uint64        // the last
 	hints   map[*func()]struct{}
 }
 
-// NewMemory returns a store with a lease of its own, which is free.
+// NewMemory returns a store with a new lease, which is free.
 func NewMemory() *Memory {
 	return newMemory(&lease{start: time.Now(), hints: map[*func()]struct{}{}})
 }
 
 func newMemory(l *lease) *Memory { return &Memory{lease: l, faults: map[Op]fault{}} }
 
-// Peer returns another way to the same lease, with faults of its own, as another
-// machine has: what befalls the calls of one leaves the other's alone.
+// Peer returns another store for the same lease, as of another machine: a fault of one
+// does not affect the other's calls.
 func (m *Memory) Peer() *Memory { return newMemory(m.lease) }
 
 // String names it in errors and logs.
@@ -149,10 +149,9 @@ func (m *Memory) Watch(_ owner.Record, hint func()) (stop func(), err error) {
 	}, nil
 }
 
-// TakeOver puts the record of another instance in the holder's place, as nobody does
-// who keeps to the rules: the owner has lost the lease to it (owner.ErrTakenOver).
-// It is never renewed, and runs out after the holder's TTL, or after a minute if
-// nobody had it.
+// TakeOver replaces the holder by another instance, as no correct store does: the owner
+// has lost the lease to it (owner.ErrTakenOver). The new lease is never renewed, and
+// expires after the holder's TTL, or after a minute if the lease was free.
 func (m *Memory) TakeOver() owner.Record {
 	l := m.lease
 	l.mu.Lock()
@@ -165,9 +164,9 @@ func (m *Memory) TakeOver() owner.Record {
 	return rec
 }
 
-// Revoke takes the lease away from its owner, as somebody does who removes a record:
-// the owner has lost the lease (owner.ErrRevoked). Others can own it when that has let
-// go of it, or when it has run out.
+// Revoke takes the lease away from its owner, as the removal of a record does: the owner
+// has lost the lease (owner.ErrRevoked). Others can own it when the owner has released
+// it, or when it has expired.
 func (m *Memory) Revoke() {
 	l := m.lease
 	l.mu.Lock()

@@ -29,7 +29,7 @@ func (c *check) join(cfg owner.Config) *owner.Owner {
 	return o
 }
 
-// leave releases, and waits until nothing of it runs any more.
+// leave releases, and waits until no goroutine of the Owner is left.
 func (c *check) leave(o *owner.Owner) {
 	c.Helper()
 	var err error
@@ -40,7 +40,7 @@ func (c *check) leave(o *owner.Owner) {
 	c.await("Owner.Done, after Release", o.Done())
 }
 
-// Of many who join at once, one owns, and the others know it.
+// Of many that join at once, one owns, and the others follow it.
 func oneOwner(c *check) {
 	const many = 8
 	joined := make([]*owner.Owner, many)
@@ -72,7 +72,7 @@ func oneOwner(c *check) {
 		}
 	}
 	if first == nil {
-		c.Fatal("nobody owns")
+		c.Fatal("none owns")
 	}
 	for _, o := range joined {
 		if o.InstanceID() != first.InstanceID() || o.Endpoint() != first.Endpoint() || o.Epoch() != first.Epoch() {
@@ -82,7 +82,7 @@ func oneOwner(c *check) {
 	}
 }
 
-// After each release one of those who stand by owns, and only one.
+// After each release one standby owns, and only one.
 func handover(c *check) {
 	const many = 4
 	elected := make(chan *owner.Owner, many)
@@ -132,7 +132,7 @@ func hungOwner(c *check) {
 	c.Fatalf("the machine is too slow for a TTL of %v", c.ttl)
 }
 
-// hangOwner is false where the machine was so slow that nothing was seen.
+// hangOwner returns false where the machine was too slow to see anything.
 func (c *check) hangOwner() bool {
 	access := &hangable{Store: c.store, check: c}
 	cfg := c.config("unix:/run/hung", c.ttl)
@@ -141,7 +141,7 @@ func (c *check) hangOwner() bool {
 	var err error
 	c.returns("Campaign", func() { first, err = owner.Campaign(c.Context(), cfg) })
 	c.must("Campaign", err)
-	defer first.Release() // a store that hangs says so
+	defer first.Release() // a store that hangs returns an error
 	access.hang()
 	var owned time.Duration // since when at the latest
 	elected := make(chan struct{})
@@ -159,9 +159,9 @@ func (c *check) hangOwner() bool {
 	if err := first.LostErr(); !errors.Is(err, owner.ErrExpired) {
 		c.Errorf("lost: %v, want ErrExpired", err)
 	}
-	c.await("the election of a successor, after the lease has run out", elected)
+	c.await("the election of a successor, after the lease has expired", elected)
 	c.must("Campaign, of the successor", err)
-	defer next.Release() // where the machine is slow, the lease may have run out
+	defer next.Release() // where the machine is slow, the lease may have expired
 	if seen && owned < valid+c.ttl/4 {
 		c.Errorf("%v after the other has stopped, another owns: less than the safety margin of %v", owned-valid, c.ttl/4)
 	}
@@ -171,8 +171,8 @@ func (c *check) hangOwner() bool {
 	return seen
 }
 
-// A hangable store hangs when it is told to: none of its leases is renewed or
-// released from then on.
+// A hangable store can be made to hang: none of its leases is renewed or released from
+// then on.
 type hangable struct {
 	owner.Store
 	*check
@@ -246,7 +246,7 @@ func runTakesTurns(c *check) {
 	}
 }
 
-// WatchStore tells of every owner, and that there was none in between.
+// WatchStore reports every owner, and the time without one in between.
 func watchStore(c *check) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -270,9 +270,9 @@ func watchStore(c *check) {
 	expect := func(what, id string) {
 		c.Helper()
 		got := ""
-		c.returns("WatchStore, to tell of "+what, func() { got = <-told })
+		c.returns("WatchStore, to report "+what, func() { got = <-told })
 		if got != id {
-			c.Errorf("WatchStore tells that %q owns, where it is to tell of %s, %q", got, what, id)
+			c.Errorf("WatchStore reports that %q owns; want %s, %q", got, what, id)
 		}
 	}
 	expect("nobody", "")
@@ -286,9 +286,9 @@ func watchStore(c *check) {
 	c.await("the end of WatchStore, after that of its context", ended)
 }
 
-// Several instances come and go, in all the ways in which one can, for some lives of
-// a lease. No two were ever valid at once, and all else is kept that package history
-// judges by what they have said of themselves.
+// Several instances come and go, in all the ways in which one can, for several TTLs. No
+// two may be valid at once, and the other rules must hold that package history checks in
+// their reports.
 func wholeHistory(c *check) {
 	const many = 4
 	var mu sync.Mutex
@@ -329,14 +329,14 @@ func wholeHistory(c *check) {
 	if owned <= 2*many {
 		c.Fatalf("only %d have owned within %v", owned, c.patience/2)
 	}
-	c.Logf("%d have owned; nobody for %v at most, while somebody stood by", v.Owned, v.Vacancy.Length())
+	c.Logf("%d have owned; without an owner for %v at most, while there was a standby", v.Owned, v.Vacancy.Length())
 }
 
 // A player is an instance that owns the lease once, for some time, and writes down
 // what it sees.
 type player struct {
 	*check
-	turn   int64 // of all, which says how it leaves
+	turn   int64 // of all, which decides how it leaves
 	began  time.Duration
 	access *hangable // to the store
 	cfg    owner.Config
@@ -356,7 +356,7 @@ func (c *check) player(name string, began time.Duration) *player {
 // now counts from a moment before the history's first.
 func (p *player) now() time.Duration { return p.store.Now() - p.began }
 
-// play stands by, or tries again and again; owns; and leaves.
+// play is a standby, or tries again and again; owns; and leaves.
 func (p *player) play(ctx context.Context) {
 	life, end := context.WithCancel(ctx)
 	defer end()
@@ -391,9 +391,9 @@ func (p *player) play(ctx context.Context) {
 	p.free(o)
 }
 
-// tryAgain joins again and again, whoever owns.
+// tryAgain joins again and again, whichever instance owns.
 func (p *player) tryAgain(ctx context.Context, cfg owner.Config) (*owner.Owner, error) {
-	p.tenure.Joined = 0 // it does not stand by
+	p.tenure.Joined = 0 // it is not a standby
 	for {
 		p.tenure.Sought = p.now()
 		o, err := owner.Join(ctx, cfg)
@@ -429,7 +429,7 @@ func (p *player) ask(o *owner.Owner) bool {
 	return owns
 }
 
-// free lets go of what it owns, unless its store hangs.
+// free releases the lease that it owns, unless its store hangs.
 func (p *player) free(o *owner.Owner) {
 	p.tenure.End = history.Released
 	if o.LostErr() != nil {
@@ -438,7 +438,7 @@ func (p *player) free(o *owner.Owner) {
 	if !p.access.hung.Load() {
 		p.tenure.Freed = p.now()
 	}
-	_ = o.Release() // a store that hangs says so
+	_ = o.Release() // a store that hangs returns an error
 	<-o.Done()
 	for range 3 {
 		p.ask(o) // the answer must stay no

@@ -1,6 +1,6 @@
-// Package ownertest helps to test what is built on package owner: a store of one's
-// own, by the suite that every store has to pass (TestStore), and a service's behaviour
-// when it loses its lease, on a store in memory with faults to inject (Memory).
+// Package ownertest helps to test what is built on package owner: a new store, by the
+// suite that every store has to pass (TestStore), and a service's behaviour when it loses
+// its lease, on a store in memory with fault injection (Memory).
 package ownertest
 
 import (
@@ -13,14 +13,14 @@ import (
 )
 
 // TestStore tests whether a store keeps what owner.Store promises, and whether Owners
-// on it do what package owner promises. newStore returns a store with a lease of its
-// own, which nobody has owned yet, and cleans up with t.Cleanup. It is called for each
-// of some two dozen subtests of t, most of which run at the same time: all takes about
-// five TTLs, and at least two seconds.
+// on it do what package owner promises. newStore returns a store with a new lease, which
+// was never owned, and cleans up with t.Cleanup. It is called for each of some two dozen
+// subtests of t, most of which run at the same time: the suite takes about five TTLs, and
+// at least two seconds.
 //
-// A slow machine does not fail a good store, unless it stands still for many seconds.
-// What befalls servers and networks, and what a suspend does to the clock, the suite
-// does not see: that is left to the store's own tests.
+// A slow machine does not fail a good store, unless it stops for many seconds. The suite
+// does not test faults of servers and networks, nor what a suspend does to the clock:
+// that is left to the store's own tests.
 func TestStore(t *testing.T, newStore func(t *testing.T) owner.Store, opts ...Option) {
 	s := suite{newStore: newStore, ttl: 200 * time.Millisecond}
 	for _, o := range opts {
@@ -40,12 +40,11 @@ func TestStore(t *testing.T, newStore func(t *testing.T) owner.Store, opts ...Op
 // Option changes how TestStore tests.
 type Option func(*suite)
 
-// TTL sets the TTL of the leases that the suite lets run out, by default 200 ms. The
-// store must be able to keep it, and its double. (Leases that are not to run out have a
-// minute.)
+// TTL sets the TTL of the leases that the suite lets expire, by default 200 ms. The store
+// must be able to keep it, and its double. (Leases that must not expire have a minute.)
 func TTL(d time.Duration) Option { return func(s *suite) { s.ttl = d } }
 
-// alone are the tests that look at the whole process.
+// alone are the tests that check the whole process.
 var alone = map[string]func(*check){
 	"WatchLeavesNothing": watchLeavesNothing,
 }

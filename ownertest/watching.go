@@ -12,9 +12,9 @@ import (
 
 // What a store promises of hints.
 
-// settled is how long a hint may still be under way when what it tells of is done. The
-// suite waits for it where none is to come: a late hint that it does not see is no
-// fault of a good store.
+// settled is how long a hint may still be under way when its cause is done. The suite
+// waits that long where no hint may come: a later hint that it misses is no fault of a
+// good store.
 const settled = 50 * time.Millisecond
 
 // A watch counts the hints that it gets.
@@ -92,7 +92,7 @@ func hints(c *check) {
 	w.hinted("an acquisition that follows")
 }
 
-// Those who watch a lease do not depend on each other.
+// The watchers of a lease do not depend on each other.
 func sharedHints(c *check) {
 	h := c.take(long)
 	first, second := c.watch(h.Holder), c.watch(h.Holder)
@@ -151,12 +151,11 @@ func (c *check) changeHands() (end func()) {
 	}
 }
 
-// Watching leaves no goroutine behind. They are counted, as the store's own come and
-// go.
+// Watch leaves no goroutine behind. They are counted, as the store's own come and go.
 func watchLeavesNothing(c *check) {
 	const many = 100
 	h := c.take(long)
-	c.watch(h.Holder).stop() // what is made once, is made now
+	c.watch(h.Holder).stop() // what is made only once is made now
 	before := runtime.NumGoroutine()
 	for range many {
 		c.watch(h.Holder).stop()

@@ -1,5 +1,5 @@
-// Command owner runs commands while it owns a lease, says who owns one, and takes
-// it away.
+// Command owner runs commands while it owns a lease, shows who owns one, and takes it
+// away.
 package main
 
 import (

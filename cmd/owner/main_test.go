@@ -429,7 +429,7 @@ func TestHelp(t *testing.T) {
 		"status --help": {"--json", "unreadable", "remaining", "expires", "unconfirmed", "revoked"},
 		"list --help":   {"--json", "DIR", "125 ", "endpoint"},
 		"watch --help":  {"--json", "owned_for", "128+n", "125 "},
-		"revoke --help": {"--wait", "124 ", "128+n", "nobody owned it"},
+		"revoke --help": {"--wait", "124 ", "128+n", "had no owner"},
 		"demo --help":   {"--svg FILE", "125 ", "three processes"},
 	} {
 		stdout, stderr, code := ownerCommand(t, strings.Fields(args)...)

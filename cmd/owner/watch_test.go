@@ -47,7 +47,7 @@ func TestWatch(t *testing.T) {
 		}
 		return fields
 	}
-	next("nobody owns it", false)
+	next("it has no owner", false)
 	host, _ := os.Hostname()
 	for range 2 {
 		holder := hold(t, lease, "--endpoint", "here")
@@ -57,7 +57,7 @@ func TestWatch(t *testing.T) {
 		}
 		_ = holder.stdin.Close()
 		holder.wait()
-		if got := next("nobody owns it: "+who+" owned it for ", false); got["pid"] != nil || got["owned_for"] == nil {
+		if got := next("it has no owner: "+who+" owned it for ", false); got["pid"] != nil || got["owned_for"] == nil {
 			t.Errorf("%v", got)
 		}
 	}
@@ -70,7 +70,7 @@ func TestWatch(t *testing.T) {
 	if err := os.Remove(lease); err != nil {
 		t.Fatal(err)
 	}
-	next("nobody owns it", false)
+	next("it has no owner", false)
 }
 
 func TestRevoke(t *testing.T) {
@@ -92,7 +92,7 @@ func TestRevoke(t *testing.T) {
 		t.Errorf("%s", text)
 	}
 	out, stderr, code = ownerCommand(t, "revoke", "--lease", lease)
-	if code != 3 || out != "" || stderr != "owner: nobody owns "+lease+"\n" {
+	if code != 3 || out != "" || stderr != "owner: "+lease+" has no owner\n" {
 		t.Errorf("exit %d, %q, %q", code, out, stderr)
 	}
 }

@@ -11,9 +11,9 @@ import "strings"
 func Domain() string { return domain() }
 
 // OtherBoot reports whether two domains are known to be of two boots: the processes of
-// the one were gone when those of the other began. Containers of one machine share its
-// boot, and have time namespaces of their own at the most. Where a system has no id of
-// a boot, that cannot be told.
+// the one had ended when those of the other began. Containers of one machine share its
+// boot, and differ in the time namespace at most. Where a system has no id of a boot,
+// OtherBoot returns false.
 func OtherBoot(one, other string) bool {
 	a, b := boot(one), boot(other)
 	return a != "" && b != "" && a != b

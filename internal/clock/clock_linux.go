@@ -11,8 +11,8 @@ import (
 const clockID = unix.CLOCK_MONOTONIC
 
 // A container can have a time namespace, in which the clock of the same boot is
-// shifted: the boot id alone does not tell. Where /proc is not mounted nothing
-// does, and the clock counts as not shared.
+// shifted: the boot id alone does not show that. Where /proc is not mounted, nothing
+// shows it, and the clock counts as not shared.
 var domain = sync.OnceValue(func() string {
 	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {

@@ -12,8 +12,8 @@ import (
 func withSuspend() time.Duration {
 	var ts unix.Timespec
 	if err := unix.ClockGettime(suspendClockID, &ts); err != nil {
-		// Every kernel that Go runs on has the clock. Another one would step from it,
-		// and there is no answer that an owner could go on with.
+		// Every kernel that Go runs on has the clock. Another one would step from it, so
+		// there is no fallback.
 		panic(fmt.Sprintf("clock: read the clock that counts suspends: %v", err))
 	}
 	return time.Duration(ts.Nano())

@@ -81,11 +81,11 @@ func (c *child) listen(stdin io.Reader) {
 	close(c.commands)
 }
 
-// tell has nobody left to complain to.
+// tell ignores errors: the parent has gone then.
 func (c *child) tell(r report) { _ = c.out.Encode(r) }
 
-// live stands by, owns, and stands by again after a loss, until it has been told
-// to end.
+// live is a standby, an owner, and a standby again after a loss, until the parent ends
+// it.
 func (c *child) live(lease string) {
 	for again := true; again; {
 		cfg := owner.Config{LeasePath: lease, TTL: ttl, SafetyMargin: margin, Standby: true}
@@ -98,8 +98,8 @@ func (c *child) live(lease string) {
 	}
 }
 
-// follow reports all that happens to one membership. It returns false when it was
-// told to end.
+// follow reports all that happens to one membership. It returns false when the child is
+// to end.
 func (c *child) follow(o *owner.Owner) bool {
 	c.tell(report{Event: standsBy, At: clock.Now()})
 	election := o.Elected()
@@ -149,8 +149,8 @@ func loss(o *owner.Owner) report {
 	return report{Event: lost, At: clock.Now(), Fence: renewed + ttl - margin, Why: strings.TrimPrefix(e.Reason.Error(), "owner: ")}
 }
 
-// tidy removes what the parent would, if it were still there. It removes nothing
-// but what belongs to the lease.
+// tidy removes what the parent would if it still ran. It removes only what belongs to the
+// lease.
 func tidy(lease string) {
 	files, _ := filepath.Glob(lease + "*")
 	for _, f := range files {

@@ -1,7 +1,6 @@
-// Package demo shows what the library does: three processes stand by for one
-// lease, and its owner is killed, the next one stopped and resumed, and the third
-// releases it. It measures how long each takeover takes, and checks that there
-// were never two owners.
+// Package demo shows what the library does: three processes contend for one lease; its
+// owner is killed, the next one is stopped and resumed, and the third releases it. It
+// measures how long each takeover takes, and checks that there were never two owners.
 //
 // The three are real processes: this program, started again (see BeChild). Each
 // asks its IsOwner every millisecond, and reports the answers to its parent, with
@@ -33,7 +32,7 @@ type Options struct {
 	SVG string
 }
 
-// An OverlapError says that there were two owners at once.
+// An OverlapError reports two owners at once.
 type OverlapError struct {
 	Names [2]string
 	By    time.Duration

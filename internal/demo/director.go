@@ -11,8 +11,8 @@ import (
 	"github.com/ownerlease/owner/internal/clock"
 )
 
-// A director has the processes do their parts, and says what happens. All of it
-// happens in one goroutine, which gets its news from the others.
+// A director directs the processes, and prints what happens, in one goroutine, which gets
+// its news from the others.
 type director struct {
 	ctx   context.Context // ends the demo
 	out   io.Writer
@@ -20,12 +20,12 @@ type director struct {
 	start time.Duration
 
 	told    chan news
-	telling int // how many still tell: the processes that live, and the watching
+	telling int // how many still report: the live processes, and the watch
 
 	players []*player
 	actors  []*player // in the order in which they first owned
 	owner   *player   // as far as the play has got
-	watched string    // the instance that owns now, "" for nobody
+	watched string    // the instance that owns now, "" for none
 	paused  *player   // the one that was stopped
 
 	takeovers []takeover
@@ -71,7 +71,7 @@ func (d *director) watch(ctx context.Context) {
 	d.told <- news{err: io.EOF}
 }
 
-// close ends the processes, and hears them out.
+// close ends the processes, and receives their last news.
 func (d *director) close(dismiss func()) {
 	dismiss()
 	for d.telling > 0 {
@@ -79,7 +79,7 @@ func (d *director) close(dismiss func()) {
 	}
 }
 
-// hear takes up one piece of news. An error says that the play cannot go on.
+// hear receives one piece of news. An error says that the demo cannot continue.
 func (d *director) hear(n news) error {
 	p, r := n.from, n.report
 	switch {
@@ -107,7 +107,7 @@ func (d *director) hear(n news) error {
 	return nil
 }
 
-// await hears the news until something is so.
+// await receives news until a condition holds.
 func (d *director) await(what string, is func() bool) error {
 	late := time.After(limit)
 	for !is() {
@@ -117,7 +117,7 @@ func (d *director) await(what string, is func() bool) error {
 				return err
 			}
 		case <-late:
-			return fmt.Errorf("waited %v for nothing: %s", limit, what)
+			return fmt.Errorf("nothing after %v: %s", limit, what)
 		case <-d.ctx.Done():
 			return context.Cause(d.ctx)
 		}
@@ -125,7 +125,7 @@ func (d *director) await(what string, is func() bool) error {
 	return nil
 }
 
-// pause lets things be as they are for a while.
+// pause waits for a while, and receives the news.
 func (d *director) pause(while time.Duration) error {
 	until := clock.Now() + while
 	timer := time.NewTimer(while)
@@ -144,7 +144,7 @@ func (d *director) pause(while time.Duration) error {
 	return nil
 }
 
-// say prints a line. who is nil where it is about all.
+// say prints a line. who is nil for a line about all.
 func (d *director) say(at time.Duration, who *player, format string, args ...any) {
 	name := " "
 	if who != nil {
@@ -154,7 +154,7 @@ func (d *director) say(at time.Duration, who *player, format string, args ...any
 }
 
 func (d *director) begin() error {
-	d.say(d.start, nil, "three processes stand by for one lease, with a ttl of %v", ttl)
+	d.say(d.start, nil, "three processes contend for one lease, with a ttl of %v", ttl)
 	first, err := d.awaitOwner()
 	if err == nil {
 		d.crown(first, "")
@@ -162,8 +162,8 @@ func (d *director) begin() error {
 	return err
 }
 
-// awaitOwner waits for another owner than the present one. That there is one is
-// seen by watching the lease; since when it owns, it says itself.
+// awaitOwner waits for another owner than the present one. The watch shows that there is
+// one, and the owner itself reports since when.
 func (d *director) awaitOwner() (*player, error) {
 	var next *player
 	err := d.await("there is no owner", func() bool {
@@ -177,8 +177,8 @@ func (d *director) awaitOwner() (*player, error) {
 	return next, err
 }
 
-// crown says who owns now. Names are given in the order in which the processes
-// first own.
+// crown prints who owns now. Names are given in the order in which the processes first
+// own.
 func (d *director) crown(p *player, later string) {
 	if p.name == "" {
 		p.name = string(rune('A' + len(d.actors)))
@@ -213,7 +213,7 @@ func (d *director) kill() error {
 	return d.takeover(p.name+" is killed", "the kill", at)
 }
 
-// stop stops the owner. Nobody can take over before its lease has run out.
+// stop stops the owner. No other can take over before its lease has expired.
 func (d *director) stop() error {
 	p, at := d.owner, clock.Now()
 	d.paused = p
@@ -222,7 +222,7 @@ func (d *director) stop() error {
 	}
 	p.stopped = append(p.stopped, span{at, at + time.Hour})
 	d.mark(p, at, stopping)
-	d.say(at, p, "is stopped (%s): it hangs, and its lease runs out", stopping)
+	d.say(at, p, "is stopped (%s): it hangs, and its lease expires", stopping)
 	over, err := d.expiry()
 	if err != nil {
 		return err
@@ -231,7 +231,7 @@ func (d *director) stop() error {
 	return d.takeover(p.name+"'s lease runs out", p.name+"'s lease ran out", over)
 }
 
-// expiry is when the lease of an owner that does not renew it any more runs out.
+// expiry is when the lease of an owner that no longer renews it expires.
 // Its last renewal may have been on the way when it was stopped.
 func (d *director) expiry() (time.Duration, error) {
 	if err := d.pause(ttl / 20); err != nil {
@@ -245,7 +245,7 @@ func (d *director) expiry() (time.Duration, error) {
 	return now + st.Remaining, err
 }
 
-// resume lets the one go on that was stopped: it has lost, and must know at once.
+// resume resumes the stopped process: it has lost, and must know at once.
 func (d *director) resume() error {
 	p, at := d.paused, clock.Now()
 	p.resumed = at
@@ -261,7 +261,7 @@ func (d *director) resume() error {
 	if err := d.await("the loss is noticed", func() bool { return p.loss != nil && p.standing }); err != nil {
 		return err
 	}
-	d.say(p.loss.At, p, "has lost (%s), and stands by again", p.loss.Why)
+	d.say(p.loss.At, p, "has lost (%s), and is a standby again", p.loss.Why)
 	return nil
 }
 

@@ -17,27 +17,27 @@ type player struct {
 	cmd   *exec.Cmd
 	stdin io.WriteCloser
 
-	standing bool   // it has reported that it stands by
+	standing bool   // it has reported that it is a standby
 	owning   bool   // its last answer was that it owns
 	instance string // of its last election
 	epoch    uint64
 	elected  time.Duration
 	released time.Duration // 0: it has not
-	resumed  time.Duration // when it was to go on, 0: it was never stopped
+	resumed  time.Duration // when it was resumed, 0: it was never stopped
 	first    *report       // its first sample since then
 	loss     *report       // since then
 	over     bool          // it was killed: its end is expected
 }
 
-// news is what the director hears, of a player or of the lease.
+// news is a report to the director, of a player or of the lease.
 type news struct {
 	from   *player
 	report *report // nil: its process has ended
-	owner  string  // of the lease: the instance, "" for nobody
+	owner  string  // of the lease: the instance, "" for none
 	err    error   // of the watching
 }
 
-// startPlayer starts a child. When ctx ends, it is resumed and told to end; it is
+// startPlayer starts a child. When ctx ends, the child is resumed and asked to end, and
 // killed if it does not.
 func startPlayer(ctx context.Context, lease string, told chan<- news) (*player, error) {
 	self, err := os.Executable()

@@ -15,8 +15,8 @@ const (
 	resuming = "SIGCONT"
 )
 
-// isolate gives a child a group of its own: Ctrl-C is the parent's to handle, and
-// if the parent dies, the kernel resumes what it has stopped there.
+// isolate gives a child its own process group: the parent handles Ctrl-C, and if the
+// parent dies, the kernel resumes what it has stopped there.
 func isolate(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} }
 
 func suspend(p *os.Process) error { return p.Signal(syscall.SIGSTOP) }

@@ -25,8 +25,8 @@ var (
 
 func isolate(*exec.Cmd) {}
 
-// suspend stops a child until resume, which nobody calls if the parent is killed
-// in between: then the child must be ended by hand.
+// suspend stops a child until resume. If the parent is killed in between, the child must
+// be ended by hand.
 func suspend(p *os.Process) error { return call(ntSuspendProcess, p) }
 
 func resume(p *os.Process) error { return call(ntResumeProcess, p) }

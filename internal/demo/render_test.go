@@ -71,7 +71,7 @@ func TestSVG(t *testing.T) {
 	texts, count := elements(t, svg)
 	for _, want := range []string{
 		headline, "A", "B", "C", "pid 12", "kill <-9>", "stop", "resume", "1.6 ms after the kill", "0.09 ms after the release",
-		"0s", "7s", "owns", "stands by", "No two overlap: the closest are 2.0 ms apart.",
+		"0s", "7s", "owns", "standby", "No two overlap: the closest are 2.0 ms apart.",
 	} {
 		if !texts[want] {
 			t.Errorf("%q is not in it: %v", want, texts)

@@ -53,7 +53,7 @@ const style = `
   }
 `
 
-// hatches are for what is stopped: with the lease's colour while it is valid.
+// hatches are for a stopped process: with the lease's colour while that is valid.
 const hatches = `<defs>
 <pattern id="stopped" width="8" height="8" patternUnits="userSpaceOnUse" patternTransform="rotate(45)"><rect width="8" height="8" class="ground"/><path d="M4 0V8" class="stripe"/></pattern>
 <pattern id="hanging" width="8" height="8" patternUnits="userSpaceOnUse" patternTransform="rotate(45)"><rect width="8" height="8" class="ground"/><path d="M0 0V8" class="stripe"/><path d="M5 0V8" class="green"/></pattern>
@@ -66,7 +66,7 @@ type picture struct {
 	bytes.Buffer
 }
 
-// svg draws the timeline as a picture of its own.
+// svg draws the timeline as a picture.
 func (t *timeline) svg() []byte {
 	p := &picture{timeline: t}
 	height := p.bottom() + footer
@@ -95,7 +95,7 @@ func (t *timeline) svg() []byte {
 
 const headline = "Three processes, one lease, one owner at a time"
 
-// story is the timeline for those who cannot see it.
+// story is the picture's text alternative.
 func (t *timeline) story() string {
 	var b strings.Builder
 	t.measured(&b)
@@ -190,7 +190,7 @@ func (p *picture) legend() {
 	for _, l := range []struct {
 		phase phase
 		what  string
-	}{{owning, "owns"}, {stoppedOwning, "stopped, still owner"}, {stopped, "stopped"}, {waiting, "stands by"}} {
+	}{{owning, "owns"}, {stoppedOwning, "stopped, still owner"}, {stopped, "stopped"}, {waiting, "standby"}} {
 		height := 12.0
 		if l.phase == waiting {
 			height = 4

@@ -13,9 +13,9 @@ const columns = 72
 // glyphs are the bars' in text.
 var glyphs = map[phase]rune{absent: ' ', waiting: '─', owning: '█', stoppedOwning: '▓', stopped: '▒', gone: ' '}
 
-const legend = "█ owns   ▓ stopped, still owner   ▒ stopped   ─ stands by   ✗ dead"
+const legend = "█ owns   ▓ stopped, still owner   ▒ stopped   ─ standby   ✗ dead"
 
-// text draws the timeline, says what was measured, and how it was checked.
+// text draws the timeline, and prints what was measured and how it was checked.
 func (t *timeline) text(w io.Writer) error {
 	var b strings.Builder
 	fmt.Fprintln(&b)
@@ -63,7 +63,7 @@ func (t *timeline) measured(b *strings.Builder) {
 	}
 }
 
-// conclusion says whether the promise was kept, and how that was checked.
+// conclusion says whether the guarantee held, and how that was checked.
 func (t *timeline) conclusion() string {
 	v := t.check()
 	said := fmt.Sprintf("No two overlap: the closest are %s apart.", short(v.closest))
@@ -73,7 +73,7 @@ func (t *timeline) conclusion() string {
 	return fmt.Sprintf("%s\n  Checked from %s samples of IsOwner, taken by the processes themselves.", said, grouped(t.samples))
 }
 
-// short is a time for people.
+// short formats a duration for display.
 func short(d time.Duration) string {
 	ms := float64(d) / float64(time.Millisecond)
 	switch {

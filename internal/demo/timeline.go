@@ -14,7 +14,7 @@ type timeline struct {
 	end       time.Duration
 }
 
-// A story is what has happened to one process.
+// A story is the trace of one process.
 type story struct {
 	name    string
 	pid     int
@@ -46,9 +46,9 @@ type takeover struct {
 
 func (t takeover) took() time.Duration { return t.at - t.from }
 
-// sampled takes up an answer of IsOwner: a true one is true for some moment
-// between asked and answered. So what is certain of an ownership goes from when
-// the first was answered to when the last was asked.
+// sampled records an answer of IsOwner: a true one is true for some moment between asked
+// and answered. So an ownership is certain from when the first was answered to when the
+// last was asked.
 func (s *story) sampled(asked, answered time.Duration, first bool) {
 	if first {
 		s.owned = append(s.owned, span{from: answered})
@@ -66,7 +66,7 @@ func (s *story) fenced(at time.Duration) {
 	}
 }
 
-// shift moves the story on its clock.
+// shift moves the trace on its clock.
 func (s *story) shift(by time.Duration) {
 	s.began += by
 	if s.left > 0 {

@@ -2,7 +2,7 @@ package disk
 
 import "io/fs"
 
-// An Access says whose a file or folder is, and who may do what with it.
+// An Access is a file's or folder's owner and permissions.
 type Access struct {
 	// Perm has the permission bits, and the sticky bit of a folder.
 	Perm fs.FileMode

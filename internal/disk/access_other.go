@@ -2,7 +2,7 @@
 
 package disk
 
-// Access knows nothing: who may use a file is for its folder's access list to say.
+// Access returns nothing known: the folder's access list decides who may use a file.
 func (osSystem) Access(string) (Access, error) { return Plain, nil }
 
 // Allow changes nothing.

@@ -25,10 +25,10 @@ func (osSystem) Access(path string) (Access, error) {
 	return accessOf(info), nil
 }
 
-// Allow changes the open file, whatever its path leads to by now. The user and the
-// group come first: with another user, the permissions are only root's to change. They
-// are given where the system lets this process do that, and stay where it does not, as
-// for a group that the user is not in.
+// Allow changes the open file, which its path may no longer lead to. The user and the
+// group come first: with another user, only root can change the permissions. User and
+// group stay as they are where the system does not let this process change them, as for a
+// group that the user is not in.
 func (f *osFile) Allow(a Access, names int) error {
 	info, err := f.Stat()
 	if err != nil {
@@ -47,6 +47,5 @@ func (f *osFile) Allow(a Access, names int) error {
 	return f.Chmod(a.Perm)
 }
 
-// errOtherNames: a link to a file of anybody's may have been put in the place of one
-// that was to be made.
+// errOtherNames: a link to any user's file may have been put in the place of the new one.
 var errOtherNames = errors.New("it has other names, and may be another file than the one that was made here")

@@ -1,6 +1,6 @@
 // Package disk is what the lease file needs of the operating system's files:
 // opening without following links or waiting, replacing a file that others hold
-// open, telling files apart, and telling which file systems to keep away from.
+// open, distinguishing files, and detecting unsuitable file systems.
 package disk
 
 import (
@@ -9,8 +9,7 @@ import (
 	"os"
 )
 
-// A NotRegularError says that something else than a regular file is in the
-// lease's place.
+// A NotRegularError reports something other than a regular file in the lease's place.
 type NotRegularError struct {
 	Path string
 	Mode fs.FileMode

@@ -17,7 +17,7 @@ func open(path string, flag int, perm fs.FileMode) (*os.File, error) {
 
 func replace(from, to string) error { return os.Rename(from, to) }
 
-// A fileID tells the files of this machine apart.
+// A fileID identifies a file on this machine.
 type fileID struct{ info fs.FileInfo }
 
 func identify(_ *os.File, info fs.FileInfo) fileID { return fileID{info} }
@@ -30,5 +30,5 @@ func leadsTo(path string, id fileID) (same bool, size int64, err error) {
 	return os.SameFile(info, id.info), info.Size(), nil
 }
 
-// number cannot tell files apart here: 0 says nothing.
+// number cannot distinguish files here: 0 means unknown.
 func (fileID) number() uint64 { return 0 }

@@ -18,7 +18,7 @@ func open(path string, flag int, perm fs.FileMode) (*os.File, error) {
 
 func replace(from, to string) error { return os.Rename(from, to) }
 
-// A fileID tells the files of this machine apart.
+// A fileID identifies a file on this machine.
 type fileID struct{ dev, ino uint64 }
 
 func identify(_ *os.File, info fs.FileInfo) fileID {
@@ -28,7 +28,7 @@ func identify(_ *os.File, info fs.FileInfo) fileID {
 	return fileID{}
 }
 
-// leadsTo allocates nothing: every renewal asks.
+// leadsTo allocates nothing: every renewal calls it.
 func leadsTo(path string, id fileID) (same bool, size int64, err error) {
 	var st syscall.Stat_t
 	for {

@@ -13,8 +13,8 @@ import (
 // make a link.
 const openFlags = 0
 
-// open opens through a Root, which shares deletion with other handles: without
-// it, nobody could replace the file while this handle is open.
+// open opens through a Root, which shares deletion with other handles: without that, no
+// process could replace the file while this handle is open.
 func open(path string, flag int, perm fs.FileMode) (*os.File, error) {
 	if info, err := os.Lstat(path); err == nil && !info.Mode().IsRegular() {
 		return nil, &NotRegularError{Path: path, Mode: info.Mode()}
@@ -38,7 +38,7 @@ func replace(from, to string) error {
 	return root.Rename(filepath.Base(from), filepath.Base(to))
 }
 
-// A fileID tells the files of this machine apart.
+// A fileID identifies a file on this machine.
 type fileID struct {
 	volume uint32
 	index  uint64

@@ -6,9 +6,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// keepInPlace has a file that has just been made rewritten where it is. btrfs writes a
-// copy otherwise, for which a full disk has no room: a renewal would fail. On a file
-// system that cannot be asked for it, as ZFS, the file is as good as any other.
+// keepInPlace makes the file system overwrite a new file in place. btrfs otherwise writes
+// a copy, for which a full disk has no room: a renewal would fail. A file system without
+// this option, such as ZFS, leaves the file as it is.
 func keepInPlace(f *os.File) {
 	var st unix.Statfs_t
 	fd := int(f.Fd())

@@ -4,5 +4,5 @@ package disk
 
 import "os"
 
-// keepInPlace has nothing to do: files are rewritten where they are.
+// keepInPlace does nothing: files are overwritten in place.
 func keepInPlace(*os.File) {}

@@ -17,7 +17,7 @@ type System interface {
 	// Open opens a regular file: a *NotRegularError names anything else.
 	Open(path string, flag int) (File, error)
 	// Lock opens a file and tries to lock it, RLock so that others can do the same.
-	// They return nil if somebody else holds the lock, and do not wait.
+	// They return nil if another holds the lock, and do not wait.
 	Lock(path string, flag int) (Lock, error)
 	RLock(path string) (Lock, error)
 	// Replace renames a file over another, which others may hold open.
@@ -25,15 +25,15 @@ type System interface {
 	Remove(path string) error
 	// Link gives a file a second name; fs.ErrExist if there is a file of that name.
 	Link(path, second string) error
-	// Touch sets a file's times, which those who watch its folder hear of.
+	// Touch sets a file's times, which gives a hint to those that watch its folder.
 	Touch(path string, at time.Time) error
-	// Access says whose the file or folder at path is, and who may do what with it.
+	// Access returns the owner and permissions of the file or folder at path.
 	Access(path string) (Access, error)
 	// Names returns the names of the files in a folder, no more than most: of all if
 	// that is negative.
 	Names(dir string, most int) ([]string, error)
-	// CheckTrusted returns an *UntrustedError for a folder whose locks may not
-	// exclude everybody.
+	// CheckTrusted returns an *UntrustedError for a folder whose locks may not exclude
+	// all others.
 	CheckTrusted(dir string) error
 }
 
@@ -44,12 +44,12 @@ type File interface {
 	io.Closer
 	Size() (int64, error)
 	Truncate(size int64) error
-	// Allow gives the file another access, unless it has more than so many names.
+	// Allow gives the file another access, unless it has more names than this.
 	Allow(a Access, names int) error
-	// At reports whether the path leads to this file, and the size of what is there.
+	// At reports whether the path leads to this file, and the size of the file at the path.
 	At(path string) (same bool, size int64, err error)
-	// Number tells the files of a file system apart, for a record to carry: a copy
-	// of a file has another. 0 says nothing.
+	// Number identifies a file on its file system, for use in a record: a copy has
+	// another. 0 means unknown.
 	Number() uint64
 }
 

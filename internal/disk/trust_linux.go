@@ -6,9 +6,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// untrustedTypes are the magic numbers of statfs(2). FUSE stands for whatever
-// serves it: Docker Desktop's shared folders, which at times have let two
-// holders in, cannot be told from others by this number.
+// untrustedTypes are the magic numbers of statfs(2). FUSE covers all of its servers: this
+// number does not distinguish Docker Desktop's shared folders, which at times have let
+// two holders in.
 var untrustedTypes = map[uint32]string{
 	unix.NFS_SUPER_MAGIC:   "NFS",
 	unix.SMB_SUPER_MAGIC:   "SMB",

@@ -25,10 +25,10 @@ type Kernel struct {
 	names   map[string]*inode
 	procs   []*Process
 
-	// WallGoes: the clock on the wall goes with the other. Else it stands still.
+	// WallGoes: the wall clock runs with the other. Else it is stopped.
 	WallGoes bool
 
-	// Record has the steps kept as text, for people; Show says what a file's content
+	// Record keeps the steps as human-readable text; Show says what a file's content
 	// means.
 	Record bool
 	Show   func([]byte) string
@@ -42,10 +42,10 @@ func NewKernel() *Kernel { return &Kernel{names: map[string]*inode{}} }
 func (k *Kernel) Now() time.Duration      { return k.now }
 func (k *Kernel) Advance(d time.Duration) { k.now += d }
 
-// Unlink removes a name, as somebody does who is none of the processes.
+// Unlink removes a name, as a program does that is not one of the processes.
 func (k *Kernel) Unlink(path string) { delete(k.names, path) }
 
-// Copy puts a copy of the file in its place, Truncate cuts it to nothing.
+// Copy puts a copy of the file in its place, Truncate truncates it to zero bytes.
 func (k *Kernel) Copy(path string) {
 	ino := *k.names[path]
 	ino.number += 900 // no process makes so many
@@ -148,8 +148,8 @@ func (ino *inode) sum(h *Hash) {
 	if !bytes.Equal(ino.whole, ino.data) {
 		h.Bytes(ino.whole)
 	}
-	// Who holds a lock is told by the number of its process: a process never holds
-	// two of one file and one kind.
+	// The number of its process identifies a lock's holder: a process never holds two of
+	// one file and one kind.
 	locks := uint64(0)
 	for _, l := range ino.locks {
 		bit := uint64(1) << (2 * l.p.number)
@@ -161,7 +161,7 @@ func (ino *inode) sum(h *Hash) {
 	h.Int(locks)
 }
 
-// tell keeps a step for readers.
+// tell records a step in the trace.
 func (k *Kernel) tell(parts ...string) {
 	if k.Record {
 		k.Note("%s", strings.Join(parts, " "))
@@ -177,8 +177,8 @@ func (k *Kernel) Note(format string, args ...any) {
 	}
 }
 
-// NoteAfter keeps a remark on what has been done before the steps of a process that this
-// has started: one that is free does not wait to be told to take them.
+// NoteAfter puts a remark on an action before the steps of a process that the action has
+// started: a free process takes them without waiting for Step.
 func (k *Kernel) NoteAfter(do func(), remark func() string) {
 	if !k.Record {
 		do()

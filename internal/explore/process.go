@@ -17,13 +17,13 @@ import (
 	"github.com/ownerlease/owner/internal/disk"
 )
 
-// A Process runs code whose every call of the system waits until it is let. It has
-// one thread. Its methods are the calls; Step lets one of them happen.
+// A Process runs code whose every system call waits until the exploration lets it happen.
+// It has one thread. Its methods are the calls; Step lets one of them happen.
 type Process struct {
 	*Kernel
 	Name string
-	// Domain is what the process takes for the name of its clock: that of another is
-	// one that it cannot compare with its own.
+	// Domain is the process's name for its clock: it cannot compare its clock with that
+	// of another domain.
 	Domain string
 
 	number  int
@@ -47,7 +47,7 @@ func (k *Kernel) NewProcess(name string) *Process {
 	return p
 }
 
-// A call waits to be let.
+// A call waits until Step lets it happen.
 type call struct {
 	what, path string
 	mayFail    bool
@@ -58,8 +58,8 @@ type Outcome int
 
 const (
 	Done      Outcome = iota // as it should
-	Fails                    // an error, and nothing has happened
-	FailsDone                // an error, and it has happened all the same
+	Fails                    // an error, and the call has had no effect
+	FailsDone                // an error, and the call has had its effect
 	killed                   // the process has ended before it
 )
 
@@ -68,8 +68,8 @@ var ErrIO = errors.New("input/output error")
 
 var errDead = errors.New("the process has ended")
 
-// Calls yields each call that begins to wait. Whoever lets a call happen by Step
-// waits for the next, or for whatever else tells that the process has none.
+// Calls yields each call that begins to wait. After Step, the caller waits for the next
+// call, or for another sign that the process makes none.
 func (p *Process) Calls() <-chan *call { return p.calls }
 
 // Waits takes up a call that has come over Calls.
@@ -84,8 +84,8 @@ func (p *Process) Pending() (waits, mayFail bool) {
 func (p *Process) ReadsClock() bool { return p.pending != nil && p.pending.what == readsClock }
 
 // InWrite reports whether the process is in the middle of a write. The kernel copies
-// a record of less than a page in one go: the process can end there, as in a power
-// loss, but not stand still while the clock goes on.
+// a record of less than a page in one go: the process can end there, as in a power loss,
+// but not be stopped there while the clock runs.
 func (p *Process) InWrite() bool { return p.half && !p.dead.Load() }
 
 // Blocked reports whether the process has slept and another is still in the middle of
@@ -103,8 +103,8 @@ func (p *Process) Step(o Outcome) {
 // Free has the calls of the process happen without waiting.
 func (p *Process) Free(free bool) { p.free = free }
 
-// Forget starts a new digest of what the process learns: what it has learned
-// before no longer matters for what it does, or is told by its caller's key.
+// Forget starts a new digest of what the process learns: what it has learned before no
+// longer matters for what it does, or is in its caller's key.
 func (p *Process) Forget() { p.seen = 0 }
 
 // Seen is that digest.
@@ -199,17 +199,17 @@ func (p *Process) learn(learned any, err error) {
 
 const readsClock = "reads the clock"
 
-// The clocks. A look at the clock is a step: time can pass before it and after it.
+// The clocks. A reading of the clock is a step: time can pass before it and after it.
 
 func (p *Process) Now() (now time.Duration) {
 	_ = p.step(readsClock, "", false, func() (any, error) { now = p.now; return now, nil })
 	return now
 }
 
-// Clock is one domain for all whose own is not given.
+// Clock is one domain for all processes without their own.
 func (p *Process) Clock() string { return cmp.Or(p.Domain, "simulated") }
 
-// Wall is a clock on which nothing may rest but the epoch, once all files are gone.
+// Wall is a clock that only the epoch may depend on, once all files are gone.
 func (p *Process) Wall() time.Time {
 	if p.WallGoes {
 		return time.Unix(0, 0).Add(p.now)
@@ -218,9 +218,9 @@ func (p *Process) Wall() time.Time {
 }
 
 // Sleep is no step: whatever can come in the meantime can come at the next one, but
-// for a write that is half done: none takes so long (see Blocked). Where
-// it can be given up, it is for another try: what has been learned so far is of no
-// more use, which keeps the tries from being as many states.
+// for a write that is half done: none takes so long (see Blocked). A sleep that can be
+// given up comes before another try: what has been learned so far no longer matters,
+// which keeps the tries from being as many states.
 func (p *Process) Sleep(ctx context.Context, _ time.Duration) error {
 	if p.dead.Load() {
 		return errDead
@@ -336,7 +336,7 @@ func (p *Process) Access(string) (disk.Access, error) { return disk.Plain, nil }
 
 func (f *file) Allow(disk.Access, int) error { return nil }
 
-// Touch changes nothing that is simulated.
+// Touch has no simulated effect.
 func (p *Process) Touch(string, time.Time) error { return nil }
 
 func (p *Process) Names(dir string, _ int) (names []string, err error) {
@@ -395,9 +395,9 @@ func (f *file) ReadAt(b []byte, off int64) (n int, err error) {
 	return n, err
 }
 
-// WriteAt takes two steps where something is overwritten: a reader that comes in
-// between sees it half done, as does everybody if the process dies there. Of a file
-// that has not been written before, nobody else knows.
+// WriteAt takes two steps where something is overwritten: a reader that comes in between
+// sees it half done, as do all if the process dies there. No other process knows a file
+// that has not been written before.
 func (f *file) WriteAt(b []byte, off int64) (int, error) {
 	half := 0
 	if old := f.ino.data; len(f.ino.whole) > 0 && !f.p.dead.Load() {

@@ -10,20 +10,20 @@ type World interface {
 	Do(choice int)
 	// Key tells states apart: two with the same key have the same future.
 	Key() uint64
-	// Check returns what is wrong with the state that Do has led to. At is called
-	// where nothing more can happen: AtEnd may go on with the world as it likes.
+	// Check returns what is wrong with the state that Do has led to. At is called where
+	// nothing more can happen: AtEnd may go on with the world as it likes.
 	Check() error
 	AtEnd() error
-	// Trace tells what has happened, if the world was made to be told of.
+	// Trace returns the trace, if the world was made with one.
 	Trace() []string
 	// Close ends whatever still runs.
 	Close()
 }
 
-// A Result tells what has been explored.
+// A Result says what has been explored.
 type Result struct {
 	States  int // different ones
-	Ends    int // of them, such in which nothing more could happen
+	Ends    int // of them, those in which nothing more could happen
 	Runs    int // worlds that it took
 	Deepest int // the most choices in a run
 	Took    time.Duration
@@ -37,10 +37,10 @@ type Result struct {
 // Search tries every sequence of choices, up to a number of states. newWorld makes
 // each world in the same state; told says whether its trace is wanted.
 //
-// A run goes on until nothing can happen or the state has been seen before, and then
-// another begins from the start with the last choice that was not made: the code
-// that runs cannot be put back to where it was. States are told apart by digests of
-// 64 bits: that two of ten million fall together has a chance of one in 400,000.
+// A run continues until nothing can happen or the state has been seen before. Then
+// another begins from the start, with the last choice that was not made: the code that
+// runs cannot be put back into a state. Digests of 64 bits identify states: that two of
+// ten million collide has a chance of one in 400,000.
 func Search(limit int, newWorld func(told bool) World) (r Result) {
 	start := time.Now()
 	defer func() { r.Took = time.Since(start) }()
@@ -64,12 +64,12 @@ func Search(limit int, newWorld func(told bool) World) (r Result) {
 type search struct {
 	*Result
 	seen     map[uint64]struct{}
-	waiting  [][]uint8 // sequences of choices that nobody has followed to the end
+	waiting  [][]uint8 // sequences of choices that no run has followed to the end
 	newWorld func(bool) World
 }
 
-// run follows a sequence of choices and then takes the first choice each time. The
-// others wait for runs of their own.
+// run follows a sequence of choices and then takes the first choice each time. The others
+// wait for later runs.
 func (s *search) run(path []uint8) (wrong []uint8, err error) {
 	s.Runs++
 	w := s.newWorld(false)

@@ -38,7 +38,7 @@ func openExit(pid int) (*exit, error) {
 
 func (e *exit) wait() { _ = e.conn.Read(readable) }
 
-// readable tells whether the process has ended: a pidfd is readable from then on.
+// readable reports whether the process has ended: a pidfd is readable from then on.
 func readable(fd uintptr) bool {
 	for {
 		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)

@@ -11,7 +11,7 @@ import (
 type exit struct{}
 
 func openExit(int) (*exit, error) {
-	return nil, fmt.Errorf("%s tells nobody of the end of another's process: %w", runtime.GOOS, errors.ErrUnsupported)
+	return nil, fmt.Errorf("%s does not report the end of another's process: %w", runtime.GOOS, errors.ErrUnsupported)
 }
 
 func (*exit) wait()   {}

@@ -23,12 +23,12 @@ func File(path string, hint func()) (stop func(), err error) {
 	return subscribe(path, always(hint))
 }
 
-// FileUntil is File until a hint says that it is the last: the caller means to look
-// later on, and needs no more until then. Of many processes that hear of one change,
-// each would be woken by every further one, and so keep the one that acts from acting;
-// where no subscriber of a folder wants more, Linux is asked for less. With successors,
-// it begins with less: hint is called when another file becomes the record, and not at
-// the end of an owner or a release.
+// FileUntil is File until a hint returns that it is the last: the caller will poll later,
+// and needs no more until then. Else, of many processes that notice one change, each
+// would be woken by every further one, and so delay the one that acts. Where no
+// subscriber of a folder wants more, Linux is asked for fewer events. With successors, it
+// begins with fewer: hint is called when another file becomes the record, and not at the
+// end of an owner or a release.
 func FileUntil(path string, successors bool, hint func() (last bool)) (stop func(), err error) {
 	return subscribe(path, &subscriber{hint: hint, successors: successors})
 }
@@ -230,7 +230,7 @@ const (
 	touched                     // other times or rights; its writer has closed it, or has written
 )
 
-// happened calls those whom a change concerns. w.mu is held. The name is not kept,
+// happened calls the subscribers that a change concerns. w.mu is held. The name is not kept,
 // and most names concern none of the subscribers: for these nothing is allocated.
 func (f *folder) happened(name []byte, c change) {
 	switch {

@@ -1,6 +1,6 @@
-// Package hint tells when a lease may have changed. Nobody's safety depends on a
-// hint: whoever gets one looks, so one too many is harmless, and one too few costs
-// time. Network file systems send none.
+// Package hint reports when a lease may have changed. Safety never depends on a hint: its
+// receiver reads the lease, so one too many is harmless, and one too few costs time.
+// Network file systems send none.
 //
 // A hint is called with the package's locks held, so that none comes after its
 // stop has returned: it must not block, nor call this package.
@@ -8,15 +8,15 @@ package hint
 
 import "slices"
 
-// A subscriber's hint says when it is the last one.
+// A subscriber's hint returns whether it is the last one.
 type subscriber struct {
 	hint   func() (last bool)
 	enough bool
-	// successors: it is told of a new record only.
+	// successors: only a new record gives it a hint.
 	successors bool
 }
 
-// wants is what a subscriber is still to be told.
+// wants says which changes a subscriber still wants hints of.
 func (l *subscriber) wants() want {
 	switch {
 	case l.enough:
@@ -46,7 +46,7 @@ type hints []*subscriber
 
 func (h hints) call() { h.callWho(newRecords) }
 
-// callWho calls those who want as much at least.
+// callWho calls the subscribers that want at least as much.
 func (h hints) callWho(want want) {
 	for _, l := range h {
 		if l.wants() >= want {

@@ -4,8 +4,7 @@ package hint
 
 import "os"
 
-// An identity tells nothing here: what os.SameFile compares is not to be had from
-// the info.
+// An identity holds nothing here: what os.SameFile compares cannot be read from the info.
 type identity struct{}
 
 func identify(os.FileInfo) identity { return identity{} }

@@ -7,10 +7,10 @@ import (
 	"sync"
 )
 
-// Process has hint called once, when the process has ended. A process that there
-// is not, and this one, give no hint and no error: look after the call.
+// Process has hint called once, when the process has ended. A process that does not
+// exist, and this one, give no hint and no error: read after the call.
 //
-// A pid means nothing in another pid namespace, see PIDNamespace, and is used again.
+// A pid has no meaning in another pid namespace, see PIDNamespace, and pids are reused.
 func Process(pid int, hint func()) (stop func(), err error) {
 	if pid <= 0 || pid == os.Getpid() {
 		return nothing, nil
@@ -35,7 +35,7 @@ type processes struct {
 type process struct {
 	exit  *exit // wait returns when the process has ended, or after cancel
 	hints hints
-	done  chan struct{} // closed when nothing is left of the waiting
+	done  chan struct{} // closed when the wait has ended
 }
 
 func (ps *processes) subscribe(pid int, hint *subscriber) (stop func(), err error) {
@@ -59,7 +59,7 @@ func (ps *processes) subscribe(pid int, hint *subscriber) (stop func(), err erro
 	}, nil
 }
 
-// unsubscribe reports whether nobody waits any more.
+// unsubscribe reports whether no subscriber is left.
 func (ps *processes) unsubscribe(pid int, p *process, hint *subscriber) bool {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
@@ -78,13 +78,13 @@ func (ps *processes) wait(pid int, p *process) {
 	defer close(p.done)
 	p.exit.wait()
 	ps.ended(pid, p)
-	p.exit.close() // only now that nobody can call cancel
+	p.exit.close() // only now that cancel can no longer be called
 }
 
 func (ps *processes) ended(pid int, p *process) {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
-	if ps.byPID[pid] == p { // else it was canceled: nobody is left to be told
+	if ps.byPID[pid] == p { // else it was canceled: no subscriber is left
 		delete(ps.byPID, pid)
 	}
 	p.hints.call()

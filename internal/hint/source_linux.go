@@ -19,9 +19,9 @@ import (
 // before the lock on the file is freed, so a subscriber has to read more than once (as
 // those of the root package do, after 1 ms, 2 ms, and so on: see pacing there).
 //
-// IN_MODIFY is left out. Heartbeats, and whatever else is written in the folder, then
-// cost a subscriber nothing: the kernel makes no event of them. IN_EXCL_UNLINK is left
-// out too, so that the end of an owner is reported whose alive file was removed before.
+// IN_MODIFY is left out. Heartbeats, and other writes in the folder, then cost a
+// subscriber nothing: the kernel makes no event for them. IN_EXCL_UNLINK is left out too,
+// so that the end of an owner is reported whose alive file was removed before.
 //
 // That the folder is removed, or its file system unmounted, need not be asked for: the
 // watch ends then, and the kernel always reports that (IN_IGNORED).
@@ -34,8 +34,8 @@ type source struct {
 	w      *watch
 	file   *os.File
 	conn   syscall.RawConn
-	mounts *mountTable   // nil where the kernel does not tell of mounts
-	done   chan struct{} // closed when nothing is left of the reading
+	mounts *mountTable   // nil where the kernel does not report mounts
+	done   chan struct{} // closed when the reader has ended
 
 	// By inotify's number of the watch; w.mu guards them.
 	folders map[int32][]*folder
@@ -46,7 +46,7 @@ type source struct {
 // number twice.
 type mark struct {
 	wd    int32    // of the folder's last watch, 0 if there was none
-	asked want     // what inotify is asked to tell
+	asked want     // the events that inotify is asked for
 	ways  []string // the paths by which its subscribers know it
 	steps []int32  // the watches on these
 }
@@ -104,9 +104,9 @@ var asked = [...]uint32{
 	everything:  interest,
 }
 
-// adjust asks for less of a folder whose subscribers want less: each event would wake
-// the process all the same. The next one's add asks for all again, and that one looks
-// after it has subscribed. w.mu is held.
+// adjust asks for fewer events of a folder whose subscribers want fewer: each event would
+// wake the process anyway. The next subscriber's add asks for all again, and that one
+// reads after it has subscribed. w.mu is held.
 func (s *source) adjust(f *folder) {
 	want := f.wants()
 	if want >= f.mark.asked || len(s.folders[f.mark.wd]) != 1 {
@@ -152,7 +152,7 @@ func (s *source) unwatch(wd int32) {
 	if len(s.folders[wd]) > 0 || len(s.below[wd]) > 0 {
 		return
 	}
-	_, _ = s.control("inotify_rm_watch", func(fd int) (int, error) { // an error: it has ended by itself
+	_, _ = s.control("inotify_rm_watch", func(fd int) (int, error) { // an error: the watch has ended already
 		return unix.InotifyRmWatch(fd, uint32(wd))
 	})
 }
@@ -165,7 +165,7 @@ func (s *source) control(name string, call func(fd int) (int, error)) (n int, er
 	return n, os.NewSyscallError(name, err)
 }
 
-// close returns when nothing is left of the source.
+// close returns when the source has ended.
 func (s *source) close() {
 	if s.file.Close() == nil {
 		<-s.done
@@ -187,8 +187,8 @@ func (s *source) read() {
 	}
 }
 
-// deliver takes what one read has returned. A file's name begins behind the event's
-// head, and is filled up with zeros.
+// deliver takes the events of one read. A file's name follows the event's head, and is
+// padded with zeros.
 func (s *source) deliver(events []byte) {
 	s.w.mu.Lock()
 	defer s.w.mu.Unlock()

@@ -13,9 +13,9 @@ import (
 // (On the BSDs and macOS fsnotify opens each file of a folder, and closes it again;
 // that frees no lock, as flock belongs to the opening.)
 //
-// The goroutine must not wait for a call of the Watcher, nor for what is held over
-// one: the Watcher can send an error with the lock held that Add, Remove and Close
-// wait for.
+// The goroutine must not wait for a call of the Watcher, nor for a lock that is held
+// during one: the Watcher can send an error while it holds the lock that Add, Remove and
+// Close wait for.
 type source struct {
 	w       *watch
 	watcher *fsnotify.Watcher
@@ -49,11 +49,11 @@ func (s *source) add(f *folder) error {
 	return nil
 }
 
-// follow has nothing to watch: elsewhere only the next renewal finds that the path has
-// come to lead to another folder.
+// follow does nothing: elsewhere only the next renewal finds that the path now leads to
+// another folder.
 func (s *source) follow(*folder, string) {}
 
-// adjust has nothing to adjust: what is not wanted is dropped.
+// adjust does nothing: unwanted events are dropped.
 func (s *source) adjust(*folder) {}
 
 func (s *source) marked(f *folder) bool {
@@ -68,9 +68,9 @@ func (s *source) setMark(f *folder, watched bool) {
 	f.mark.watched = watched
 }
 
-// remove ends the watch of a folder. fsnotify may close a descriptor twice, which
-// by then can be somebody's lock file: with kqueue, if that is left to Close; on
-// Windows, if it is not, and an event has just come. There, it is.
+// remove ends the watch of a folder. fsnotify may close a descriptor twice, which by then
+// can be another file's: with kqueue, if Close removes the watch; on Windows, if Remove
+// does just after an event. So Windows leaves it to Close.
 func (s *source) remove(f *folder) {
 	s.setMark(f, false)
 	if runtime.GOOS != "windows" {
@@ -145,7 +145,7 @@ func (s *source) missed() {
 	}
 }
 
-// lost says that the folder is not watched any more.
+// lost records that the folder is no longer watched.
 func (f *folder) lost() {
 	f.mark.watched = false
 	f.tell()

@@ -10,12 +10,12 @@ import (
 )
 
 // A lease's path can come to lead to another folder without an event in the folder
-// itself: a folder above it is renamed, a link on the way is turned, a file system is
-// mounted over any of them, or unmounted. Its subscribers are told of these, too: an
-// owner that has heard renews, and finds that the record at its path is not its own.
+// itself: a folder above it is renamed, a link on the way is replaced, a file system is
+// mounted over any of them, or unmounted. Its subscribers get hints of these, too: an
+// owner then renews, and finds that the record at its path is not its own.
 
-// turned is what inotify is asked to tell of a step on the way: not what happens in it,
-// as such a folder is often a busy one. A link is turned by another that is renamed
+// turned are the events that inotify is asked for on a step of the way: not those in it,
+// as such a folder is often a busy one. A link is replaced by another that is renamed
 // over it, which removes one name of the old one (IN_ATTRIB).
 const turned = unix.IN_MOVE_SELF | unix.IN_DELETE_SELF | unix.IN_ATTRIB
 
@@ -78,7 +78,7 @@ func (s *source) forsake(f *folder) {
 	f.mark.ways, f.mark.steps = nil, nil
 }
 
-// stepTurned tells all whose way led over a step. w.mu is held.
+// stepTurned gives a hint to all whose way led over a step. w.mu is held.
 func (s *source) stepTurned(wd int32) {
 	for f := range s.below[wd] {
 		f.tell()
@@ -95,8 +95,8 @@ type mountTable struct {
 // mountInfo is a variable for the tests: other tests mount disks meanwhile.
 var mountInfo = "/proc/self/mountinfo"
 
-// watchMounts tells all at each change of what is mounted where: Go's poller then
-// reports the file. Where there is no /proc, nothing tells them.
+// watchMounts gives all a hint at each change of the mounts: Go's poller then reports the
+// file. Where there is no /proc, they get none.
 func (s *source) watchMounts() *mountTable {
 	fd, err := unix.Open(mountInfo, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
@@ -118,9 +118,9 @@ func (s *source) watchMounts() *mountTable {
 	return m
 }
 
-// differs reports whether the table says something else than the last time. The poller
-// reports the file also where it does not; and it may have reported a change before it
-// is asked to wait for one.
+// differs reports whether the table has changed since the last time. The poller reports
+// the file also without a change; and it may have reported a change before it is asked to
+// wait for one.
 func (m *mountTable) differs(fd uintptr) bool {
 	h := fnv.New64a()
 	var buf [4096]byte

@@ -7,11 +7,11 @@ import (
 	"time"
 )
 
-// A History is what is known of some leases.
+// A History is what is known about some leases.
 type History struct {
 	Tenures []Tenure
-	// Disturbed says, for each lease, when nobody could be expected to take it even
-	// if it was free and somebody stood by: a disk hung, a process was stopped.
+	// Disturbed says, for each lease, when no instance could be expected to acquire it
+	// even if it was free and had a standby: a disk hung, or a process was stopped.
 	Disturbed map[string][]Span
 }
 
@@ -27,8 +27,8 @@ const (
 	Vacancy  Rule = "free, wanted, and not owned"
 )
 
-// A Violation is a rule broken: by the second of two tenures of a lease, or by the
-// only one. Of a vacancy, there is none.
+// A Violation is a broken rule, and the tenure that has broken it: the second of two of a
+// lease, or the only one. A vacancy has no tenure.
 type Violation struct {
 	Rule          Rule
 	Lease         string
@@ -50,7 +50,7 @@ func (v Violation) String() string {
 type Verdict struct {
 	Violations []Violation
 	Owned      int           // tenures that were proven valid
-	Unproven   int           // others that were elected, and over before anybody could ask
+	Unproven   int           // others that were elected, and ended before IsOwner could be asked
 	Closest    time.Duration // the least time from a margin's end to the next owner, where a margin was due
 	Vacancy    Span          // the longest time in which a lease was free, wanted, and not owned
 }
@@ -61,12 +61,12 @@ type Verdict struct {
 //     can have ended before the other began.
 //   - Undercut: from the end of one that was neither released nor is dead, its
 //     SafetyMargin passes before another is valid.
-//   - Order: whoever is valid later has the higher epoch.
-//   - Revival: who has stopped being valid stays so.
-//   - Vacancy: a lease that is free, and for which somebody stands by undisturbed,
+//   - Order: the owner that is valid later has the higher epoch.
+//   - Revival: an owner that is no longer valid stays so.
+//   - Vacancy: a lease that is free, and has an undisturbed standby,
 //     is owned within the caller's patience.
 //
-// An error says that the history is not one.
+// An error says that the history is inconsistent.
 func (h *History) Check(patience time.Duration) (Verdict, error) {
 	v := Verdict{Closest: never}
 	for _, lease := range h.Leases() {
@@ -117,8 +117,8 @@ func (h *History) Owned(lease string) []*Tenure {
 	return owned
 }
 
-// succession compares each with those before it that still bar it. A short one's
-// yes may lie anywhere between two readings far apart, in a process that was
+// succession compares each tenure with those before it that still exclude it. The yes of
+// a short one may lie anywhere between two readings far apart, in a process that was
 // stopped in between: where it may have come first, the epoch says whether it did.
 func (v *Verdict) succession(owned []*Tenure) {
 	var barring []*Tenure

@@ -33,7 +33,7 @@ func Union(spans []Span) []Span {
 	return all
 }
 
-// Without returns what is left of spans when others are taken away.
+// Without returns spans less others.
 func Without(spans, others []Span) []Span {
 	others = Union(others)
 	var left []Span

@@ -2,11 +2,10 @@
 // two of them were ever valid at once, and whether the lease was kept in order
 // otherwise. It knows neither files nor processes, and serves any store.
 //
-// All times are readings of one clock that all instances share. What an instance
-// says is proof and not belief: it reads the clock, asks IsOwner, and reads the
-// clock again. A "yes" was true at some moment between the two readings, and so
-// was a "no". Nothing is assumed of the time in which nobody asked, so that a
-// violation that is found here has happened.
+// All times are readings of one clock that all instances share. An instance reports only
+// what is proven: it reads the clock, asks IsOwner, and reads the clock again. A "yes"
+// was true at some moment between the two readings, and so was a "no". Nothing is assumed
+// about the time between questions, so that a violation that is found here has happened.
 package history
 
 import (
@@ -18,27 +17,27 @@ import (
 	"time"
 )
 
-// A Tenure is what one instance tells of its membership. What the moments lie
-// between is told for each; 0 is a moment that has not come.
+// A Tenure is one instance's report on its membership. Each field says which readings its
+// moment lies between; 0 is a moment that has not come.
 //
 //	Joined … Sought … Owned … Valid … Over
 //	              │←──┬──→│       │←─┬─→│
 //	        became valid here     stopped being it here
 type Tenure struct {
 	Lease    string `json:"lease"`
-	By       string `json:"by,omitempty"` // such as the process; for people
+	By       string `json:"by,omitempty"` // such as the process; for display
 	Instance string `json:"instance,omitempty"`
 	Epoch    uint64 `json:"epoch,omitempty"`
 
 	// Margin is the safety margin that the instance was promised.
 	Margin time.Duration `json:"margin,omitempty"`
 
-	// Joined is since when it has stood by; 0 if it did not.
+	// Joined is since when it was a standby; 0 if it was none.
 	Joined time.Duration `json:"joined,omitempty"`
 	// Sought is the last reading at which it surely was not valid yet.
 	Sought time.Duration `json:"sought"`
-	// Owned is the reading after the first yes; 0 if there was none: then nothing
-	// proves that it was ever valid.
+	// Owned is the reading after the first yes; 0 if there was none: then nothing proves
+	// that it was ever valid.
 	Owned time.Duration `json:"owned,omitempty"`
 	// Valid is the reading before the last yes, or a deadline until which it would
 	// have said yes, had it been able to say anything.
@@ -46,10 +45,10 @@ type Tenure struct {
 	// Over is a reading at which it surely was not valid any more.
 	Over time.Duration `json:"over,omitempty"`
 
-	// Freed is the reading before it was let go of, by a release or by the end of
-	// its process: a successor need not keep a margin from here on.
+	// Freed is the reading before the lease was freed, by a release or by the end of the
+	// process: a successor need not keep a margin from here on.
 	Freed time.Duration `json:"freed,omitempty"`
-	// Expiry is when its lease runs out without another renewal, as far as it knows.
+	// Expiry is when its lease expires without another renewal, as far as it knows.
 	Expiry time.Duration `json:"expiry,omitempty"`
 	// End is what has ended it.
 	End End `json:"end,omitempty"`
@@ -67,7 +66,7 @@ const (
 	Revoked   End = "revoked"
 )
 
-// String tells it in one line.
+// String returns it in one line.
 func (t *Tenure) String() string {
 	s := fmt.Sprintf("epoch %d of %s: sought %v, owned %v, valid %v, over %v", t.Epoch, t.By, t.Sought, t.Owned, t.Valid, t.Over)
 	if t.Freed > 0 {
@@ -76,7 +75,7 @@ func (t *Tenure) String() string {
 	return s + fmt.Sprintf(", margin %v, %s", t.Margin, t.End)
 }
 
-// barred is until when nobody else may become valid.
+// barred is until when no other may become valid.
 func (t *Tenure) barred() time.Duration {
 	until := t.Valid + t.Margin
 	if t.Freed > 0 {
@@ -85,7 +84,7 @@ func (t *Tenure) barred() time.Duration {
 	return until
 }
 
-// Held is the time in which nobody else could be expected to own.
+// Held is the time in which no other could be expected to own.
 func (t *Tenure) Held() Span {
 	from := cmp.Or(t.Owned, t.Sought)
 	if t.Over == 0 {
@@ -98,7 +97,7 @@ func (t *Tenure) Held() Span {
 	return Span{from, max(t.Over, free)}
 }
 
-// Stood is the time in which it is known to have stood by.
+// Stood is the time in which it is known to have been a standby.
 func (t *Tenure) Stood() Span {
 	if t.Joined == 0 {
 		return Span{}
@@ -106,7 +105,7 @@ func (t *Tenure) Stood() Span {
 	return Span{t.Joined, cmp.Or(t.Owned, t.Over)}
 }
 
-// check refuses what cannot have been seen: whoever writes it does not do it right.
+// check refuses what cannot have been seen: the writer of the history has a bug.
 func (t *Tenure) check() error {
 	switch {
 	case t.Owned == 0:

@@ -5,7 +5,7 @@ package leasename
 const (
 	GuardSuffix = ".lock"
 	LastSuffix  = ".last"
-	// AliveSuffix and TempSuffix stand behind an instance's id.
+	// AliveSuffix and TempSuffix follow an instance's id.
 	AliveSuffix = ".alive"
 	TempSuffix  = ".tmp"
 )
@@ -13,7 +13,7 @@ const (
 // Guard is the file that a process locks while it acquires.
 func Guard(path string) string { return path + GuardSuffix }
 
-// Alive is the file that an instance locks for as long as it lives.
+// Alive is the file that an instance locks for its whole life.
 func Alive(path, id string) string { return path + "." + id + AliveSuffix }
 
 // Last is a second name of the alive file of the instance that has acquired last. It can

@@ -1,7 +1,7 @@
 package mutant
 
-// All are the mutants. A line that is not to be found once in its file fails the
-// tests: whoever changes it says here what becomes of its mutant.
+// All are the mutants. An Old that does not occur exactly once in its file fails the
+// tests: a change of that line must change its mutant here.
 var All = []Mutant{
 	// Times.
 	{
@@ -23,7 +23,7 @@ var All = []Mutant{
 	{
 		Name: "late win counts", Scenario: "time passes in a race",
 		File: "fsm.go", Old: "case in.at >= res.acq.From+c.ttl-c.margin:", New: "case false:",
-		Harmless: "IsOwner asks the clock, and the fence's tick ends such an ownership at once. The clause keeps Join from returning an owner that is none.",
+		Harmless: "IsOwner asks the clock, and the fence's tick ends such an ownership at once. The clause keeps Join from returning an owner that does not own.",
 	},
 	{
 		Name: "clock is read after the record", Scenario: "a slow challenger",
@@ -50,7 +50,7 @@ var All = []Mutant{
 	{
 		Name: "guard is not looked at when it is taken", Scenario: "the guard is removed",
 		File: "lease_guard.go", Old: "if err == nil && same {", New: "if err == nil && (same || true) {",
-		Harmless: "The look after the publication finds the same. The clause spares the record of whoever holds the guard that is there.",
+		Harmless: "The check after the publication finds the same. The clause spares the record of the process that holds the guard in place.",
 	},
 	{
 		Name: "guard is not looked at after the publication", Scenario: "the guard is removed",

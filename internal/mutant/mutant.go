@@ -1,5 +1,5 @@
-// Package mutant lists single lines of the library whose change breaks it, so that
-// what is to find a broken library can be shown to find one.
+// Package mutant lists changes of single lines that break the library, so that the tests
+// can be shown to find a broken library.
 package mutant
 
 import (
@@ -14,9 +14,9 @@ import (
 type Mutant struct {
 	Name     string
 	File     string // of the root package
-	Old, New string // Old stands in the file exactly once
-	// Scenario of the exploration that finds it, or, where Harmless is not empty, in
-	// which it was looked for in vain.
+	Old, New string // Old occurs in the file exactly once
+	// Scenario of the exploration that finds it, or, where Harmless is not empty, which
+	// was searched for it without success.
 	Scenario string
 	// Harmless says which other clause covers for this one.
 	Harmless string

@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// Die ends this process by the signal that has ended its command. A shell or make
-// looks for that, to end as well: an exit code of 128+n tells them that Ctrl-C was
-// dealt with. It returns if the signal does not end this process.
+// Die ends this process by the signal that has ended its command. A shell or make checks
+// for that, to end as well: an exit code of 128+n means to them that Ctrl-C was handled.
+// It returns if the signal does not end this process.
 func Die(sig syscall.Signal) {
 	signal.Reset(sig)
 	if !restoreDefault(sig) {

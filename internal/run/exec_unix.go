@@ -20,8 +20,8 @@ func execvp(path string, args []string, start func(path string, args []string) (
 	return start("/bin/sh", append([]string{"/bin/sh", path}, args[1:]...))
 }
 
-// isText tells a script, as shells do, from a program of another machine or a
-// damaged one: that has a zero byte soon, or says what it is.
+// isText distinguishes a script, as shells do, from a program of another machine or a
+// damaged one: that has a zero byte near its beginning, or a known header.
 func isText(path string) bool {
 	f, err := os.Open(path)
 	if err != nil {

@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// CheckFiles returns an error if this process cannot open so many more files. The
-// Go runtime itself ends it with a page of goroutines for want of the first few.
+// CheckFiles returns an error if this process cannot open this many more files. Without
+// the first few, the Go runtime itself crashes with a page of goroutines.
 func CheckFiles(needed int) error {
 	var opened []int
 	defer func() {

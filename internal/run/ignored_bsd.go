@@ -4,5 +4,5 @@ package run
 
 import "syscall"
 
-// inheritedIgnored: but for HUP and INT, the Go runtime does not tell here.
+// inheritedIgnored: the Go runtime reports only HUP and INT here.
 func inheritedIgnored() []syscall.Signal { return nil }

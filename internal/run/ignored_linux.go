@@ -14,9 +14,9 @@ import (
 // after "trap ” TERM" in a shell; the command is to ignore them as well.
 //
 // The Go runtime catches all but HUP and INT of them before any code of ours runs.
-// It keeps in runtime.fwdSig what it has found, which no call returns: so it is
-// looked up in this program's symbols. Where those have been stripped, or are not
-// as expected, only HUP and INT stay ignored.
+// It keeps what it has found in runtime.fwdSig, which no call returns: so that is looked
+// up in this program's symbols. Where those have been stripped, or are not as expected,
+// only HUP and INT stay ignored.
 var inheritedIgnored = sync.OnceValue(func() []syscall.Signal {
 	file, err := os.Open("/proc/self/exe")
 	if err != nil {
@@ -55,8 +55,8 @@ var inheritedIgnored = sync.OnceValue(func() []syscall.Signal {
 	return ignored
 })
 
-// symbol looks one symbol up, in the file's pages: to read all, as elf.File.Symbols
-// does, would take several milliseconds.
+// symbol looks up one symbol in the file's pages: to read all, as elf.File.Symbols does,
+// would take several milliseconds.
 func symbol(file *os.File, program *elf.File, name string) (addr, size uint64) {
 	table, names := program.Section(".symtab"), program.Section(".strtab")
 	info, err := file.Stat()

@@ -69,7 +69,7 @@ func startJob(cmd *exec.Cmd, signals chan<- os.Signal, own *owner.Owner, base ti
 	return j, nil
 }
 
-// A starting is how far live has got with the command.
+// A starting is the state of the command's start in live.
 type starting struct {
 	gate *gate
 	err  error
@@ -115,8 +115,8 @@ func (j *job) reap() {
 	}
 }
 
-// stoppingSignals are about this process's own use of the terminal. The one of
-// Ctrl-Z is passed on.
+// stoppingSignals concern this process's own use of the terminal. The one of Ctrl-Z is
+// passed on.
 var stoppingSignals = []syscall.Signal{syscall.SIGTTIN, syscall.SIGTTOU}
 
 func (j *job) forward(sig os.Signal, owns func() bool) {
@@ -136,7 +136,7 @@ func (j *job) stopped(by syscall.Signal) {
 		j.terminal.give(j.group) // the command needs it now
 		_ = j.signal(syscall.SIGCONT)
 	case by == syscall.SIGSTOP && j.terminal.group() != j.group:
-		// Somebody has stopped the command on purpose. It goes on owning.
+		// The command was stopped on purpose. The ownership continues.
 	default:
 		j.suspend()
 	}
@@ -150,7 +150,7 @@ func (j *job) suspend() {
 	// default action back.
 	_ = syscall.Kill(0, syscall.SIGTTIN)
 	// The kernel does not stop a group that no shell watches over. Then the command
-	// goes on at once.
+	// continues at once.
 	time.AfterFunc(100*time.Millisecond, func() { _ = syscall.Kill(os.Getpid(), syscall.SIGCONT) })
 }
 
@@ -167,11 +167,11 @@ func (j *job) resume(owns func() bool) {
 
 func (j *job) terminate() {
 	_ = j.signal(syscall.SIGTERM)
-	_ = j.signal(syscall.SIGCONT) // whoever is stopped could not end
+	_ = j.signal(syscall.SIGCONT) // a stopped process could not end
 }
 
 // kill ends all of the group, and returns what it may not end, or what is left.
-// The kernel does not say which, if there are some that it may.
+// If it may end some of them, the kernel does not say which.
 func (j *job) kill() (refused, found []string) {
 	group := []string{fmt.Sprintf("process group %d", j.group)}
 	switch j.signal(syscall.SIGKILL) {
@@ -198,9 +198,9 @@ func (j *job) close() {
 	j.terminal.close()
 }
 
-// interrupted lets those who share the terminal's job with this process know of
-// Ctrl-C, which has ended the command in a group of its own: a shell looks whether
-// it has got the signal itself.
+// interrupted sends Ctrl-C on to the processes that share the terminal's job with this
+// one, as it has ended the command in another group: a shell checks whether it has got
+// the signal itself.
 func (j *job) interrupted(ws syscall.WaitStatus) {
 	if ws.Signaled() && ws.Signal() == syscall.SIGINT {
 		_ = syscall.Kill(0, syscall.SIGINT) // this process catches it

@@ -29,7 +29,7 @@ type job struct {
 	warden int            // its pid
 	status chan startNews // of the start
 	ended  chan ending    // how the command has ended; has room for it
-	gone   chan struct{}  // closed when nothing is left
+	gone   chan struct{}  // closed when no process is left
 	reaped chan struct{}  // closed when the warden has been
 
 	tellEnded, tellGone sync.Once
@@ -105,8 +105,8 @@ func (j *job) startWarden(env []string) error {
 	return err
 }
 
-// order tells the warden something. It blocks when the warden does not read, and
-// it need not arrive: without a warden there is no command.
+// order sends the warden an order. It blocks when the warden does not read, and it need
+// not arrive: without a warden there is no command.
 func (j *job) order(o order, start ...startOrder) {
 	var text []byte
 	if len(start) > 0 {
@@ -118,7 +118,7 @@ func (j *job) order(o order, start ...startOrder) {
 	}
 }
 
-// listen hears what the warden tells, until it has ended.
+// listen receives the warden's reports, until it has ended.
 func (j *job) listen() {
 	for {
 		var r report
@@ -238,8 +238,8 @@ func (j *job) forward(sig os.Signal, owns func() bool) {
 }
 
 // fromTerminal reports whether a signal can be one that the terminal has sent to
-// this process's whole group. Which one it is cannot be told in Go, and a command
-// that hears Ctrl-C twice often ends at once, in place of in order.
+// this process's whole group. Go does not show whether it is, and a command that gets
+// Ctrl-C twice often ends at once instead of in order.
 func fromTerminal(sig syscall.Signal) bool {
 	switch sig {
 	case syscall.SIGINT, syscall.SIGQUIT, syscall.SIGWINCH:
@@ -263,7 +263,7 @@ func (j *job) kill() (refused, found []string) {
 	select {
 	case <-j.reaped:
 	default:
-		_ = syscall.Kill(j.warden, syscall.SIGCONT) // stopped, it could not tell of the end
+		_ = syscall.Kill(j.warden, syscall.SIGCONT) // while stopped, it could not report the end
 	}
 	j.each(func(p proc) {
 		if p.zombie {
@@ -291,7 +291,7 @@ func (j *job) extend(lastMoment time.Duration) {
 	j.order(order{LastMoment: lastMoment, Base: j.base})
 }
 
-// close ends the warden, which has nothing to watch over.
+// close ends a warden that has no command.
 func (j *job) close() {
 	_ = j.socket.Close()
 	<-j.reaped

@@ -29,8 +29,8 @@ func startJob(cmd *exec.Cmd, _ chan<- os.Signal, own *owner.Owner, _ timebase) (
 	if err != nil {
 		return nil, fmt.Errorf("cannot make a job object: %w", err)
 	}
-	// Suspended: it must not start anything before it is in the job. In a group of
-	// its own: Ctrl-Break can be sent to a group only.
+	// Suspended: it must not start anything before it is in the job. In a new group:
+	// Ctrl-Break can be sent to a group only.
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		CreationFlags: windows.CREATE_SUSPENDED | windows.CREATE_NEW_PROCESS_GROUP,
 	}
@@ -46,7 +46,7 @@ func startJob(cmd *exec.Cmd, _ chan<- os.Signal, own *owner.Owner, _ timebase) (
 		return nil, err
 	}
 	go func() {
-		_ = cmd.Wait() // what it says is in ProcessState
+		_ = cmd.Wait() // the result is in ProcessState
 		j.ended <- ending{code: cmd.ProcessState.ExitCode()}
 	}()
 	return j, nil
@@ -113,7 +113,7 @@ func resumeThread(pid uint32) error {
 // CheckFiles does nothing: there is no such limit here.
 func CheckFiles(int) error { return nil }
 
-// keepIgnored does nothing: what the Go runtime finds ignored, it keeps.
+// keepIgnored does nothing: the Go runtime keeps what it finds ignored.
 func keepIgnored() {}
 
 // The signals that end the wait for the lease. They are forwarded later.
@@ -127,7 +127,7 @@ func endingSignals() []os.Signal {
 	return sigs
 }
 
-// forward has one thing to say, whatever came: a group of its own hears no Ctrl-C.
+// forward sends the same for every signal: a new group gets no Ctrl-C.
 func (j *job) forward(os.Signal, func() bool) { j.terminate() }
 
 // terminate reaches console programs only. The others get no warning.
@@ -164,7 +164,7 @@ func (j *job) extend(time.Duration) {}
 
 func (j *job) close() { _ = windows.CloseHandle(j.object) }
 
-// RunHelperIfRequested does nothing: the job object needs no help.
+// RunHelperIfRequested does nothing: the job object needs no helper.
 func RunHelperIfRequested() {}
 
 // Die does nothing: here a process does not end by a signal.

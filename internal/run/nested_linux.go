@@ -14,5 +14,5 @@ func mayDescendFrom(ancestor int) bool {
 		}
 		pid = st.parent
 	}
-	return false // or in a pid namespace of its own, where the ancestor has no number
+	return false // or in another pid namespace, where the ancestor has no number
 }

@@ -2,5 +2,5 @@
 
 package run
 
-// mayDescendFrom cannot be found out here, and the environment says so.
+// mayDescendFrom is not known here: the environment decides.
 func mayDescendFrom(int) bool { return true }

@@ -15,10 +15,10 @@ import (
 func init() { runtime.LockOSThread() }
 
 // resume passes SIGCONT on. A shell's "fg" has sent it to the whole group, "kill -CONT"
-// to this process alone, and the one cannot be told from the other. Those of the
-// command that have got it must not get it again: when that comes late, after the next
-// Ctrl-Z has stopped them, they run on while this process, which renews the lease,
-// stands still. So it is sent only to those that it makes a difference to.
+// to this process alone, and the two cannot be distinguished. Processes of the command
+// that have got it must not get it again: a late one, after the next Ctrl-Z has stopped
+// them, would let them run while this process, which renews the lease, is stopped. So it
+// is sent only to those that need it.
 func (j *job) resume() {
 	group := ownGroup()
 	j.each(func(p proc) {

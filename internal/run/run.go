@@ -1,6 +1,5 @@
-// Package run runs a command for as long as this process owns a lease, and no
-// longer. It belongs into a process of its own: it takes the signals, and on Unix
-// it reaps every child.
+// Package run runs a command for as long as this process owns a lease, and no longer. It
+// needs a whole process: it takes the signals, and on Unix it reaps every child.
 package run
 
 import (
@@ -25,7 +24,7 @@ type Options struct {
 	// Config is the lease. Its SafetyMargin, OnTransition and Logger are set by Run.
 	Config owner.Config
 	// CountsSuspend says that the lease's clock counts the time in which the machine is
-	// suspended: as that of a Store for several machines does, and a lease file's not.
+	// suspended: that of a Store for several machines does, that of a lease file does not.
 	CountsSuspend bool
 	// Command is the command and its arguments.
 	Command []string
@@ -35,42 +34,42 @@ type Options struct {
 	Nonblock bool
 	// Wait bounds the wait for the lease; 0 does not.
 	Wait time.Duration
-	// Warn is told of what goes wrong during the wait, each only once in a row, and,
-	// with an UnendedError, of processes of COMMAND that cannot be ended.
+	// Warn is called with each error during the wait, the same one only once in a row,
+	// and with an UnendedError if processes of COMMAND cannot be ended.
 	Warn func(error)
-	// Waiting is called, in a goroutine of its own, when the wait has lasted for
+	// Waiting is called, in a separate goroutine, when the wait has lasted for
 	// WaitingAfter, and every two seconds from then on. over says that the wait has
-	// ended, and there is nothing to say any more.
+	// ended, and that there is nothing to report.
 	Waiting      func(over func() bool)
 	WaitingAfter time.Duration
 	// Owning is called when the lease is owned, with how long that has taken.
 	Owning func(waited time.Duration)
 }
 
-// A HeldError says that somebody else owns the lease.
+// A HeldError says that another instance owns the lease.
 type HeldError struct {
-	Holder owner.Record  // the zero Record where nobody could be named
+	Holder owner.Record  // the zero Record where the owner is unknown
 	Waited time.Duration // 0: it was not to be waited for
 	Err    error         // what has kept this process from owning, if not the holder
 }
 
-func (e *HeldError) Error() string { return "somebody else owns the lease" }
+func (e *HeldError) Error() string { return "another instance owns the lease" }
 
-// A SignalError says which signal has ended the command or, before, the wait for
-// the lease. This process should end by it, too: see Die.
+// A SignalError names the signal that has ended the command or, before, the wait for the
+// lease. This process should end by it, too: see Die.
 type SignalError struct{ Signal syscall.Signal }
 
 func (e *SignalError) Error() string { return "ended by a signal: " + e.Signal.String() }
 
-// A NestedError says that this process was started by the command that runs under
-// the very lease it should wait for: it would wait for itself.
+// A NestedError says that this process was started by the command that runs under the
+// lease it should wait for: it would wait for itself.
 type NestedError struct{ Lease string }
 
 func (e *NestedError) Error() string {
 	return e.Lease + " is owned for the command that has started this one: it would wait for itself"
 }
 
-// An UnendedError says which processes of the command cannot be ended. Run waits
+// An UnendedError names processes of the command that cannot be ended. Run waits
 // for their end and does not release the lease before.
 type UnendedError struct {
 	Left string // the processes, as they are to be named
@@ -115,31 +114,29 @@ func (e *StartError) Unwrap() error { return e.Err }
 // the command ran, an *OutlivedError if something of the command was left when the
 // lease expired, or why the lease cannot be joined.
 //
-// When the lease is lost, the command is ended in time for nothing of it to be
-// left when the lease expires. The same is so, on Unix, when this process is
-// stopped or killed: a second process, the warden, sees to it; on Windows the
-// kernel does. Where the lease goes on running out while the machine is suspended,
-// the command ends right after the resume. The lease is not released while
-// anything of the command is left: what cannot be ended is told to Warn, and waited
-// for.
+// When the lease is lost, all processes of the command are ended before the lease
+// expires. On Unix, a second process, the warden, does the same when this process is
+// stopped or killed; on Windows the kernel does. Where the time of a suspend counts for
+// the lease, the command ends right after the resume. The lease is not released while a
+// process of the command is left: those that cannot be ended are reported to Warn, and
+// waited for.
 //
 // Of the command are, on Linux, all processes below it, in whatever session or
 // group, and those whose parents have ended. On Windows, all in its job object.
 // Elsewhere, those that stay in its process group: one that leaves the group, as
 // by setsid(1) or timeout(1), is not found.
 //
-// What cannot be helped: between a kill -9 of this process and the end of the
-// command that follows, a successor can own the lease for some microseconds. A
-// process that has become another user's cannot be ended, but by root. If this
-// process and the warden are both killed, the command ends on Linux, but what it
-// has started need not. If both are frozen, as with a whole container, the command
-// can take some steps when they thaw, before it is ended. And a process that
-// another one starts for the command, like a service manager or a container
-// engine, is not the command's.
+// Limits: between a kill -9 of this process and the end of the command that follows, a
+// successor can own the lease for some microseconds. A process that has become another
+// user's can be ended only by root. If this process and the warden are both killed, the
+// command ends on Linux, but what it has started need not. If both are frozen, as with a
+// whole container, the command can take some steps when they thaw, before it is ended.
+// And a process that another one starts for the command, like a service manager or a
+// container engine, is not the command's.
 func Run(o Options) (code int, err error) {
 	path, err := lookPath(o.Command[0])
 	if err != nil {
-		return 0, &StartError{err} // before a long wait for nothing
+		return 0, &StartError{err} // before a long and useless wait
 	}
 	if o.Config.SafetyMargin, err = margin(o.Config.TTL, o.Grace); err != nil {
 		return 0, err
@@ -155,7 +152,7 @@ func Run(o Options) (code int, err error) {
 		}
 	}
 	if err := CheckFiles(filesOfRun); err != nil {
-		return 0, err // before the lease is taken for nothing
+		return 0, err // before the lease is acquired in vain
 	}
 	if !o.Nonblock && o.isNested() {
 		return 0, &NestedError{o.Lease}
@@ -267,12 +264,12 @@ func (o *Options) await(signals <-chan os.Signal) (*owner.Owner, error) {
 	return nil, err
 }
 
-// supervise watches over the command, and says how it ended.
+// supervise watches over the command, and returns how it ended.
 func (o *Options) supervise(j *job, own *owner.Owner, signals <-chan os.Signal) (int, error) {
 	s := supervisor{job: j, own: own, grace: o.Grace, warn: o.Warn}
 	end := s.watch(signals)
-	// Ask, do not wait to be told: after a pause of this process the command may
-	// have ended by the loss before the loss has been delivered.
+	// Check rather than wait: after a pause of this process the command may have ended by
+	// the loss before the loss has been delivered.
 	if own.Check() != nil {
 		return end.code, s.loss()
 	}
@@ -282,7 +279,7 @@ func (o *Options) supervise(j *job, own *owner.Owner, signals <-chan os.Signal) 
 	return end.code, nil
 }
 
-// loss says what the loss has come to, when nothing of the command is left.
+// loss returns the loss's outcome, when no process of the command is left.
 func (s *supervisor) loss() error {
 	err := lost(s.own, "lost the lease, and ended COMMAND")
 	var loss *owner.LostError

@@ -15,9 +15,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The command is started in two steps, so that it cannot take one of its own
-// before its group is known to the warden and has the terminal: this program is
-// started again in the command's place, waits, and becomes the command.
+// The command is started in two steps, so that it cannot run before the warden knows its
+// group and the group has the terminal: this program is started again in the command's
+// place, waits, and becomes the command.
 //
 // startEnv makes a starter of this program: the number of the socket that it
 // waits at, and the command's path. It is no interface, and the command does not
@@ -40,8 +40,8 @@ func startGated(cmd *exec.Cmd) (*gate, error) {
 	if err != nil {
 		return nil, os.NewSyscallError("socketpair", err)
 	}
-	// The starter's end keeps its number: ExtraFiles would put it in the place of
-	// what the command inherits from whoever started this process.
+	// The starter's end keeps its number: ExtraFiles would replace what the command
+	// inherits from this process's parent.
 	starter := os.NewFile(uintptr(pair[1]), "starter")
 	defer starter.Close()
 	unix.CloseOnExec(pair[0])
@@ -62,7 +62,7 @@ func (g *gate) close() { _ = g.socket.Close() }
 func (g *gate) open() error {
 	defer g.close()
 	if _, err := g.socket.Write([]byte{1}); err != nil {
-		return nil // the starter was killed: its exit code says so
+		return nil // the starter was killed: its exit code shows that
 	}
 	var errno uint32
 	if err := binary.Read(g.socket, binary.NativeEndian, &errno); err != nil {

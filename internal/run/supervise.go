@@ -9,9 +9,9 @@ import (
 	"github.com/ownerlease/owner"
 )
 
-// A supervisor watches over one command under one ownership. Its loop waits for
-// nothing but its inputs. In particular it prints nothing: a terminal that is
-// stopped, or a full pipe, must not let the command outlive the lease.
+// A supervisor watches over one command under one ownership. Its loop waits for nothing
+// but its inputs. In particular it prints nothing: a stopped terminal, or a full pipe,
+// must not let the command outlive the lease.
 //
 // It needs of a job, which differs by operating system:
 //
@@ -39,7 +39,7 @@ type ending struct {
 	signal syscall.Signal // 0 where there was none
 }
 
-// watch returns how the command has ended when nothing of the job is left.
+// watch returns how the command has ended when no process of the job is left.
 func (s *supervisor) watch(signals <-chan os.Signal) (end ending) {
 	running := true
 	lost := s.own.Lost()
@@ -87,7 +87,7 @@ const (
 	foundFor   = time.Second
 )
 
-// kill ends what is left, and says what it cannot end.
+// kill ends what is left, and returns what it cannot end.
 func (s *supervisor) kill() {
 	refused, found := s.job.kill()
 	if s.killed.IsZero() {
@@ -101,8 +101,8 @@ func (s *supervisor) kill() {
 	}
 }
 
-// say tells once of the processes that cannot be ended. It does not wait until
-// that has been read.
+// say reports once the processes that cannot be ended. It does not wait until the report
+// has been read.
 func (s *supervisor) say(left []string, why string) {
 	names := strings.Join(left, ", ")
 	if s.left == names {
@@ -110,13 +110,13 @@ func (s *supervisor) say(left []string, why string) {
 	}
 	s.left = names
 	if s.warn != nil {
-		// This process can stand still before it is asked for the state.
+		// This process can be stopped before it is asked for the state.
 		go s.warn(&UnendedError{Left: names, Why: why, Owns: s.own.IsOwner()})
 	}
 }
 
-// next wakes the loop while something is being ended: it is not told when the last
-// process of a job has gone, and KILL falls due.
+// next wakes the loop while processes are being ended: no input reports that the last
+// process of a job has gone, or that KILL is due.
 func (s *supervisor) next() <-chan time.Time {
 	if s.killAt.IsZero() {
 		return nil

@@ -33,12 +33,12 @@ func (t terminal) group() int {
 	return group
 }
 
-// ours reports whether the terminal is this process's to give away: a background
-// job must not take it from the shell.
+// ours reports whether this process may pass the terminal on: a background job must not
+// take it from the shell.
 func (t terminal) ours() bool { return t.group() == ownGroup() }
 
-// interactive reports whether the command has the terminal for itself. In a
-// pipeline, as in "owner run … | less", somebody else may be reading it.
+// interactive reports whether the command has the terminal alone. In a pipeline, as in
+// "owner run … | less", another process may be reading it.
 func (t terminal) interactive() bool {
 	return t.ours() && terminal(syscall.Stdin).ours() && terminal(syscall.Stdout).ours()
 }

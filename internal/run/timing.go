@@ -8,8 +8,8 @@ import (
 	"github.com/ownerlease/owner/internal/clock"
 )
 
-// slack is the end of the safety margin, in which a KILL takes effect: when the
-// lease expires, nothing of the command is left.
+// slack is the end of the safety margin, in which a KILL takes effect: when the lease
+// expires, no process of the command is left.
 func slack(ttl time.Duration) time.Duration { return max(ttl/20, 5*time.Millisecond) }
 
 // DefaultGrace is the grace with which the safety margin is the usual TTL/4.
@@ -38,8 +38,8 @@ func ttlHint(grace time.Duration) string {
 	return fmt.Sprintf("; it needs a ttl of %v", (least + unit).Truncate(unit))
 }
 
-// untilKill is how long after a loss the KILL is due at the latest: slack before
-// the lease runs out, which may have been long ago if this process was stopped.
+// untilKill is how long after a loss the KILL is due at the latest: slack before the
+// lease expires, which may have been long ago if this process was stopped.
 func untilKill(lost *owner.LostError, ttl time.Duration) time.Duration {
 	return untilExpiry(lost, ttl) - slack(ttl)
 }
@@ -64,8 +64,8 @@ func (b timebase) now() time.Duration {
 	return clock.Now()
 }
 
-// longestWait is how long the warden may wait at once. Nothing wakes it up at a
-// resume, so it looks at the clock from time to time.
+// longestWait is how long the warden may wait at once. Nothing wakes it up at a resume,
+// so it reads the clock from time to time.
 func (b timebase) longestWait() time.Duration {
 	if b {
 		return 50 * time.Millisecond
@@ -73,9 +73,8 @@ func (b timebase) longestWait() time.Duration {
 	return time.Hour // poll counts milliseconds in 32 bits
 }
 
-// lastMoment is by when nothing of the command may be left if this process does
-// nothing any more. It is after the moment at which this process would send KILL
-// itself.
+// lastMoment is by when no process of the command may be left if this process does
+// nothing any more. It is after the moment at which this process would send KILL itself.
 func (b timebase) lastMoment(own *owner.Owner) time.Duration {
 	now := b.now() // first: a pause before what follows makes it earlier
 	rec := own.Holder()

@@ -20,7 +20,7 @@ type proc struct {
 }
 
 // descendants calls visit with every process below root, parents first. Those in
-// spared are not visited, and neither is what is below them. What is forked
+// spared are not visited, and neither is what is below them. A process that is forked
 // meanwhile can be missed: call it until none is left.
 //
 // root must not be reaped meanwhile, so that its number remains its own.
@@ -39,7 +39,7 @@ func descendants(root int, spared map[int]bool, visit func(proc)) {
 			continue
 		}
 		// Its number may have been given to another process while its children were
-		// looked for: those are not ours then.
+		// searched: those are not ours then.
 		if !found[i].stillThere() {
 			found = withoutChildrenOf(found, i)
 		} else {
@@ -147,7 +147,7 @@ func childrenByParent(parent int) []int {
 	return pids
 }
 
-// A stat is what /proc says of a process.
+// A stat is a process's entry in /proc.
 type stat struct {
 	parent, group int
 	foreground    int // the group that has its session's terminal; -1 where there is none
@@ -166,7 +166,7 @@ func readStat(pid int) (stat, error) {
 var errStat = errors.New("/proc/PID/stat is not as expected")
 
 func parseStat(text []byte) (stat, error) {
-	// The name, in parentheses, can have spaces and parentheses of its own.
+	// The name, in parentheses, can contain spaces and parentheses.
 	f := bytes.Fields(text[bytes.LastIndexByte(text, ')')+1:])
 	if len(f) < 6 {
 		return stat{}, errStat

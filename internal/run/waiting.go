@@ -3,14 +3,14 @@ package run
 import "time"
 
 // waitingGap is the time from the first call of Waiting to the second. It doubles with
-// each, up to longestGap: what is said at the hundredth hour is not urgent, and each
-// call may ask a server.
+// each, up to longestGap: a report after a hundred hours is not urgent, and each call may
+// ask a server.
 const (
 	waitingGap = 2 * time.Second
 	longestGap = time.Minute
 )
 
-// A waitTeller calls Waiting from time to time, as a standby is not told when one
+// A waitTeller calls Waiting from time to time, as a standby gets no event when one
 // holder follows another.
 type waitTeller struct {
 	o    *Options

@@ -13,10 +13,10 @@ import (
 	"time"
 )
 
-// A warden is a small process, in a session of its own, that kills the command's
-// group when this process cannot: because it was killed, which closes the pipe
-// between them, or because it stands still, which lets the moment pass that it
-// has told the warden last. If this process ends in order, it kills the warden.
+// A warden is a small process, in a new session, that kills the command's group when this
+// process cannot: because it was killed, which closes the pipe between them, or because
+// it is stopped, and the deadline that it sent to the warden last passes. If this process
+// ends in order, it kills the warden.
 type warden struct {
 	pid    int
 	reaped chan struct{} // closed by reap
@@ -36,8 +36,8 @@ func startWarden() (*warden, error) {
 		return nil, err
 	}
 	defer r.Close()
-	// Without the command's stdout and stderr: whoever reads them waits for all
-	// who have them. And without a folder that somebody may want to unmount.
+	// Without the command's stdout and stderr: their reader waits for all that have them
+	// open. And without a folder, which might have to be unmounted.
 	cmd := &exec.Cmd{
 		Path: self, Args: []string{"owner-warden"}, Dir: "/",
 		Env:         append(os.Environ(), wardenEnv+"=1"),
@@ -51,15 +51,15 @@ func startWarden() (*warden, error) {
 	return &warden{pid: cmd.Process.Pid, reaped: make(chan struct{}), pipe: w}, nil
 }
 
-// news is what the warden is told: fewer bytes than a pipe would tear apart.
+// news is a message to the warden: fewer bytes than a pipe would split.
 type news struct {
 	Group      int64
 	LastMoment time.Duration
 	Base       timebase // of LastMoment
 }
 
-// tell blocks when the warden does not read. If the warden is dead, it is not
-// replaced: it has been killed by somebody who could kill the rest as well.
+// tell blocks when the warden does not read. If the warden is dead, it is not replaced:
+// what has killed it could kill the rest as well.
 func (w *warden) tell(n news) {
 	_ = binary.Write(w.pipe, binary.NativeEndian, n)
 }
@@ -86,8 +86,8 @@ func beWarden() {
 func watchOver(pipe *os.File) {
 	var last news
 	for {
-		// Also when the moment has passed, news that lie there count: it can be the
-		// warden that stood still.
+		// News that waits counts even when the deadline has passed: the warden itself can
+		// have been stopped.
 		if last.Group != 0 && !ready(pipe, last.LastMoment, last.Base.longestWait(), last.Base.now) {
 			break
 		}
@@ -95,8 +95,8 @@ func watchOver(pipe *os.File) {
 			break
 		}
 	}
-	// More than once: where it is not atomic, a process that is being forked
-	// escapes. Not for ever: a zombie counts, and it may be nobody's to reap now.
+	// More than once: where the kill is not atomic, a process that is being forked
+	// escapes. Not for ever: a zombie counts, and may have no parent that reaps it.
 	for range 100 {
 		if last.Group == 0 || syscall.Kill(-int(last.Group), syscall.SIGKILL) != nil {
 			break

@@ -16,32 +16,31 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A warden is a small process between this one and the command: it starts the
-// command, is its parent, and is given by the kernel whatever loses its parent
-// below it. So nothing of the command can leave it, not by a session or a group of
-// its own, and not by outliving its parent: when the warden has no child, nothing
-// of the command is left.
+// A warden is a small process between this one and the command: it starts the command, is
+// its parent, and the kernel gives it each process below it that loses its parent. So no
+// process of the command can leave it, not by a new session or group, and not by
+// outliving its parent: when the warden has no child, no process of the command is left.
 //
-// It kills all of them when this process cannot: because it was killed, which
-// closes the socket between them, or because it stands still, which lets the
-// moment pass that it has told the warden last. If the warden is killed, the
-// kernel kills the command, and gives the rest to this process.
+// It kills all of them when this process cannot: because it was killed, which closes the
+// socket between them, or because it is stopped, and the deadline that it sent to the
+// warden last passes. If the warden is killed, the kernel kills the command, and gives
+// the rest to this process.
 
 // wardenEnv makes a warden of this program: the number of its socket. It is no
 // interface, and the command does not see it.
 const wardenEnv = "_OWNER_WARDEN"
 
-// An order is what the warden is told.
+// An order is a message to the warden.
 type order struct {
-	LastMoment time.Duration // by when nothing of the command may be left, if no other order comes
+	LastMoment time.Duration // by when no process of the command may be left, if no other order comes
 	Base       timebase      // of LastMoment
-	Start      uint32        // not 0: start the command, which follows in so many bytes
+	Start      uint32        // not 0: start the command, which follows in this many bytes
 }
 
 // A startOrder is the command, as it is to be started.
 type startOrder struct {
 	group   int              // its process group
-	ignored []syscall.Signal // what it is to ignore
+	ignored []syscall.Signal // the signals that it is to ignore
 	path    string
 	args    []string
 }
@@ -76,7 +75,7 @@ func parseStartOrder(text []byte) (s startOrder, err error) {
 	return s, err
 }
 
-// A report is what the warden tells.
+// A report is a message from the warden.
 type report struct {
 	What  reportKind
 	Value int64
@@ -88,8 +87,8 @@ const (
 	reportStarted reportKind = iota + 1 // the command's pid
 	reportFailed                        // the errno of its start
 	reportEnded                         // its wait status; something of it is left
-	reportAllGone                       // its wait status; nothing is left
-	reportEmpty                         // now nothing is left
+	reportAllGone                       // its wait status; no process is left
+	reportEmpty                         // now no process is left
 )
 
 // RunHelperIfRequested makes this process a helper of another, if Run has started it as one,
@@ -106,7 +105,7 @@ func RunHelperIfRequested() {
 	os.Exit(0)
 }
 
-// A warden is this process as such.
+// A warden is this process in that role.
 type warden struct {
 	socket  *os.File
 	command int // its pid
@@ -171,10 +170,10 @@ func (s startOrder) start() (pid int, err error) {
 	})
 }
 
-// withdraw leaves the command's session, so that what is done to its group or
-// terminal does not happen to this process, and everything that it holds:
-// who reads the command's output waits for all who have it, and a folder may have
-// to be unmounted.
+// withdraw leaves the command's session, so that signals to its group or terminal do not
+// reach this process, and frees everything that the command uses: the reader of the
+// command's output waits for all that have it open, and a folder may have to be
+// unmounted.
 func (w *warden) withdraw(inherited []int) {
 	_, _ = unix.Setsid()
 	_ = os.Chdir("/")
@@ -188,8 +187,8 @@ func (w *warden) withdraw(inherited []int) {
 	}
 }
 
-// inheritedFiles are the numbers of the files that the command gets from the one
-// who has started all this.
+// inheritedFiles are the numbers of the files that the command inherits from the process
+// that has started the run.
 func inheritedFiles() []int {
 	entries, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
@@ -208,8 +207,8 @@ func inheritedFiles() []int {
 	return fds
 }
 
-// reap waits for every child, tells how the command has ended, and ends this
-// process when none is left.
+// reap waits for every child, reports how the command has ended, and ends this process
+// when none is left.
 func (w *warden) reap() {
 	told := false
 	for {
@@ -246,8 +245,8 @@ func (w *warden) tellEnd(status int64) {
 // It does not return: reap ends this process.
 func (w *warden) watch(last order) {
 	for {
-		// Also when the moment has passed, orders that lie there count: it can be this
-		// process that stood still.
+		// Orders that wait count even when the deadline has passed: this process itself
+		// can have been stopped.
 		if !ready(w.socket, last.LastMoment, last.Base.longestWait(), last.Base.now) {
 			break
 		}

@@ -15,7 +15,7 @@ type warner struct {
 	over atomic.Bool
 
 	mu    sync.Mutex
-	stood bool // it has stood by: what fails before that, ends the wait
+	stood bool // it was a standby: an error before that ends the wait
 	last  string
 }
 
@@ -36,7 +36,7 @@ func (w *warner) Handle(_ context.Context, r slog.Record) error {
 	})
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if event == "refused" { // it stands by, and all is well so far
+	if event == "refused" { // it is a standby, and no error has come so far
 		w.stood, w.last = true, ""
 	}
 	if r.Level >= slog.LevelWarn && (w.stood || event == "") && err.Error() != w.last {

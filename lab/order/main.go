@@ -1,4 +1,4 @@
-// Command order reads histories, as the tests of a store write them, and says of each
+// Command order reads histories, as the tests of a store write them, and reports for each
 // whether there is an order in which its tenures could have happened one after another.
 //
 //	go run -C lab ./order FILE...

@@ -46,7 +46,7 @@ func (c *child) hear() (string, error) {
 	return c.out.Text(), nil
 }
 
-// expect hears the same from all, else an error.
+// expect reads the same line from all, or returns an error.
 func expect(all []*child, line string) error {
 	for _, c := range all {
 		said, err := c.hear()

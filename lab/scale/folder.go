@@ -23,7 +23,7 @@ var leasesLying = &scenario{
 func (j *job) amidLeases() ([]float64, error) {
 	for i := range j.N {
 		for _, name := range []string{"%d.lease", "%d.lease.lock"} {
-			// Empty: who joins another lease sees the names, and no more.
+			// Empty: an instance that joins another lease sees only the names.
 			if err := os.WriteFile(filepath.Join(j.Dir, fmt.Sprintf(name, i)), nil, 0o600); err != nil {
 				return nil, err
 			}

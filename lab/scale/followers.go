@@ -53,11 +53,11 @@ func (j *job) besideOwners(begin func(paths []string) (func() error, error)) ([]
 			return nil, err
 		}
 	}
-	// Settling: the pauses between looks are at their longest after two of them.
+	// Settling: the pauses between polls are at their longest after two of them.
 	return j.many(j.Rest, func() (func() error, error) { return begin(paths) })
 }
 
-// watch watches all leases, and returns when each watch has told who owns.
+// watch watches all leases, and returns when each watch has reported the owner.
 func watch(paths []string) (end func() error, err error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var all sync.WaitGroup
@@ -67,7 +67,7 @@ func watch(paths []string) (end func() error, err error) {
 			told := false
 			for rec, err := range owner.Watch(ctx, path) {
 				if err == nil && rec.InstanceID == "" {
-					err = fmt.Errorf("nobody owns %s", path)
+					err = fmt.Errorf("%s has no owner", path)
 				}
 				if !told {
 					first <- err

@@ -1,6 +1,6 @@
-// Scale measures how the library grows: Owners, followers, processes and files
-// from a few to ten thousand, as Markdown tables. Each row is measured by a process
-// of its own, which this program starts from itself.
+// Scale measures how the library grows: Owners, followers, processes and files from a few
+// to ten thousand, as Markdown tables. A separate process, which this program starts from
+// itself, measures each row.
 //
 //	go run -C lab ./scale > scale.md
 //
@@ -49,7 +49,7 @@ type scenario struct {
 	measure    func(*job) ([]float64, error) // one number for each column
 }
 
-// A column says how a row's number is shown.
+// A column says how to show a row's number.
 type column struct {
 	name  string
 	scale float64 // one of the column's unit
@@ -72,7 +72,7 @@ type job struct {
 	Scenario string
 	N        int
 	Dir      string        // an empty folder
-	Rest     time.Duration // how long to look at what costs while nothing happens: one renewal interval
+	Rest     time.Duration // how long to measure the idle cost: one renewal interval
 	Profile  string        // a folder for CPU profiles, "" for none
 	First    int           // of a child's leases
 }
@@ -87,7 +87,7 @@ func run(args []string, out io.Writer) error {
 	n := flags.String("n", "100,300,1000,3000,10000", "how many Owners, followers or leases")
 	processes := flags.String("processes", "20,50,100,200,500", "how many processes")
 	only := flags.String("only", "abcdefg", "which tables, by their letters")
-	rest := flags.Duration("rest", 3*time.Second, "the renewal interval, and for how long to look at what is idle")
+	rest := flags.Duration("rest", 3*time.Second, "the renewal interval, and for how long to measure the idle cost")
 	dir := flags.String("dir", "", "where the leases are to be (default: the folder for temporary files)")
 	profile := flags.String("profile", "", "an existing folder in which to leave a CPU profile of each row's parts")
 	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
@@ -105,7 +105,7 @@ func run(args []string, out io.Writer) error {
 	}
 	fmt.Fprintf(out, "On %d CPUs, %s/%s, %s; the TTL is %v. A table's last line says how the total grows from a tenth of the greatest N on: with N^1 if each costs the same; in bold, what grows faster than it should.\n",
 		runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, runtime.Version(), ttl)
-	var failed error // rows; the others are measured all the same
+	var failed error // rows; the others are measured anyway
 	for _, s := range scenarios {
 		if !strings.Contains(*only, s.key) {
 			continue
@@ -131,7 +131,7 @@ func numbers(list string) (ns []int, err error) {
 	return ns, nil
 }
 
-// inChild has a child measure a row, in a folder of its own.
+// inChild has a child measure a row, in a new folder.
 func (s *scenario) inChild(j job) ([]float64, error) {
 	dir, err := os.MkdirTemp(j.Dir, "scale")
 	if err != nil {

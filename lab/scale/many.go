@@ -42,8 +42,8 @@ func (j *job) many(settle time.Duration, begin func() (end func() error, err err
 	}, err
 }
 
-// leases returns the paths of N leases from the First on, so many to a folder,
-// which is made.
+// leases returns the paths of N leases from the First on, in folders that it makes, with
+// this many in each.
 func (j *job) leases(perFolder int) ([]string, error) {
 	paths := make([]string, j.N)
 	for i := range paths {

@@ -80,7 +80,7 @@ func median(took []time.Duration) float64 {
 	return float64(took[len(took)/2])
 }
 
-// all is how many of n can be measured where nothing limits them.
+// all is how many of n can be measured where there is no limit.
 func all(n int) (int, string) { return n, "" }
 
 // withDescriptors is for what keeps some descriptors open for each.
@@ -98,7 +98,7 @@ func withDescriptors(each int) func(n int) (int, string) {
 	}
 }
 
-// withHints tells how many of a user's processes have hints, where not all do.
+// withHints returns how many of a user's processes have hints, where not all do.
 func withHints(n int) (int, string) {
 	limit := hinted()
 	if n < limit {

@@ -50,8 +50,8 @@ func (j *job) owners(perFolder int) ([]float64, error) {
 	return append(values, renewals, floor, renewals/floor), err
 }
 
-// renewalFloor returns the CPU of the system calls of one renewal by each owner: a
-// record is written in place, and it and the two names of the alive file are looked at.
+// renewalFloor returns the CPU of the system calls of one renewal by each owner: a record
+// is written in place, and it and the two names of the alive file are checked.
 func (j *job) renewalFloor(paths []string) (float64, error) {
 	record := make([]byte, 512)
 	var files []*os.File
@@ -102,8 +102,7 @@ func renew(f *os.File, record []byte) error {
 	return nil
 }
 
-// join joins all leases, as their owner or to stand by, and returns what releases
-// them.
+// join joins all leases, as their owner or as a standby, and returns what releases them.
 func (j *job) join(paths []string, standby bool) (release func() error, err error) {
 	m, err := j.members(paths, standby, !standby)
 	return m.release, err
@@ -132,7 +131,7 @@ func (j *job) members(paths []string, standby, own bool) (*members, error) {
 	return m, m.check()
 }
 
-// check tells if not all have the role for which they were measured.
+// check returns an error if not all have the role for which they were measured.
 func (m *members) check() error {
 	for _, o := range m.all {
 		if o.IsOwner() != m.own {
@@ -157,7 +156,7 @@ func own(j *job) error {
 		_, err = j.join(paths, false)
 	}
 	if err != nil {
-		fmt.Println(err) // to whoever has started it
+		fmt.Println(err) // to the process that has started it
 		return nil
 	}
 	fmt.Println(joined)

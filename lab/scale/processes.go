@@ -47,11 +47,11 @@ var processesInOneFolder = &scenario{
 
 const takeovers = 9
 
-// A crowd is N processes that stand by at one lease, but for one, which owns it; or
-// that each own one.
+// A crowd is N processes at one lease, one the owner and the others standbys; or N
+// processes that each own one.
 type crowd struct {
 	j       *job
-	apart   bool // each has a lease of its own
+	apart   bool // each has its own lease
 	members map[*child]bool
 	elected chan election
 }
@@ -109,7 +109,7 @@ func (c *crowd) election() (election, error) {
 	case e := <-c.elected:
 		return e, nil
 	case <-time.After(2 * ttl):
-		return election{}, errors.New("nobody owns the lease")
+		return election{}, errors.New("the lease has no owner")
 	}
 }
 
@@ -128,8 +128,8 @@ func (c *crowd) atRest() ([]float64, error) {
 	return []float64{float64(took), memory, float64(idle) / c.j.Rest.Seconds()}, err
 }
 
-// join starts so many processes, and returns the time that they took to join all at
-// once when all were up.
+// join starts this many processes, and returns the time that they took to join, all at
+// once, when all had started.
 func (c *crowd) join(n int) (time.Duration, error) {
 	var fresh []*child
 	for range n {
@@ -164,7 +164,7 @@ func (c *crowd) join(n int) (time.Duration, error) {
 	return took, nil
 }
 
-// listen hears of an election, if that comes before the process's end.
+// listen receives an election, if that comes before the process's end.
 func (c *crowd) listen(p *child) {
 	var at int64
 	if line, err := p.hear(); err == nil {
@@ -173,7 +173,7 @@ func (c *crowd) listen(p *child) {
 	}
 }
 
-// takeover kills the owner, and has another process stand by in its place.
+// takeover kills the owner, and starts another process as a standby.
 func (c *crowd) takeover(current *child) (took, used time.Duration, next *child, err error) {
 	delete(c.members, current)
 	defer current.end()
@@ -234,7 +234,7 @@ func (c *crowd) memory() (sum float64, err error) {
 }
 
 func (c *crowd) end() {
-	for p := range c.members { // all first: nobody need take over
+	for p := range c.members { // all first: no takeover follows
 		_ = p.cmd.Process.Kill()
 	}
 	for p := range c.members {
@@ -242,14 +242,13 @@ func (c *crowd) end() {
 	}
 }
 
-// What a child says.
+// The lines that a child prints.
 const (
 	up     = "is up"
 	joined = "has joined"
 )
 
-// stand is a child that joins when it is told to, stands by, and says when it is
-// elected.
+// stand is a child that joins on request, is a standby, and reports when it is elected.
 func stand(j *job) error {
 	in := bufio.NewScanner(os.Stdin)
 	fmt.Println(up)
@@ -261,7 +260,7 @@ func stand(j *job) error {
 		RenewInterval: j.Rest - j.Rest/2*time.Duration(j.First)/time.Duration(j.N),
 	})
 	if err != nil {
-		fmt.Println(err) // to whoever has started it
+		fmt.Println(err) // to the process that has started it
 		return nil
 	}
 	fmt.Println(joined)

@@ -32,7 +32,8 @@ func sizes(pid int) (rss, fds float64, err error) {
 	return rss, float64(len(names)), err
 }
 
-// share returns a process's memory with what it shares divided among those who do.
+// share returns a process's memory, with shared memory divided among the processes that
+// share it.
 func share(pid int) (float64, error) {
 	return field(fmt.Sprintf("/proc/%d/smaps_rollup", pid), "Pss:")
 }

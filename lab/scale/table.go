@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// table measures and prints line by line: a table takes its time. What cannot be
-// measured is told below it, and returned.
+// table measures and prints line by line: a table takes long. Errors are printed below
+// it, and returned.
 func (s *scenario) table(out io.Writer, j job, sizes []int) (failed error) {
 	fmt.Fprintf(out, "\n### %s. %s\n\n%s\n\n| N |", s.key, s.title, strings.ReplaceAll(s.about, "%s", j.Rest.String()))
 	for _, c := range s.columns {
@@ -63,8 +63,8 @@ func (s *scenario) cells(r row) string {
 	return b.String()
 }
 
-// lastDecade returns the rows from a tenth of the greatest N on: what is the same
-// for all N shows in the first ones, and growth in the last.
+// lastDecade returns the rows from a tenth of the greatest N on: a constant cost shows in
+// the first rows, and growth in the last.
 func lastDecade(rows []row) []row {
 	last := rows[len(rows)-1].n
 	for len(rows) > 2 && rows[0].n*11 < last {
@@ -97,7 +97,7 @@ func exponent(rows []row, column int) (slope float64, ok bool) {
 	return (n*xy - x*y) / (n*xx - x*x), true
 }
 
-// more is by how much the exponent has to be above what is expected to stand out.
+// more is by how much the exponent must exceed the expected one to be in bold.
 const more = 0.25
 
 func (k kind) growth(e float64, ok bool) string {
@@ -115,7 +115,7 @@ func (k kind) growth(e float64, ok bool) string {
 	return text
 }
 
-// figures shows three figures, and no more digits than a person reads.
+// figures formats a number with three figures.
 func figures(v float64) string {
 	switch {
 	case math.Abs(v) >= 1000:

@@ -7,9 +7,9 @@ import (
 	"syscall"
 )
 
-// contain has a process start in a pid namespace of its own, as in a container: it is
-// pid 1 there, and sees no other process. From outside it can be killed, stopped and
-// resumed by the pid that it has here.
+// contain starts a process in a new pid namespace, as in a container: it is pid 1 there,
+// and sees no other process. From outside it can be killed, stopped and resumed by the
+// pid that it has here.
 func contain(cmd *exec.Cmd) { cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWPID }
 
 // canContain tries it, as being root is not all that it may take.

@@ -35,8 +35,8 @@ type director struct {
 	processes []*process // all workers that there ever were
 }
 
-// errEnded: a worker has ended by itself, which is told when all have ended.
-var errEnded = errors.New("a worker has ended by itself")
+// errEnded: a worker has ended unexpectedly, which is reported when all have ended.
+var errEnded = errors.New("a worker has ended unexpectedly")
 
 // run plays it all. All that was started has ended when it returns, and no disk
 // stays mounted: the keeper of a disk ends with its stdin, as the workers do, should
@@ -70,8 +70,8 @@ func (d *director) run(ctx context.Context, out io.Writer) (err error) {
 	return nil
 }
 
-// prepare makes the leases' folders and starts the first workers. The last lease has
-// a disk of its own, if there are faults of disks.
+// prepare makes the leases' folders and starts the first workers. The last lease has its
+// own disk, if there are faults of disks.
 func (d *director) prepare(out io.Writer) error {
 	if err := canContain(); err == nil {
 		d.contains = true

@@ -9,10 +9,9 @@ import (
 	"time"
 )
 
-// A disk is a file system of a lease's own, in the hands of a process: a keeper,
-// which mounts it, does to it what it is told, and puts everything in order again
-// when its stdin ends. So not even a director that is killed leaves a disk frozen
-// or mounted.
+// A disk is the file system of one lease. A process, its keeper, mounts it, injects
+// faults on request, and restores everything when its stdin ends. So not even a killed
+// director leaves a disk frozen or mounted.
 type disk struct {
 	mount   string
 	keeper  *process

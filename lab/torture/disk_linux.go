@@ -155,7 +155,7 @@ func (k *keeper) drain() error { return os.Remove(k.filler) }
 func (k *keeper) fail() error {
 	device, err := exec.Command("findmnt", "--noheadings", "--output", "SOURCE", k.mount).Output()
 	if err != nil {
-		return fmt.Errorf("looking for the device of %s: %w", k.mount, err)
+		return fmt.Errorf("finding the device of %s: %w", k.mount, err)
 	}
 	trigger := filepath.Join("/sys/fs/ext4", filepath.Base(strings.TrimSpace(string(device))), "trigger_fs_error")
 	if err := os.WriteFile(trigger, []byte("torture"), 0); err != nil {
@@ -189,7 +189,7 @@ func (k *keeper) repair() error {
 	return err
 }
 
-// close leaves nothing behind. If somebody still uses the disk, it goes with them.
+// close removes everything. If processes still use the disk, it goes with them.
 func (k *keeper) close() error {
 	if k.frozen {
 		_ = k.thaw()

@@ -27,9 +27,9 @@ type kind int
 
 const (
 	ofProcess kind = iota
-	ofStop         // nobody need take the lease meanwhile; others can come beside it
+	ofStop         // the lease may stay free meanwhile; others can come beside it
 	ofFile         // one after another: see lane.settled
-	ofDisk         // of a disk of its own; nobody need take the lease meanwhile
+	ofDisk         // of the lease's own disk; the lease may stay free meanwhile
 )
 
 var faults []fault
@@ -100,7 +100,7 @@ func notNow(err error) error {
 	return err
 }
 
-// kill kills the owner, or somebody, and starts another.
+// kill kills the owner, or any worker, and starts another.
 func (l *leaseRun) kill(rng *rand.Rand) error {
 	i := l.target(rng)
 	if err := l.workers[i].kill(); err != nil {
@@ -109,8 +109,7 @@ func (l *leaseRun) kill(rng *rand.Rand) error {
 	return l.hire(i)
 }
 
-// stop stops the owner, somebody, or all, for anything from a moment to several
-// lives of the lease.
+// stop stops the owner, any worker, or all, for anything from a moment to several TTLs.
 func (l *leaseRun) stop(rng *rand.Rand) error {
 	victims := []*process{l.workers[l.target(rng)]}
 	if rng.IntN(6) == 0 {
@@ -154,7 +153,7 @@ func (l *leaseRun) fork(rng *rand.Rand) error {
 	return l.hire(i)
 }
 
-// revoke has somebody take the lease away.
+// revoke revokes the lease.
 func (l *leaseRun) revoke(rng *rand.Rand) error {
 	if l.workers[rng.IntN(len(l.workers))].tell("revoke") != nil {
 		return errNotNow
@@ -199,8 +198,8 @@ func (l *leaseRun) cut(rng *rand.Rand) error {
 	return notNow(os.Truncate(l.path, rng.Int64N(max(1, info.Size()))))
 }
 
-// damage changes one byte of the record. Not in the first line, without which it
-// would be nobody's that the library knows, and would be left alone.
+// damage changes one byte of the record. Not in the first line, without which the library
+// would not know it as a record, and leave it alone.
 func (l *leaseRun) damage(rng *rand.Rand) error {
 	f, err := os.OpenFile(l.path, os.O_RDWR, 0)
 	if err != nil {
@@ -244,9 +243,9 @@ func (l *leaseRun) putOld(*rand.Rand) error {
 	return os.Rename(l.backupPath, l.path)
 }
 
-// The disk's faults. A frozen one lets every write hang, and nothing that hangs in
-// one dies before it is thawed. A renewal that has hung and still came in time counts
-// from its beginning: an owner that is stopped soon after lives by it.
+// The disk's faults. A frozen one lets every write hang, and a process that hangs in one
+// does not die before it is thawed. A renewal that has hung and still came in time counts
+// from its beginning: an owner that is stopped soon after depends on that.
 func (l *leaseRun) freeze(rng *rand.Rand) error {
 	if err := l.disk.ask("freeze"); err != nil {
 		return err
@@ -272,7 +271,7 @@ func (l *leaseRun) full(rng *rand.Rand) error {
 }
 
 // readOnly has the kernel find an error on the disk and make it read-only, for good.
-// It takes a repair to have it back, for which nobody may use it.
+// Only a repair makes it writable again, during which no process may use it.
 func (l *leaseRun) readOnly(rng *rand.Rand) error {
 	if err := l.disk.ask("fail"); err != nil {
 		return err

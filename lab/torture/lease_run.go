@@ -24,11 +24,11 @@ type leaseRun struct {
 	name       string
 	path       string
 	backupPath string     // beside the lease's folder, on the same disk
-	disk       *disk      // nil: it has none of its own
+	disk       *disk      // nil: it has no disk of its own
 	rng        *rand.Rand // draws what to do
 	seeds      *rand.Rand // draws the workers' seeds: how many there are depends on what happens
 	workers    []*process
-	// contains: every second worker is in a pid namespace of its own.
+	// contains: every second worker is in its own pid namespace.
 	contains bool
 	injected []injectedFault
 	whom     []string // the processes that the present fault is done to
@@ -75,9 +75,9 @@ type scene struct {
 	seed  uint64
 }
 
-// schedule yields the scenes of round after round without end. Each round has all
-// cards, in an order of its own. It depends on nothing but the generator: so a seed
-// gives the same scenes again, whatever happens in them.
+// schedule yields the scenes of round after round without end. Each round has all cards,
+// in a new order. It depends only on the generator: so a seed gives the same scenes
+// again, whatever happens in them.
 func schedule(rng *rand.Rand, cards []fault) iter.Seq2[int, scene] {
 	return func(yield func(int, scene) bool) {
 		cards := slices.Clone(cards)
@@ -129,8 +129,8 @@ func (l *leaseRun) do(f fault, rng *rand.Rand) error {
 	return err
 }
 
-// beside does another fault while processes are stopped: one of a file, say, of
-// which their owner does not hear until it goes on.
+// beside does another fault while processes are stopped: one of a file, say, which their
+// owner does not notice until it is resumed.
 func (l *leaseRun) beside(rng *rand.Rand) error {
 	f := faults[rng.IntN(len(faults))]
 	at := clock.Now()
@@ -147,8 +147,8 @@ func (l *leaseRun) beside(rng *rand.Rand) error {
 	return err
 }
 
-// A pendingDamage is what a fault of a file may have left: two of them within one renewal of
-// the owner are more than the library promises to bear.
+// A pendingDamage is what a fault of a file may have left: two of them within one renewal
+// of the owner are more than the library tolerates.
 type pendingDamage struct {
 	epoch  uint64 // the highest before
 	beats  int    // different heartbeats of the same owner since then
@@ -156,9 +156,9 @@ type pendingDamage struct {
 }
 
 // settled reports whether the files are in order again: a later owner has made
-// them anew, or their owner has renewed twice since. Time alone would not tell, as
-// the owner may be stopped. The second heartbeat that is seen was begun after the
-// fault, and ended before the third.
+// them anew, or their owner has renewed twice since. Time alone would not show that, as
+// the owner may be stopped. The second heartbeat that is seen was begun after the fault,
+// and ended before the third.
 func (l *leaseRun) settled() bool {
 	if l.pending == nil {
 		return true
@@ -182,7 +182,7 @@ func (l *leaseRun) settled() bool {
 	return l.pending == nil
 }
 
-// look returns who owns as the record says, the zero Record if it says nothing.
+// look returns the record, the zero Record if it cannot be read.
 func (l *leaseRun) look() owner.Record {
 	rec, err := owner.Inspect(l.path)
 	if err != nil {
@@ -225,7 +225,7 @@ func (l *leaseRun) hire(i int) error {
 	return err
 }
 
-// rest lets so much time pass. The shortest times are shorter than a timer's.
+// rest waits this long. The shortest times are shorter than a timer's.
 func (l *leaseRun) rest(d time.Duration) {
 	until := clock.Now() + d
 	if d > 200*time.Microsecond {

@@ -1,11 +1,11 @@
-// Command torture lets many processes contend for a few leases, does to them and to
-// their files what can happen to them, and has the history checked: that there were
-// never two valid owners, and never a silent one.
+// Command torture lets many processes contend for a few leases, injects faults into them
+// and their files, and has the history checked: that there were never two valid owners,
+// and never a free lease that no standby acquired.
 //
 //	go run -C lab ./torture -for 1m
 //
-// As root on Linux, every second process of each lease but the first is in a pid
-// namespace of its own, as in a container.
+// As root on Linux, every second process of each lease but the first is in its own pid
+// namespace, as in a container.
 //
 // A seed gives the same faults again, in the same order and after the same pauses.
 // What they meet, it does not give again: that is the machine's timing.
@@ -67,8 +67,8 @@ func main() {
 	}
 }
 
-// torture does it all: the run, the checks, and the report. An error says that
-// something was broken, or that it could not be done.
+// torture runs, checks, and reports. An error says that a rule was broken, or that the
+// run failed.
 func torture(ctx context.Context, out io.Writer, o options) error {
 	if err := o.resolve(); err != nil {
 		return err
@@ -100,7 +100,7 @@ func (o *options) resolve() error {
 		return fmt.Errorf("%d workers for %d leases: each lease needs two", o.workers, o.leases)
 	}
 	if clock.Domain() == "" {
-		return errors.New("the processes of this machine share no clock that could be read: nothing could be compared")
+		return errors.New("the processes of this machine share no clock: their readings cannot be compared")
 	}
 	for o.seed == 0 {
 		o.seed = rand.Uint64() >> 32 // short enough to be copied by hand

@@ -19,10 +19,10 @@ type process struct {
 	stdin   io.WriteCloser
 	journal string // a worker's
 	name    string // a worker's: pids come again, and differ in containers
-	// contained: it is in a pid namespace of its own, where its pid is 1.
+	// contained: it is in its own pid namespace, where its pid is 1.
 	contained bool
 
-	// parted is the clock's reading before it was killed or told to end, 0 until then.
+	// parted is the clock's reading before it was killed or asked to end, 0 until then.
 	parted atomic.Int64
 	killed atomic.Bool
 	done   chan struct{} // closed when it has ended; then:
@@ -69,7 +69,7 @@ func (p *process) kill() error {
 
 func (p *process) part() { p.parted.CompareAndSwap(0, int64(clock.Now())) }
 
-// leave tells it to end, and await waits for that, but not for ever.
+// leave asks it to end, and await waits for that, but not for ever.
 func (p *process) leave() {
 	p.part()
 	_ = p.stdin.Close()
@@ -104,15 +104,15 @@ func (p *process) over() bool {
 	}
 }
 
-// failure says how it has ended, if it was not told to.
+// failure says how it has ended, if it was not asked to.
 func (p *process) failure() error {
 	if p.killed.Load() || p.parted.Load() > 0 && p.err == nil {
 		return nil
 	}
-	return fmt.Errorf("process %d has ended by itself (%v): stderr may have more", p.pid(), p.cmd.ProcessState)
+	return fmt.Errorf("process %d has ended unexpectedly (%v): stderr may have more", p.pid(), p.cmd.ProcessState)
 }
 
-// tell gives it a command.
+// tell sends it a command.
 func (p *process) tell(command string) error {
 	_, err := fmt.Fprintln(p.stdin, command)
 	return err

@@ -7,8 +7,8 @@ import (
 	"syscall"
 )
 
-// isolate gives a process a group of its own: Ctrl-C is the director's to handle,
-// and if that dies, the kernel resumes what it has stopped.
+// isolate gives a process its own group: the director handles Ctrl-C, and if that dies,
+// the kernel resumes what it has stopped.
 func isolate(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} }
 
 func canStop() error { return nil }

@@ -27,7 +27,7 @@ type report struct {
 	faults  []fault
 	length  time.Duration
 
-	contained map[string]bool // the workers in pid namespaces of their own
+	contained map[string]bool // the workers in their own pid namespaces
 }
 
 // report reads what the workers have written, and judges it.
@@ -93,7 +93,7 @@ func (x injectedFault) String() string {
 
 // tenures are what a worker has written. Of one that was killed, the last ends with
 // its process: between the reading of the clock before the kill and that after its
-// end. The same goes for what it had lost and not let go.
+// end. The same holds for a tenure that was lost and not released.
 func (p *process) tenures() ([]history.Tenure, error) {
 	if !p.over() {
 		return nil, fmt.Errorf("%s: its worker could not be ended", p.journal)
@@ -125,8 +125,8 @@ func (p *process) tenures() ([]history.Tenure, error) {
 	return all, nil
 }
 
-// takeovers are how long they took, by what came before: those by one who stood by
-// when the lease became free, and during which nothing disturbed.
+// takeovers are their durations, by what came before: only those by a standby that waited
+// when the lease became free, and without a disturbance.
 func (r *report) takeovers() map[string][]time.Duration {
 	took := map[string][]time.Duration{}
 	for lease, owned := range r.owned() {
@@ -168,7 +168,7 @@ func within(spans []history.Span, s history.Span) bool {
 	return i < len(spans) && spans[i].From <= s.From
 }
 
-// ended says what has ended a tenure, and since when another could own.
+// ended returns what has ended a tenure, and since when another could own.
 func ended(t *history.Tenure) (string, time.Duration) {
 	from := min(t.Freed, t.Expiry)
 	switch t.End {
@@ -223,7 +223,7 @@ func (r *report) print(out io.Writer) error {
 			fmt.Fprintf(&w, " (%d left out)", left)
 		}
 	}
-	fmt.Fprintf(&w, "\n%d owners in %v, and %d who had lost again before they could ask\n", r.verdict.Owned, r.length.Round(100*time.Millisecond), r.verdict.Unproven)
+	fmt.Fprintf(&w, "\n%d owners in %v, and %d that had lost again before they could ask\n", r.verdict.Owned, r.length.Round(100*time.Millisecond), r.verdict.Unproven)
 	owned := r.owned()
 	for _, lease := range slices.Sorted(maps.Keys(owned)) {
 		all := owned[lease]
@@ -231,7 +231,7 @@ func (r *report) print(out io.Writer) error {
 	}
 	across, all := r.acrossNamespaces()
 	fmt.Fprintf(&w, "%d of %d takeovers from one pid namespace to another\n", across, all)
-	fmt.Fprintf(&w, "%-39s %7s %10s %10s %10s\n", "takeover by who stood by", "number", "median", "p99", "worst")
+	fmt.Fprintf(&w, "%-39s %7s %10s %10s %10s\n", "takeover by a standby", "number", "median", "p99", "worst")
 	took := r.takeovers()
 	for _, after := range slices.Sorted(maps.Keys(took)) {
 		all := slices.Sorted(slices.Values(took[after]))
@@ -256,11 +256,10 @@ func verdict(good bool) string {
 	return "VIOLATED"
 }
 
-// most is how many violations are told in full: a broken library brings forth
-// thousands.
+// most is how many violations are printed in full: a broken library has thousands.
 const most = 3
 
-// violations tells of them, and of what happened around them.
+// violations prints them, and the events around them.
 func (r *report) violations() error {
 	var errs []error
 	for i, v := range r.verdict.Violations {
@@ -273,7 +272,7 @@ func (r *report) violations() error {
 	return errors.Join(append(errs, r.order)...)
 }
 
-// around tells what was done, and who owned, shortly before and after a violation.
+// around prints the faults and the owners shortly before and after a violation.
 func (r *report) around(v history.Violation) string {
 	near := func(s history.Span) bool { return s.To > v.When.From-longestTTL && s.From < v.When.To+longestTTL/4 }
 	type line struct {

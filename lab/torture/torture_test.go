@@ -93,7 +93,7 @@ func TestWorkerThatFails(t *testing.T) {
 	}
 	o.worker, o.faults = os.Args[0], "revoke"
 	t.Setenv("_OWNER_TORTURE_FAILS", "yes")
-	if err := torture(t.Context(), &bytes.Buffer{}, o); err == nil || !strings.Contains(err.Error(), "ended by itself") {
+	if err := torture(t.Context(), &bytes.Buffer{}, o); err == nil || !strings.Contains(err.Error(), "ended unexpectedly") {
 		t.Errorf("a worker that fails: %v", err)
 	}
 }

@@ -20,18 +20,18 @@ import (
 	"github.com/ownerlease/owner/internal/history"
 )
 
-// A task is what a worker is told in its environment.
+// A task is a worker's configuration, in its environment.
 type task struct {
 	Lease   string // the path
 	Name    string // in the history
-	Worker  string // its own, which its lease's endpoint tells
+	Worker  string // its own, which is in its lease's endpoint
 	Journal string
 	Seed    uint64
 }
 
 const taskEnv = "_OWNER_TORTURE_TASK"
 
-// The leases' lives are short, so that a minute sees many.
+// The leases' TTLs are short, so that a minute sees many.
 const (
 	shortestTTL = 150 * time.Millisecond
 	longestTTL  = 400 * time.Millisecond
@@ -71,7 +71,7 @@ func beWorker() int {
 	return 0
 }
 
-// obey does what the director says.
+// obey runs the director's commands.
 func obey(lease string, leave func()) {
 	commands := bufio.NewScanner(os.Stdin)
 	for commands.Scan() {
@@ -92,7 +92,7 @@ func obey(lease string, leave func()) {
 	leave()
 }
 
-// fork starts a process that does nothing. Until it has its own program, it has all
+// fork starts a process that does nothing. Until it executes another program, it has all
 // that this one has opened.
 func fork() {
 	self, err := os.Executable()
@@ -132,7 +132,7 @@ func (w *worker) live() error {
 	return nil
 }
 
-// begin begins another tenure, of an instance that is none before a moment.
+// begin begins another tenure, of an instance that does not own before a moment.
 func (w *worker) begin(at time.Duration, stands bool) {
 	w.now = history.Tenure{Lease: w.Name, By: w.Worker, Sought: at, Margin: w.cfg.SafetyMargin}
 	if stands {
@@ -141,8 +141,7 @@ func (w *worker) begin(at time.Duration, stands bool) {
 	w.write()
 }
 
-// write writes down where the present tenure stands. A worker that cannot is of no
-// use.
+// write records the present state of the tenure. A worker that cannot is useless.
 func (w *worker) write() {
 	if err := w.journal.put(&w.now); err != nil {
 		fmt.Fprintf(os.Stderr, "%s: %v\n", w.Worker, err)
@@ -156,7 +155,7 @@ func (w *worker) end() {
 	w.journal.turn()
 }
 
-// join is a user who tries from time to time.
+// join is a user that tries from time to time.
 func (w *worker) join(ctx context.Context, cancel func()) error {
 	w.begin(clock.Now(), false)
 	o, err := owner.Join(ctx, w.cfg)
@@ -166,7 +165,7 @@ func (w *worker) join(ctx context.Context, cancel func()) error {
 	return err
 }
 
-// standBy is one who waits, and at times loses patience.
+// standBy waits as a standby, and at times gives up.
 func (w *worker) standBy(ctx context.Context, cancel func()) error {
 	cfg := w.cfg
 	cfg.Standby = true
@@ -201,7 +200,7 @@ func (w *worker) campaign(ctx context.Context, cancel func()) error {
 	return err
 }
 
-// run is Run's user, who does not call Release.
+// run is a user of Run, which does not call Release.
 func (w *worker) run(context.Context, func()) error {
 	again := clock.Now()
 	w.begin(again, true)
@@ -246,9 +245,9 @@ func (w *worker) stay() time.Duration {
 	return between(w.rng, 0, 20*time.Millisecond)
 }
 
-// own owns, and leaves in one of the ways that there are: by a release, or by the
-// end of the context, which lets the lease run out; and after a loss with or without
-// saying that it has stopped.
+// own owns, and leaves in one of several ways: by a release, or by the end of the
+// context, which lets the lease expire; and after a loss, with or without a call of
+// Release.
 func (w *worker) own(o *owner.Owner, cancel func()) {
 	lost := w.hold(o, w.stay())
 	if !lost && w.rng.IntN(10) == 0 {
@@ -261,14 +260,14 @@ func (w *worker) own(o *owner.Owner, cancel func()) {
 			w.now.End = history.Released
 		}
 		w.write()
-		_ = o.Release() // where the disk does not let it, the lease runs out
+		_ = o.Release() // where the disk does not let it, the lease expires
 	}
 	w.linger(o)
 	w.end()
 }
 
-// hold asks IsOwner again and again until it says no, for so long, or until the
-// worker is to leave. It tells whether the ownership was lost.
+// hold asks IsOwner again and again until it returns false, this much time has passed, or
+// the worker is to leave. It reports whether the ownership was lost.
 func (w *worker) hold(o *owner.Owner, stay time.Duration) (lost bool) {
 	begun := clock.Now()
 	w.now.Instance, w.now.Epoch = o.InstanceID(), o.Epoch()

@@ -1,4 +1,4 @@
-// Command owner-etcd runs commands while it owns a lease in etcd, says who owns one, and
+// Command owner-etcd runs commands while it owns a lease in etcd, shows who owns one, and
 // takes it away. It is the command owner for leases that are shared by several machines.
 package main
 
@@ -24,12 +24,12 @@ lease is free after its ttl.
   owner-etcd revoke --endpoints etcd0:2379,etcd1:2379 --key /locks/gpu0`
 
 const help = `The lease is kept in etcd under KEY and KEY.alive. Etcd counts in whole seconds,
-and so does the ttl. Of an owner, etcd tells that it is live, and no more.
+and so does the ttl. The only condition of an owner that etcd shows is live.
 
 Etcd is reached as with etcdctl, by the same flags or variables. But --key is the lease
 here, and etcdctl's --key is --key-file. A password is taken from ETCDCTL_PASSWORD;
-or from ETCDCTL_USER, if that is NAME:PASSWORD. Who logs in needs etcd to be there at
-the start; everybody else waits for it.`
+or from ETCDCTL_USER, if that is NAME:PASSWORD. With a login, etcd must be reachable at
+the start; without one, the command waits for it.`
 
 func main() {
 	cmdline.RunHelperIfRequested()

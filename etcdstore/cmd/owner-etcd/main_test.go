@@ -253,7 +253,7 @@ func TestMistakes(t *testing.T) {
 		{status("--endpoints", "127.0.0.1:1", "--dial-timeout", "200ms"), 125, "connection refused"},
 		{status("--endpoints", "127.0.0.1:1", "--dial-timeout", "1s", "--user", "a:b"), 125, "cannot log in to etcd: context deadline exceeded: "},
 		{[]string{"revoke"}, 125, "--key is missing (see: owner-etcd revoke --help)"},
-		{s.args("revoke", "/mistake"), 3, "nobody owns /mistake"},
+		{s.args("revoke", "/mistake"), 3, "/mistake has no owner"},
 		{s.args("revoke", "/mistake.alive"), 125, "choose another"},
 		{s.args("revoke", "/mistake", "-w", "0s"), 125, "not positive"},
 		{s.args("revoke", "/mistake", "--endpoints", "127.0.0.1:1", "--dial-timeout", "200ms"), 125, "connection refused"},
@@ -277,7 +277,7 @@ func TestHelp(t *testing.T) {
 		"":              {"owner-etcd run --endpoints", "122 ", "EXIT CODES of watch"},
 		"run --help":    {"--key KEY [--] COMMAND", "--ttl", "--epoch-above", "ETCDCTL_ENDPOINTS", "KEY.alive", "122 "},
 		"status --help": {"--json", "--key-file FILE", "ETCDCTL_PASSWORD", "125 "},
-		"revoke --help": {"--wait", "--key-file FILE", "124 ", "nobody owned it"},
+		"revoke --help": {"--wait", "--key-file FILE", "124 ", "had no owner"},
 		"watch --help":  {"--json", "--cacert FILE", "128+n"},
 	} {
 		stdout, stderr, code := toItsEnd(t, command(strings.Fields(args)...))
@@ -357,7 +357,7 @@ func TestWatch(t *testing.T) {
 		}
 		return fields
 	}
-	next("nobody owns it", false)
+	next("it has no owner", false)
 	for range 2 {
 		holder := s.hold("/k", "--endpoint", "here")
 		who := fmt.Sprintf("pid %d on %s", holder.cmd.Process.Pid, host())
@@ -366,7 +366,7 @@ func TestWatch(t *testing.T) {
 		}
 		_ = holder.stdin.Close()
 		holder.mustExit(0, "")
-		if got := next("nobody owns it: "+who+" owned it for ", false); got["pid"] != nil || got["owned_for"] == nil {
+		if got := next("it has no owner: "+who+" owned it for ", false); got["pid"] != nil || got["owned_for"] == nil {
 			t.Errorf("%v", got)
 		}
 	}
@@ -385,7 +385,7 @@ func TestWatch(t *testing.T) {
 			}
 			line = p.line()
 		}
-		if !strings.HasSuffix(line, "nobody owns it") && !strings.Contains(line, `"owned":false`) {
+		if !strings.HasSuffix(line, "it has no owner") && !strings.Contains(line, `"owned":false`) {
 			t.Errorf("got %q", line)
 		}
 	}
@@ -450,7 +450,7 @@ func TestRevoke(t *testing.T) {
 	_ = second.stdin.Close()
 	second.mustExit(0, "")
 	out, stderr, code = toItsEnd(t, s.command("revoke", "/k"))
-	if code != 3 || out != "" || stderr != "owner-etcd: nobody owns /k\n" {
+	if code != 3 || out != "" || stderr != "owner-etcd: /k has no owner\n" {
 		t.Errorf("exit %d, %q, %q", code, out, stderr)
 	}
 }

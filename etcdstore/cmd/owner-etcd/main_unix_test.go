@@ -106,7 +106,7 @@ func TestSignals(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
 	watching := start(t, s.command("watch", "/k"))
-	watching.mustSay("nobody owns it")
+	watching.mustSay("it has no owner")
 	watching.signal(syscall.SIGINT)
 	watching.mustExit(128+int(syscall.SIGINT), "")
 

@@ -20,7 +20,7 @@ import (
 )
 
 // A reached is a client, and why it does not reach etcd at present: the client itself
-// says no more than that the time is over.
+// reports only a timeout.
 type reached struct {
 	client *clientv3.Client
 
@@ -55,8 +55,8 @@ func reach(c *cli.Command) (*reached, error) {
 func clientSpec(c *cli.Command) (*clientv3.ConfigSpec, error) {
 	spec := &clientv3.ConfigSpec{
 		DialTimeout: c.Duration("dial-timeout"),
-		// A member that has gone without a word is found out by a ping, or by what is
-		// not acknowledged. gRPC allows no more pings than this.
+		// A ping, or data without an acknowledgement, detects a member that has gone
+		// silently. gRPC allows no more pings than this.
 		KeepAliveTime: 10 * time.Second, KeepAliveTimeout: 2 * time.Second,
 		Secure: &clientv3.SecureConfig{
 			Cacert: c.String("cacert"), Cert: c.String("cert"), Key: c.String("key-file"),
@@ -110,7 +110,7 @@ func mistake(spec *clientv3.ConfigSpec) error {
 	return nil
 }
 
-// listen hears why a call has not reached etcd, before the client forgets it.
+// listen records why a call has not reached etcd, before the client forgets it.
 func (r *reached) listen(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, call grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 	err := call(ctx, method, req, reply, conn, opts...)
 	_, why, found := strings.Cut(status.Convert(err).Message(), "latest balancer error: ")
@@ -125,7 +125,7 @@ func (r *reached) listen(ctx context.Context, method string, req, reply any, con
 	return err
 }
 
-// explain adds what is known to an error of one who does not know it.
+// explain adds the recorded reason to an error that lacks it.
 func (r *reached) explain(err error) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -135,7 +135,7 @@ func (r *reached) explain(err error) error {
 	return fmt.Errorf("%w: %s", err, r.why)
 }
 
-// An explained store says why it is not available.
+// An explained store adds the reason to its errors of unavailability.
 type explained struct {
 	owner.Store
 	reached *reached

@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// An authority makes certificates that etcd reads from files. The curve is the one that
-// costs least: etcd's own certificates keep a small machine busy.
+// An authority makes certificates that etcd reads from files. The curve is the cheapest:
+// etcd's own certificates keep a small machine busy.
 type authority struct {
 	file     string
 	template *x509.Certificate

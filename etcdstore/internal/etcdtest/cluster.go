@@ -16,8 +16,8 @@ import (
 	"go.uber.org/zap"
 )
 
-// A Cluster is three members. What they tell each other, and what clients tell them,
-// goes through proxies that can hold it back.
+// A Cluster is three members. The traffic among them, and that of clients, goes through
+// proxies that can hold it back.
 type Cluster struct {
 	Members []*Member
 }
@@ -165,8 +165,7 @@ func (m *Member) ready(t testing.TB) {
 	}
 }
 
-// Stop stops a member as kill does: it tells nobody, hands nothing over, and its
-// connections end.
+// Stop stops a member as kill does: without notice or handover, and its connections end.
 func (m *Member) Stop() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -226,7 +225,7 @@ func (c *Cluster) leader() *Member {
 	return nil
 }
 
-// status is what a member says of itself; nil while it is stopped.
+// status is a member's own status; nil while it is stopped.
 func (m *Member) status() *clientv3.StatusResponse {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -242,7 +241,7 @@ func (m *Member) status() *clientv3.StatusResponse {
 	return st
 }
 
-// Follower waits for a leader, and returns a member that is none.
+// Follower waits for a leader, and returns another member.
 func (c *Cluster) Follower(t testing.TB) *Member {
 	t.Helper()
 	return c.Others(c.Leader(t))[0]
@@ -258,12 +257,12 @@ func Await(t testing.TB, what string, so func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(limit); !so(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain for %s", what)
+			t.Fatalf("timed out waiting for %s", what)
 		}
 	}
 }
 
-// Mend starts what is stopped, and joins what is cut off.
+// Mend starts stopped members, and reconnects those that are cut off.
 func (c *Cluster) Mend(t testing.TB) {
 	t.Helper()
 	for _, m := range c.Members {
@@ -273,7 +272,7 @@ func (c *Cluster) Mend(t testing.TB) {
 	c.Leader(t)
 }
 
-// close lets everything pass, so that nothing waits for ever, and ends it.
+// close lets everything pass, so that nothing waits for ever, and ends the members.
 func (c *Cluster) close() {
 	for _, m := range c.Members {
 		m.Rejoin()
@@ -284,7 +283,7 @@ func (c *Cluster) close() {
 	}
 }
 
-// A Client is a client with connections of its own, which can be cut one by one.
+// A Client is a client with separate connections, which can be cut one by one.
 type Client struct {
 	*clientv3.Client
 	links map[*Member]*link
@@ -358,8 +357,8 @@ func (c *Client) each(members []*Member, do func(*link)) {
 	}
 }
 
-// Break ends the client's connections. It may connect again, also through a link
-// that is cut, but is not heard before Heal.
+// Break ends the client's connections. It may connect again, also through a link that is
+// cut, but its data does not arrive before Heal.
 func (c *Client) Break() {
 	for _, l := range c.links {
 		l.drop()

@@ -16,8 +16,8 @@ import (
 	"time"
 )
 
-// A process is an etcd: the program that people run, built from the module beside this
-// package, so that who imports etcdstore has nothing of a server in its go.sum.
+// A process is a real etcd, built from the module beside this package, so that
+// etcdstore's importers have nothing of a server in their go.sum.
 type process struct {
 	cmd    *exec.Cmd
 	peers  chan string   // the address for other members, once
@@ -31,7 +31,7 @@ var program = sync.OnceValues(func() (string, error) {
 	_, here, _, _ := runtime.Caller(0)
 	build := exec.Command("go", "tool", "-n", "go.etcd.io/etcd/server/v3")
 	build.Dir = filepath.Join(filepath.Dir(here), "server")
-	// The workspace that the tests may be in has nothing of a server.
+	// The tests' workspace, if any, does not contain the server.
 	build.Env = append(os.Environ(), "GOWORK=off", "GOFLAGS=")
 	out, err := build.Output()
 	var exit *exec.ExitError
@@ -68,7 +68,7 @@ func launch(flags ...string) (*process, error) {
 	return p, nil
 }
 
-// read reads the log, in which etcd tells the ports that the kernel has chosen.
+// read reads the log, in which etcd reports the ports that the kernel has chosen.
 func (p *process) read(log io.Reader) {
 	lines := bufio.NewReader(log)
 	for {

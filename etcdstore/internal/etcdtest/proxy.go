@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// A gate lets bytes pass, or holds them back. Nothing is lost while it is shut, as on
-// a network that comes back before anybody has given a connection up.
+// A gate lets bytes pass, or holds them back. Nothing is lost while it is shut, as on a
+// network that comes back before any connection has timed out.
 type gate struct {
 	mu    sync.Mutex
 	turn  sync.Cond
@@ -53,13 +53,13 @@ func (r *route) cut(off bool) {
 	r.back.set(off, 0)
 }
 
-// A proxy stands before a server. Whose connection it is decides which route it has.
+// A proxy is in front of a server. The client decides a connection's route.
 type proxy struct {
 	listener net.Listener
-	routeOf  func(net.Conn) *route // nil: nobody who may pass
+	routeOf  func(net.Conn) *route // nil: may not pass
 
 	mu      sync.Mutex
-	to      string // where the server is; "" while there is none
+	to      string // the server's address; "" while there is none
 	servers map[net.Conn]bool
 	clients map[net.Conn]bool
 	closed  bool
@@ -84,7 +84,7 @@ func startProxy(t testing.TB, encrypted *tls.Config, routeOf func(net.Conn) *rou
 
 func (p *proxy) addr() string { return p.listener.Addr().String() }
 
-// aim says where the server is from now on. Connections to the one before end.
+// aim sets the server's address. Connections to the one before end.
 func (p *proxy) aim(to string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -114,7 +114,7 @@ func (p *proxy) serve(client net.Conn) {
 	if r == nil {
 		return
 	}
-	r.there.pass() // who connects while it is shut waits, too
+	r.there.pass() // a connection that is made while it is shut waits, too
 	server := p.dial()
 	if server == nil {
 		return
@@ -137,7 +137,7 @@ func (p *proxy) keep(client net.Conn) bool {
 	return true
 }
 
-// dial connects to the server, nil if there is none, or has ceased to be meanwhile.
+// dial connects to the server; it returns nil if there is none, or none any more.
 func (p *proxy) dial() net.Conn {
 	p.mu.Lock()
 	to := p.to

@@ -20,10 +20,10 @@ import (
 // operations: it took the lock at some moment from Sought to Owned, and it was over
 // at some moment from Valid to Over.
 //
-// It sees what the other calls an overlap and an order of epochs, without telling the two
-// apart: there is an order if and only if the other finds neither. It does not see margins,
-// vacancies, nor who is valid again after the end. So it is a second opinion, which has
-// been come to in another way, on the two rules that matter most.
+// It finds what the other calls an overlap and an order of epochs, without distinguishing
+// the two: there is an order if and only if the other finds neither. It does not see
+// margins, vacancies, nor revivals. So it is a second, independent check of the two rules
+// that matter most.
 //
 // To find an order takes time that grows steeply with what happens at once, and
 // memory that grows with the square of the length. So a history is cut where no tenure
@@ -108,14 +108,14 @@ type step struct {
 	epoch    uint64
 }
 
-// A held lock is one that an instance has; "" is nobody.
+// A held lock is one that an instance has; "" is none.
 type held struct {
 	by   string
 	last uint64 // the highest epoch that was handed out
 }
 
-// lock is the model: it is taken when nobody has it, with an epoch above the last,
-// and given back by whoever has it.
+// lock is the model: it is acquired when no instance has it, with an epoch above the
+// last, and released by its holder.
 func lock(last uint64) porcupine.Model {
 	return porcupine.Model{
 		Init: func() any { return held{last: last} },

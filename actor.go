@@ -45,27 +45,15 @@ type actor struct {
 	relErr   error         // of the release
 
 	// For readers.
-	snap    atomic.Pointer[snapshot]
-	ctx     context.Context
-	cancel  context.CancelCauseFunc
-	elected chan struct{}
-	lost    chan struct{}
-	done    chan struct{}
+	snap      atomic.Pointer[snapshot]
+	published signal // of a new snapshot
+	ctx       context.Context
+	cancel    context.CancelCauseFunc
+	elected   chan struct{}
+	lost      chan struct{}
+	done      chan struct{}
 
 	notices *notices // nil: nothing listens
-}
-
-// A snapshot is all that readers see of the actor, published as one.
-type snapshot struct {
-	state  State
-	fence  time.Duration // IsOwner holds before this reading of the store's clock
-	from   time.Duration // what the validity counts from
-	holder *Record       // who owns, never changed after publication
-	lost   *LostError    // in StateLost
-	err    error         // of a standby: why it cannot read or acquire the lease
-
-	// A reader has found the fence passed: this ownership has ended for good.
-	expired bool
 }
 
 func newActor(parent context.Context, store Store, claim *Record, t timing, n *notices) *actor {
@@ -269,11 +257,12 @@ func (a *actor) handle(in input) {
 	case d.event != "":
 		a.moved(before.state, &d, own, in.at)
 	case a.core.standsBy() && in.kind == inputResult:
-		a.snap.Store(a.snapshot(&a.core, nil))
+		a.publish(nil)
 	}
 	if d.start.kind != opNone {
 		a.start(d.start)
 	}
+	a.settleAdvertisement(&in)
 	a.tell(&before)
 	if before.state == StateReleased && before.pending.kind != opNone && a.core.pending.kind == opNone && a.core.err != nil {
 		a.relErr = fmt.Errorf("owner: release: %w: a successor may have to wait until the lease has run out", a.core.err)
@@ -326,7 +315,7 @@ func (a *actor) moved(before State, d *decision, own string, now time.Duration) 
 	if a.core.state == StateLost {
 		lost = a.lostError(d, now)
 	}
-	a.snap.Store(a.snapshot(&a.core, lost))
+	a.publish(lost)
 	switch a.core.state {
 	case StateOwner:
 		if before == StateAcquiring && a.elected != nil { // not within Join
@@ -351,15 +340,6 @@ func (a *actor) moved(before State, d *decision, own string, now time.Duration) 
 		t.Err = lost
 	}
 	a.notices.moved(t, own, a.holder.InstanceID, now-a.core.validFrom)
-}
-
-// snapshot is what readers are to see of the core.
-func (a *actor) snapshot(c *core, lost *LostError) *snapshot {
-	s := &snapshot{state: c.state, fence: c.fence(), from: c.validFrom, holder: a.holder, lost: lost}
-	if c.standsBy() {
-		s.err = c.err
-	}
-	return s
 }
 
 func (a *actor) lostError(d *decision, now time.Duration) *LostError {
@@ -412,6 +392,9 @@ func (a *actor) deliver(res result, gone <-chan struct{}) {
 		if res.won() {
 			_ = a.giveUp(res.acq.Lease) // if this fails, it expires
 		}
+		if ad := res.op.ad; ad != nil {
+			ad.outcome <- res.err
+		}
 	}
 }
 
@@ -443,6 +426,8 @@ func (a *actor) perform(res *result) error {
 		return err
 	case opRenew:
 		return a.lease.Renew(a.ctx, res.op.at)
+	case opAdvertise:
+		return a.writeAdvertisement(res.op.ad.meta)
 	}
 	return a.giveUp(a.lease)
 }
@@ -453,45 +438,4 @@ func (a *actor) giveUp(l Lease) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(a.parent), a.ttl)
 	defer cancel()
 	return l.Release(ctx)
-}
-
-// owns reports whether the instance owns the lease at this instant. The state alone would
-// be wrong after a pause: a process that was stopped past its deadline continues before
-// its actor has noticed.
-func (a *actor) owns() bool {
-	for {
-		s := a.snap.Load()
-		switch {
-		case s.expired || s.state != StateOwner && s.state != StateRenewing:
-			return false
-		case a.store.Now() < s.fence:
-			return true
-		}
-		// No answer to a renewal that the actor takes up late may take this back.
-		expired := *s
-		expired.expired = true
-		if a.snap.CompareAndSwap(s, &expired) {
-			return false
-		}
-	}
-}
-
-// check says why the instance does not own the lease, nil if it does.
-func (a *actor) check() error {
-	if a.owns() {
-		return nil
-	}
-	s := a.snap.Load()
-	switch s.state {
-	case StateLost:
-		return s.lost
-	case StateReleased:
-		return ErrReleased
-	case StateOwner, StateRenewing:
-		return ErrExpired
-	}
-	if s.err != nil {
-		return fmt.Errorf("%w: standby: %w", ErrNotOwner, s.err)
-	}
-	return ErrNotOwner
 }

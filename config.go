@@ -128,9 +128,11 @@ func (cfg *Config) resolve() (timing, error) {
 	if err := cfg.resolveTimes(); err != nil {
 		return timing{}, fmt.Errorf("%w: %w", ErrInvalidConfig, err)
 	}
-	if err := cfg.resolveMeta(); err != nil {
+	meta, err := resolveMeta(cfg.Endpoint, cfg.Meta)
+	if err != nil {
 		return timing{}, fmt.Errorf("%w: %w", ErrInvalidConfig, err)
 	}
+	cfg.Meta = meta
 	if cfg.LeasePath == "" && cfg.Store == nil {
 		return timing{}, fmt.Errorf("%w: LeasePath is empty", ErrInvalidConfig)
 	}
@@ -174,38 +176,38 @@ func (cfg *Config) resolveTimes() error {
 	return nil
 }
 
-// resolveMeta copies the metadata, as the caller may change the map later,
-// and puts the endpoint into it.
-func (cfg *Config) resolveMeta() error {
-	if in, ok := cfg.Meta[EndpointMetaKey]; ok && cfg.Endpoint != "" && in != cfg.Endpoint {
-		return fmt.Errorf("the Endpoint is %q and Meta[%q] is %q", cfg.Endpoint, EndpointMetaKey, in)
+// resolveMeta returns a copy of the metadata, as the caller may go on to change the map,
+// with the endpoint in it.
+func resolveMeta(endpoint string, meta map[string]string) (map[string]string, error) {
+	if in, ok := meta[EndpointMetaKey]; ok && endpoint != "" && in != endpoint {
+		return nil, fmt.Errorf("the Endpoint is %q and Meta[%q] is %q", endpoint, EndpointMetaKey, in)
 	}
-	for k, v := range cfg.Meta {
+	for k, v := range meta {
 		if !utf8.ValidString(k) || !utf8.ValidString(v) {
-			return fmt.Errorf("metadata %q is not valid UTF-8", k)
+			return nil, fmt.Errorf("metadata %q is not valid UTF-8", k)
 		}
 	}
-	if !utf8.ValidString(cfg.Endpoint) {
-		return errors.New("the Endpoint is not valid UTF-8")
+	if !utf8.ValidString(endpoint) {
+		return nil, errors.New("the Endpoint is not valid UTF-8")
 	}
-	cfg.Meta = maps.Clone(cfg.Meta)
-	if cfg.Endpoint != "" {
-		if cfg.Meta == nil {
-			cfg.Meta = make(map[string]string, 1)
+	meta = maps.Clone(meta)
+	if endpoint != "" {
+		if meta == nil {
+			meta = make(map[string]string, 1)
 		}
-		cfg.Meta[EndpointMetaKey] = cfg.Endpoint
+		meta[EndpointMetaKey] = endpoint
 	}
-	if len(cfg.Meta) == 0 {
-		return nil
+	if len(meta) == 0 {
+		return meta, nil
 	}
-	b, err := json.MarshalIndent(cfg.Meta, "  ", "  ") // as in the record
+	b, err := json.MarshalIndent(meta, "  ", "  ") // as in the record
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if len(b) > maxMeta {
-		return fmt.Errorf("metadata too large: Meta and Endpoint are %d bytes as indented JSON; %d is the most", len(b), maxMeta)
+		return nil, fmt.Errorf("metadata too large: Meta and Endpoint are %d bytes as indented JSON; %d is the most", len(b), maxMeta)
 	}
-	return nil
+	return meta, nil
 }
 
 // claim is the record that this instance would own the lease with.

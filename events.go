@@ -29,6 +29,7 @@ type input struct {
 	kind inputKind
 	at   time.Duration // the store's clock when the actor took the input up
 	res  result        // of inputResult
+	ad   *advertisement
 }
 
 type inputKind int
@@ -41,6 +42,7 @@ const (
 	inputHint                     // something may have happened to the lease
 	inputRelease                  // the caller releases the lease, or stops waiting for it
 	inputEnd                      // Join's context has ended
+	inputAdvertise                // the caller advertises another endpoint
 )
 
 // An op is a call of the store, made by a worker outside the actor.
@@ -50,6 +52,14 @@ type op struct {
 	at   time.Duration // the store's clock when it was issued, before the call
 
 	yields bool // an opAcquire that leaves the lease to another instance that is acquiring
+	ad     *advertisement
+}
+
+// An advertisement is what Advertise wants in the record, and where it waits for the
+// outcome.
+type advertisement struct {
+	meta    map[string]string
+	outcome chan error // has room for it
 }
 
 type opKind int
@@ -60,6 +70,7 @@ const (
 	opLook
 	opRenew
 	opRelease
+	opAdvertise
 )
 
 // A result is how an op ended.
@@ -82,5 +93,5 @@ func (r *result) won() bool { return r.acq != nil && r.acq.Lease != nil }
 
 // String returns the input's name, as in docs/state-diagram.md.
 func (k inputKind) String() string {
-	return [...]string{"join", "stand by", "tick", "result", "hint", "release", "end of context"}[k]
+	return [...]string{"join", "stand by", "tick", "result", "hint", "release", "end of context", "advertise"}[k]
 }

@@ -64,7 +64,7 @@ func (w *simWorld) Check() error {
 // and demands that one comes to own.
 func (w *simWorld) AtEnd() error {
 	w.k.Note("--- all go on")
-	w.crashes, w.failures, w.releases, w.tampers = 0, 0, 0, 0
+	w.crashes, w.failures, w.releases, w.tampers, w.advertises = 0, 0, 0, 0, 0
 	slices.SortStableFunc(w.all, func(i, j *simProcess) int { // a writer has done so first
 		return int(bits(j.p.InWrite())) - int(bits(i.p.InWrite()))
 	})

@@ -14,7 +14,7 @@ func (w *simWorld) Key() uint64 {
 	if w.last.inside() {
 		h.Bytes([]byte(w.last.name))
 	}
-	for _, n := range []int{w.crashes, w.failures, w.releases, w.tampers} {
+	for _, n := range []int{w.crashes, w.failures, w.releases, w.tampers, w.advertises} {
 		h.Int(uint64(n))
 	}
 	for _, i := range w.all {
@@ -40,6 +40,7 @@ func (i *simProcess) sum(h *explore.Hash) {
 	if l, ok := i.a.lease.(*fileLease); ok && (!i.gone || i.held || i.busy > 0) {
 		h.Int(l.file.Number())
 		h.Int(l.alive.Number())
+		h.Bytes(l.enc.buf) // a failed advertisement is in none of the files
 	}
 	if i.gone {
 		return

@@ -40,7 +40,7 @@ type scenario struct {
 	clocks      [2]string     // the clock domain of the owner, and that of the others
 
 	// How often each may happen in one run.
-	crashes, failures, releases, tampers int
+	crashes, failures, releases, tampers, advertises int
 	tampering                            []tampering // with what: the next one comes when the owner has renewed
 }
 
@@ -279,12 +279,20 @@ func (i *simProcess) offerActor() {
 			w.may(i, func() { i.handle(input{kind: inputTick}) })
 		}
 	}
+	if w.advertises > 0 && c.owns() {
+		w.may(i, func() { w.advertises--; i.handle(input{kind: inputAdvertise, ad: simAdvertisement()}) })
+	}
 	if w.releases > 0 && c.owns() {
 		w.may(i, func() { w.releases--; i.handle(input{kind: inputRelease}) })
 	}
 	if i.held && (w.releases > 0 || w.k.Now() >= c.expiry()) {
 		w.may(i, i.letGo)
 	}
+}
+
+// simAdvertisement makes the record longer.
+func simAdvertisement() *advertisement {
+	return &advertisement{map[string]string{EndpointMetaKey: "unix:/advertised"}, make(chan error, 1)}
 }
 
 // awaitsClock reports whether the process will read the clock before anything else

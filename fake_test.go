@@ -28,7 +28,7 @@ type fakeStore struct {
 	watchErr error           // of Watch
 
 	// What the operations do besides; nil: nothing, at once.
-	onAcquire, onLook, onRenew, onRelease hook
+	onAcquire, onLook, onRenew, onRelease, onAdvertise hook
 }
 
 type hook = func(ctx context.Context) error
@@ -87,6 +87,19 @@ type fakeLease struct {
 func (l *fakeLease) Renew(ctx context.Context, at time.Duration) error {
 	defer l.s.count(&l.s.renewals)
 	return l.s.run(ctx, &l.s.onRenew)
+}
+
+func (l *fakeLease) Advertise(ctx context.Context, meta map[string]string) error {
+	if err := l.s.run(ctx, &l.s.onAdvertise); err != nil {
+		return err
+	}
+	l.s.mu.Lock()
+	defer l.s.mu.Unlock()
+	if l.s.holder.InstanceID == l.id {
+		l.s.holder.Meta = meta
+		l.s.hint()
+	}
+	return nil
 }
 
 func (l *fakeLease) Release(ctx context.Context) error {

@@ -81,6 +81,15 @@ func fullDisk(t *testing.T, dir string) {
 	for range 100 {
 		must(t, o.a.lease.Renew(t.Context(), clock.Now()))
 	}
+	// An advertisement works, or fails and leaves the record as it was.
+	before := o.Endpoint()
+	if err := o.Advertise(t.Context(), "unix:/run/"+strings.Repeat("long", 100), nil); err != nil && (!errors.Is(err, syscall.ENOSPC) || o.Endpoint() != before) {
+		t.Errorf("advertising on a full disk: %v", err)
+	}
+	if r, err := Inspect(p); err != nil || r.Meta[EndpointMetaKey] != o.Endpoint() {
+		t.Errorf("after advertising: %+v, %v", r, err)
+	}
+	must(t, o.a.lease.Renew(t.Context(), clock.Now()))
 	must(t, o.Release())
 	if r, err := Inspect(p); err != nil || !r.Released {
 		t.Errorf("after the release: %+v, %v", r, err)

@@ -58,6 +58,8 @@ var ignored = []ignoredInput{
 	{inputRelease, []State{StateFollower}, "A plain follower holds nothing; nor does a standby whose context has ended."},
 	{inputRelease, []State{StateLost}, "The ownership has ended already. The call says that the caller has stopped, so what would block a successor until the lease has expired is released."},
 	{inputRelease, []State{StateReleased}, "The lease was released before; every caller gets that outcome."},
+	{inputAdvertise, []State{StateOwner, StateRenewing}, "The endpoint and the metadata are written into the record. That is no renewal: the deadline stays where it was. If it fails, the next renewal comes at once, and checks the record."},
+	{inputAdvertise, []State{StateFollower, StateAcquiring, StateLost, StateReleased}, "Only an owner advertises. The caller gets an error."},
 	{inputEnd, []State{StateFollower}, "It is no longer a standby."},
 	{inputEnd, []State{StateLost, StateReleased}, "Nothing is being renewed."},
 	{inputEnd, []State{StateOwner}, "No renewal is under way, and none follows. The ownership lasts until its deadline."},
@@ -200,6 +202,10 @@ func classify(c *core, in *input) event {
 			return evExpire // too late: another may own
 		case c.owns() || c.state == StateAcquiring || c.standsBy():
 			return evRelease
+		}
+	case inputAdvertise:
+		if c.owns() && in.at >= c.fence() {
+			return evExpire
 		}
 	case inputEnd:
 		switch c.state {
@@ -348,6 +354,11 @@ func (d *decision) stay(in *input) {
 		}
 	case inputEnd:
 		d.ended = true
+	case inputAdvertise:
+		if d.owns() {
+			d.lastID++ // beside the renewal under way, whose result still counts
+			d.start = op{kind: opAdvertise, id: d.lastID, at: in.at, ad: in.ad}
+		}
 	case inputResult:
 		d.settle(in)
 	case inputTick:
@@ -362,6 +373,10 @@ func (d *decision) stay(in *input) {
 
 // settle takes up a result that moves nothing.
 func (d *decision) settle(in *input) {
+	if in.res.op.kind == opAdvertise {
+		d.hinted = d.hinted || in.res.err != nil
+		return
+	}
 	if !d.awaits(in.res.op) {
 		d.late++
 		return

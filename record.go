@@ -179,6 +179,13 @@ func newEncoder(h diskHead) (*encoder, error) {
 	return &encoder{buf: buf, head: copy(buf, head)}, nil
 }
 
+// pad makes the records at least so long.
+func (e *encoder) pad(size int64) {
+	if more := int(size) - len(e.buf); more > 0 {
+		e.buf = append(e.buf, make([]byte, more)...)
+	}
+}
+
 // size is the size of every record of the ownership.
 func (e *encoder) size() int64 { return int64(len(e.buf)) }
 

@@ -126,6 +126,14 @@ type Lease interface {
 	// fence deadline, and tries again until then.
 	Renew(ctx context.Context, at time.Duration) error
 
+	// Advertise replaces the Meta of the record, for good: Look shows it, and Renew keeps
+	// it. Those who watch the lease get a hint. It is no renewal, and must not make the
+	// lease last longer.
+	//
+	// An error leaves open whether it was applied; the lease is owned as before, and lasts
+	// as long. Another owner's record is left alone, whenever the call is applied.
+	Advertise(ctx context.Context, meta map[string]string) error
+
 	// Release releases the lease, so that a successor can own it at once, and frees what
 	// the lease holds in this process. It is the last call, made once, also after a loss:
 	// then it comes when the lease has expired or its owner has stopped, and must leave

@@ -3,13 +3,14 @@ package owner
 import (
 	"context"
 	"iter"
+	"maps"
 	"time"
 )
 
-// Watch yields who owns the lease at path: first as it is, and then every change,
-// until ctx ends or the caller leaves the loop. A zero Record says that no instance
-// owns it, and stands between any two owners. Nothing is yielded twice in a row;
-// a slow caller gets the newest, and may miss owners in between.
+// Watch yields who owns the lease at path: first as it is, and then every change of its
+// owner or of what that advertises, until ctx ends or the caller leaves the loop. A zero
+// Record says that no instance owns it, and stands between any two owners. Nothing is
+// yielded twice in a row; a slow caller gets the newest, and may miss owners in between.
 //
 // An error says that the lease cannot be read. It is yielded once, and Watch continues:
 // next comes what can be read again, or another error.
@@ -55,7 +56,7 @@ func changes(ctx context.Context, s Store) iter.Seq2[Record, error] {
 					return
 				}
 				continue
-			case told && trouble == "" && next.InstanceID == last.InstanceID && (last.Epoch != 0 || next.Epoch == 0):
+			case told && trouble == "" && !news(&last, &next):
 				continue
 			case told && last.InstanceID != "" && next.InstanceID != last.InstanceID:
 				next = Record{} // the lease was free in between; the next read shows who owns it now
@@ -66,6 +67,15 @@ func changes(ctx context.Context, s Store) iter.Seq2[Record, error] {
 			}
 		}
 	}
+}
+
+// news reports whether next shows another owner than last, or what last's owner has
+// advertised since. A record that is missing for a moment is no news.
+func news(last, next *Record) bool {
+	if next.InstanceID != last.InstanceID {
+		return true
+	}
+	return next.Epoch != 0 && (last.Epoch == 0 || !maps.Equal(next.Meta, last.Meta))
 }
 
 // views reads a lease whenever it may have changed, until ctx ends.

@@ -100,6 +100,17 @@ func (l *registerLease) Renew(ctx context.Context, at time.Duration) error {
 	return nil
 }
 
+func (l *registerLease) Advertise(ctx context.Context, meta map[string]string) error {
+	next := l.entry
+	next.Record.Meta = meta
+	if err := l.store.write(ctx, l.version+1, &next); err != nil {
+		return err
+	}
+	l.entry = next
+	l.version++
+	return nil
+}
+
 func (l *registerLease) Release(ctx context.Context) error {
 	l.entry.Record.Released = true
 	err := l.store.write(ctx, l.version+1, &l.entry)

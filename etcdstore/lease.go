@@ -17,7 +17,10 @@ type lease struct {
 	timeout requestTimeout
 	keeper  *keeper
 	ids     []clientv3.LeaseID // of the key, and of the one with .alive
-	rev     int64              // at which both keys were put; their record is not put again
+	rec     owner.Record       // as it was put first: without its epoch
+	created int64              // the revision at which both keys were put first
+	rev     int64              // the revision at which both keys were put last
+	tried   []string           // values that were put without an answer since
 }
 
 // Renew: see owner.Lease. It keeps both etcd leases alive, and reads whether both
@@ -81,21 +84,29 @@ func (l *lease) check(ctx context.Context) (term uint64, err error) {
 	if err != nil {
 		return 0, err
 	}
+	if l.adopt(found) {
+		return found.term, nil
+	}
+	return found.term, l.lost(found)
+}
+
+// lost says what has become of the keys, nil if they are as they were put.
+func (l *lease) lost(found keyPair) (err error) {
 	for i, kv := range found.kvs {
 		key := []string{l.store.key, l.store.alive}[i]
 		switch {
 		case kv == nil:
 			err = fmt.Errorf("%w: the etcd key %q was deleted, or its lease revoked", owner.ErrRevoked, key)
-		case kv.ModRevision != l.rev && kv.CreateRevision == l.rev:
+		case kv.ModRevision != l.rev && kv.CreateRevision == l.created:
 			err = fmt.Errorf("%w: the etcd key %q was written to", owner.ErrRevoked, key)
 		case kv.ModRevision != l.rev:
 			if rec, err := decode(kv); err == nil {
-				return found.term, fmt.Errorf("%w: instance %s, pid %d on %s, epoch %d", owner.ErrTakenOver, rec.InstanceID, rec.PID, rec.Host, rec.Epoch)
+				return fmt.Errorf("%w: instance %s, pid %d on %s, epoch %d", owner.ErrTakenOver, rec.InstanceID, rec.PID, rec.Host, rec.Epoch)
 			}
 			err = fmt.Errorf("%w: the etcd key %q was deleted, and something else is there", owner.ErrRevoked, key)
 		}
 	}
-	return found.term, err
+	return err
 }
 
 // Release: see owner.Lease. It makes three requests at the same time, none of which harms
@@ -110,7 +121,7 @@ func (l *lease) Release(ctx context.Context) error {
 	s := l.store
 	ours := func(key string) clientv3.Op {
 		return clientv3.OpTxn(
-			[]clientv3.Cmp{clientv3.Compare(clientv3.ModRevision(key), "=", l.rev)},
+			[]clientv3.Cmp{l.unchanged(key)},
 			[]clientv3.Op{clientv3.OpDelete(key)}, nil)
 	}
 	errs := inParallel(2, func(i int) error {
@@ -120,6 +131,9 @@ func (l *lease) Release(ctx context.Context) error {
 		_, err := call(ctx, s, l.timeout, func(ctx context.Context) (*clientv3.TxnResponse, error) {
 			return s.client.Txn(ctx).Then(ours(s.key), ours(s.alive)).Commit()
 		})
+		if err == nil && len(l.tried) > 0 {
+			err = errors.New("the keys may be as an advertisement has put them whose answer was lost")
+		}
 		return err
 	})
 	if deleted, revoked := errs[0], errs[1]; deleted != nil && revoked != nil {

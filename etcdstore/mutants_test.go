@@ -40,7 +40,7 @@ var mutants = []struct {
 		{File: "lease.go", Old: "err == nil && slices.Min(terms) < terms[len(l.ids)]", New: "slices.Min(terms) < 0"},
 	}},
 	{"a release deletes whatever is there", "TestStore", []mutant.Mutant{
-		{File: "lease.go", Old: `clientv3.Compare(clientv3.ModRevision(key), "=", l.rev)`, New: `clientv3.Compare(clientv3.ModRevision(key), ">", 0)`},
+		{File: "advertise.go", Old: `clientv3.Compare(clientv3.ModRevision(key), "=", l.rev)`, New: `clientv3.Compare(clientv3.ModRevision(key), ">", 0)`},
 	}},
 	{"a revocation deletes whatever is there", "TestRevokeSparesASuccessor", []mutant.Mutant{
 		{File: "revoke.go", Old: `"=", found.kvs[i].ModRevision`, New: `">", 0`},

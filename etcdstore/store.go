@@ -177,13 +177,13 @@ func (s *store) take(ctx context.Context, p requestTimeout, claim owner.Record) 
 	if err := s.grant(ctx, p, claim.TTL, ids); err != nil {
 		return acq, err
 	}
-	l := &lease{store: s, timeout: p, ids: ids}
+	l := &lease{store: s, timeout: p, ids: ids, rec: claim}
 	found, err := s.put(ctx, l, &claim)
 	if err != nil {
 		return acq, err
 	}
-	if l.rev != 0 {
-		claim.Epoch = s.above + uint64(l.rev)
+	if l.created != 0 {
+		claim.Epoch = s.above + uint64(l.created)
 		l.keeper = keeperOf(s.client)
 		return owner.Acquisition{Holder: claim, Lease: l, From: acq.From}, nil
 	}
@@ -221,14 +221,14 @@ func (s *store) put(ctx context.Context, l *lease, claim *owner.Record) (keyPair
 		return keyPair{}, s.failed(ctx, "put the record", err)
 	}
 	if resp.Succeeded {
-		l.rev = resp.Header.Revision
-		s.saw(claim.InstanceID, l.rev)
+		l.created = resp.Header.Revision
+		l.putAt(l.created)
 		return keyPair{}, nil
 	}
 	found := keyPairIn(resp)
 	if found.under(l.ids) {
-		l.rev = found.kvs[0].ModRevision
-		s.saw(claim.InstanceID, l.rev)
+		l.created = found.kvs[0].CreateRevision
+		l.putAt(found.kvs[0].ModRevision)
 	}
 	return found, nil
 }

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"math"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
+
 	"github.com/ownerlease/owner"
 	"github.com/ownerlease/owner/etcdstore/internal/etcdtest"
 )
@@ -68,6 +70,55 @@ func TestAcquireUndecided(t *testing.T) {
 			if v := look(t, New(own, key)); v.Holder.Epoch != acq.Holder.Epoch {
 				t.Errorf("the owner has epoch %d, and others see %d", acq.Holder.Epoch, v.Holder.Epoch)
 			}
+			must(t, acq.Lease.Release(context.Background()))
+			if keys, leases := keys(t, own, key), line.left(t, own); keys != 0 || leases != 0 {
+				t.Errorf("%d keys and %d etcd leases are left", keys, leases)
+			}
+		})
+	}
+}
+
+// What is put of an advertisement is the owner's, whether it hears of it or not.
+func TestAdvertiseUndecided(t *testing.T) {
+	t.Parallel()
+	srv := etcdtest.Start(t)
+	for name, tc := range map[string]struct {
+		f    disturbance
+		done bool
+	}{
+		"a put is lost":            {once(requestLost), true},
+		"a put hangs":              {once(requestHangs), true},
+		"a put's answer is lost":   {once(answerLost), true},
+		"a put's answer hangs":     {once(answerHangs), true},
+		"all puts are lost":        {requestLost, false},
+		"all answers to puts hang": {answerHangs, false},
+		"all answers are lost":     {answerLost, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			own := srv.Client(t)
+			c, line := through(t, srv)
+			key := "/" + uuid.NewString()
+			s := New(c, key)
+			acq := acquire(t, s, ttl)
+			for n := range 2 { // the second one after an undecided one
+				line.disturb(only("put", tc.f))
+				meta := map[string]string{"n": strconv.Itoa(n)}
+				err := acq.Lease.Advertise(t.Context(), meta)
+				line.disturb(nil)
+				if tc.done != (err == nil) || err != nil && !errors.Is(err, owner.ErrUnavailable) {
+					t.Fatalf("Advertise: %v", err)
+				}
+				if v := look(t, New(own, key)); tc.done && v.Holder.Meta["n"] != meta["n"] {
+					t.Errorf("others see %v", v.Holder.Meta)
+				}
+			}
+			must(t, acq.Lease.Renew(t.Context(), s.Now()))
+			must(t, acq.Lease.Advertise(t.Context(), map[string]string{"at": "last"}))
+			if v := look(t, New(own, key)); v.Holder.Meta["at"] != "last" || v.Holder.Epoch != acq.Holder.Epoch {
+				t.Errorf("others see %+v", v.Holder)
+			}
+			must(t, acq.Lease.Renew(t.Context(), s.Now()))
 			must(t, acq.Lease.Release(context.Background()))
 			if keys, leases := keys(t, own, key), line.left(t, own); keys != 0 || leases != 0 {
 				t.Errorf("%d keys and %d etcd leases are left", keys, leases)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -15,128 +16,6 @@ import (
 
 	"github.com/ownerlease/owner"
 )
-
-// A broken store is a Memory that keeps all promises but one. Of its hooks, those that
-// are set take the place of its methods.
-type broken struct {
-	*Memory
-	now     func() time.Duration
-	acquire func(ctx context.Context, claim owner.Record) (owner.Acquisition, error)
-	look    func(ctx context.Context) (owner.View, error)
-	watch   func(holder owner.Record, hint func()) (func(), error)
-	renew   func(ctx context.Context, l *memoryLease, at time.Duration) error
-	release func(ctx context.Context, l *memoryLease) error
-}
-
-func (s *broken) Now() time.Duration {
-	if s.now != nil {
-		return s.now()
-	}
-	return s.Memory.Now()
-}
-
-func (s *broken) Acquire(ctx context.Context, claim owner.Record) (acq owner.Acquisition, err error) {
-	if s.acquire != nil {
-		acq, err = s.acquire(ctx, claim)
-	} else {
-		acq, err = s.Memory.Acquire(ctx, claim)
-	}
-	if l, ok := acq.Lease.(*memoryLease); ok {
-		acq.Lease = &brokenLease{l, s}
-	}
-	return acq, err
-}
-
-func (s *broken) Look(ctx context.Context) (owner.View, error) {
-	if s.look != nil {
-		return s.look(ctx)
-	}
-	return s.Memory.Look(ctx)
-}
-
-func (s *broken) Watch(holder owner.Record, hint func()) (func(), error) {
-	if s.watch != nil {
-		return s.watch(holder, hint)
-	}
-	return s.Memory.Watch(holder, hint)
-}
-
-type brokenLease struct {
-	*memoryLease
-	s *broken
-}
-
-func (l *brokenLease) Renew(ctx context.Context, at time.Duration) error {
-	if l.s.renew != nil {
-		return l.s.renew(ctx, l.memoryLease, at)
-	}
-	return l.memoryLease.Renew(ctx, at)
-}
-
-func (l *brokenLease) Release(ctx context.Context) error {
-	if l.s.release != nil {
-		return l.s.release(ctx, l.memoryLease)
-	}
-	return l.memoryLease.Release(ctx)
-}
-
-// change changes the lease behind everybody's back.
-func (s *broken) change(f func(l *lease)) {
-	s.lease.mu.Lock()
-	defer s.lease.mu.Unlock()
-	f(s.lease)
-}
-
-// force takes the lease whoever has it.
-func (s *broken) force(claim owner.Record) owner.Acquisition {
-	from := s.Now()
-	s.change(func(l *lease) { l.put(&claim, from) })
-	return owner.Acquisition{Holder: claim, Lease: &memoryLease{s.Memory, claim}, From: from}
-}
-
-// edited is a Memory in which what an acquisition has come to is changed.
-func edited(edit func(s *broken, acq *owner.Acquisition)) func(*broken) {
-	return func(s *broken) {
-		s.acquire = func(ctx context.Context, claim owner.Record) (owner.Acquisition, error) {
-			acq, err := s.Memory.Acquire(ctx, claim)
-			if err == nil {
-				edit(s, &acq)
-			}
-			return acq, err
-		}
-	}
-}
-
-// seen is a Memory in which what a look shows is changed.
-func seen(edit func(s *broken, view *owner.View)) func(*broken) {
-	return func(s *broken) {
-		s.look = func(ctx context.Context) (owner.View, error) {
-			view, err := s.Memory.Look(ctx)
-			if err == nil {
-				edit(s, &view)
-			}
-			return view, err
-		}
-	}
-}
-
-func lasting(share float64) func(*broken) {
-	scale := func(d time.Duration) time.Duration { return time.Duration(float64(d) * share) }
-	return func(s *broken) {
-		edited(func(s *broken, acq *owner.Acquisition) {
-			if acq.Lease != nil {
-				s.change(func(l *lease) { l.until = acq.From + scale(acq.Holder.TTL) })
-			}
-		})(s)
-		s.renew = func(ctx context.Context, m *memoryLease, at time.Duration) error {
-			err := m.Renew(ctx, at)
-			if err == nil {
-				s.change(func(l *lease) { l.until = at + scale(m.rec.TTL) })
-			}
-			return err
-		}
-	}
-}
 
 var cases = []struct {
 	name   string
@@ -165,7 +44,7 @@ var cases = []struct {
 			slow.Do(func() { time.Sleep(100 * time.Millisecond) })
 			acq.From = s.Now()
 		})(s)
-	}, "TTLOfTheHolder", "before the other's lease had run out"},
+	}, "TTLOfTheHolder", "before the other's lease had expired"},
 	{"validity from after the write, always", edited(func(s *broken, acq *owner.Acquisition) {
 		time.Sleep(100 * time.Millisecond)
 		acq.From = s.Now()
@@ -266,7 +145,7 @@ var cases = []struct {
 			})
 			return s.Memory.Acquire(ctx, claim)
 		}
-	}, "TTLOfTheHolder", "before the other's lease had run out"},
+	}, "TTLOfTheHolder", "before the other's lease had expired"},
 	{"a lease for the challenger's longer TTL", func(s *broken) {
 		s.acquire = func(ctx context.Context, claim owner.Record) (owner.Acquisition, error) {
 			s.change(func(l *lease) {
@@ -283,7 +162,7 @@ var cases = []struct {
 			return s.Memory.Acquire(ctx, claim)
 		}
 	}, "TTLOfTheHolder", "still owned"},
-	{"a lease that lasts too shortly", lasting(0.5), "RaceForAnExpired", "before the other's lease had run out"},
+	{"a lease that lasts too shortly", lasting(0.5), "RaceForAnExpired", "before the other's lease had expired"},
 	{"a lease that ends within the margin", lasting(0.76), "HungOwner", "less than the safety margin"},
 	{"a lease that ends before its owner stops", lasting(0.5), "HungOwner", "less than the safety margin"},
 	{"a lease that lasts too shortly, in a history", lasting(0.6), "History", "the lease: "},
@@ -301,7 +180,7 @@ var cases = []struct {
 			return m.Renew(ctx, at-m.rec.TTL/2)
 		}
 		seen(func(_ *broken, view *owner.View) { view.Until = 0 })(s)
-	}, "Renew", "before the other's lease had run out"},
+	}, "Renew", "before the other's lease had expired"},
 	{"a renewal of what is another's", func(s *broken) {
 		s.renew = func(ctx context.Context, m *memoryLease, at time.Duration) error {
 			_ = m.Renew(ctx, at)
@@ -350,7 +229,7 @@ var cases = []struct {
 		if view.Until-s.Now() < 100*time.Millisecond {
 			*view = owner.View{}
 		}
-	}), "Look", "before it runs out"},
+	}), "Look", "before it expires"},
 	{"a look that sees no end", func(s *broken) {
 		s.look = func(context.Context) (view owner.View, err error) {
 			s.change(func(l *lease) {
@@ -360,7 +239,7 @@ var cases = []struct {
 			})
 			return view, nil
 		}
-	}, "Look", "after it has run out"},
+	}, "Look", "after it has expired"},
 	{"a look that takes the lease", func(s *broken) {
 		s.look = func(ctx context.Context) (owner.View, error) {
 			if s.Memory.look().Free() {
@@ -368,7 +247,7 @@ var cases = []struct {
 			}
 			return s.Memory.Look(ctx)
 		}
-	}, "Look", "that nobody has owned"},
+	}, "Look", "that was never owned"},
 	{"a look that sees what was", func(s *broken) {
 		var last atomic.Pointer[owner.View]
 		last.Store(&owner.View{})
@@ -387,8 +266,62 @@ var cases = []struct {
 			last.Store(&view)
 			return view, nil
 		}
-	}, "WatchStore", "to tell of nobody"},
+	}, "WatchStore", "to report nobody"},
 
+	{"an advertisement that does nothing", func(s *broken) {
+		s.tell = func(context.Context, *memoryLease, map[string]string) error { return nil }
+	}, "Advertise", "metadata"},
+	{"an advertisement that adds", func(s *broken) {
+		s.tell = func(ctx context.Context, l *memoryLease, meta map[string]string) error {
+			all := maps.Clone(s.Memory.look().Holder.Meta)
+			if all == nil {
+				all = map[string]string{}
+			}
+			maps.Copy(all, meta)
+			return l.Advertise(ctx, all)
+		}
+	}, "Advertise", "metadata"},
+	{"an advertisement that the next renewal undoes", func(s *broken) {
+		s.renew = func(ctx context.Context, l *memoryLease, at time.Duration) error {
+			err := l.Renew(ctx, at)
+			if err == nil {
+				s.change(func(shared *lease) {
+					renewed := *shared.holder
+					renewed.Meta = l.rec.Meta
+					shared.holder = &renewed
+				})
+			}
+			return err
+		}
+	}, "Advertise", "metadata"},
+	{"an advertisement that renews", func(s *broken) {
+		s.tell = func(ctx context.Context, l *memoryLease, meta map[string]string) error {
+			_ = l.Renew(ctx, s.Now())
+			return l.Advertise(ctx, meta)
+		}
+	}, "AdvertiseNoRenewal", "still owned"},
+	{"an advertisement in what is another's", func(s *broken) {
+		s.tell = func(_ context.Context, _ *memoryLease, meta map[string]string) error {
+			s.change(func(l *lease) {
+				if l.holder != nil {
+					told := *l.holder
+					told.Meta = meta
+					l.holder = &told
+				}
+			})
+			return nil
+		}
+	}, "AdvertiseAfterLoss", "metadata"},
+	{"no hint of an advertisement", func(s *broken) {
+		s.tell = func(_ context.Context, l *memoryLease, meta map[string]string) error {
+			s.change(func(shared *lease) {
+				told := *shared.holder
+				told.Meta = meta
+				shared.holder = &told
+			})
+			return nil
+		}
+	}, "AdvertiseHints", "a hint of an advertisement"},
 	{"no hints", func(s *broken) {
 		s.watch = func(owner.Record, func()) (func(), error) { return func() {}, nil }
 	}, "Hints", "a hint of an acquisition"},
@@ -480,7 +413,7 @@ var cases = []struct {
 			}
 			return m.Release(ctx)
 		}
-	}, "EndedContexts", "the lease is free, and"},
+	}, "EndedContexts", "the lease is free, but"},
 }
 
 const brokenEnv = "OWNERTEST_BROKEN"

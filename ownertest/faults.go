@@ -10,10 +10,11 @@ type Op string
 
 // The kinds of calls.
 const (
-	Acquire Op = "acquire"
-	Look    Op = "look"
-	Renew   Op = "renew"
-	Release Op = "release"
+	Acquire   Op = "acquire"
+	Look      Op = "look"
+	Renew     Op = "renew"
+	Release   Op = "release"
+	Advertise Op = "advertise"
 )
 
 // Slow has calls take their time: each is applied when d has passed. If its ctx ends
@@ -72,7 +73,7 @@ type fault struct {
 // inject puts a fault, or none, in the place of those that there are.
 func (m *Memory) inject(ops []Op, what func(context.Context, func() error, <-chan struct{}) error) {
 	if len(ops) == 0 {
-		ops = []Op{Acquire, Look, Renew, Release}
+		ops = []Op{Acquire, Look, Renew, Release, Advertise}
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()

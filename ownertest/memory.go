@@ -3,6 +3,7 @@ package ownertest
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"sync"
 	"time"
@@ -200,6 +201,22 @@ func (o *memoryLease) Renew(ctx context.Context, at time.Duration) error {
 		renewed := *l.holder // others have the one before
 		renewed.RenewedAt = time.Now()
 		l.holder, l.until = &renewed, at+o.rec.TTL
+		return nil
+	})
+}
+
+func (o *memoryLease) Advertise(ctx context.Context, meta map[string]string) error {
+	return o.m.call(ctx, Advertise, func() error {
+		l := o.m.lease
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if l.holder == nil || l.revoked || l.holder.InstanceID != o.rec.InstanceID {
+			return fmt.Errorf("%w: the record is not this instance's any more", owner.ErrRevoked)
+		}
+		told := *l.holder // others have the one before
+		told.Meta = maps.Clone(meta)
+		l.holder = &told
+		l.hint()
 		return nil
 	})
 }

@@ -227,7 +227,8 @@ type change uint8
 const (
 	appeared change = 1 << iota // made, or renamed to this name
 	vanished                    // removed, or renamed to another name
-	touched                     // other times or rights; its writer has closed it, or has written
+	written                     // its writer has closed it; or, where that is not reported, has written
+	touched                     // other times or rights: of an alive file, its owner has advertised
 )
 
 // happened calls the subscribers that a change concerns. w.mu is held. The name is not kept,
@@ -239,8 +240,13 @@ func (f *folder) happened(name []byte, c change) {
 	case c&vanished != 0:
 		f.files[string(name)].callWho(everything)
 	}
-	if lease, ok := leaseOfAlive(name); ok && c&(vanished|touched) != 0 {
-		f.files[string(lease)].callWho(everything)
+	if lease, ok := leaseOfAlive(name); ok {
+		switch {
+		case c&touched != 0:
+			f.files[string(lease)].callWho(newRecords)
+		case c&(vanished|written) != 0:
+			f.files[string(lease)].callWho(everything)
+		}
 	}
 	if lease, ok := bytes.CutSuffix(name, lastSuffix); ok && c&vanished != 0 {
 		f.files[string(lease)].callWho(everything)

@@ -234,7 +234,10 @@ func changeOf(mask uint32) (c change) {
 	if mask&(unix.IN_DELETE|unix.IN_MOVED_FROM) != 0 {
 		c |= vanished
 	}
-	if mask&(unix.IN_CLOSE_WRITE|unix.IN_ATTRIB) != 0 {
+	if mask&unix.IN_CLOSE_WRITE != 0 {
+		c |= written
+	}
+	if mask&unix.IN_ATTRIB != 0 {
 		c |= touched
 	}
 	return c

@@ -127,7 +127,10 @@ func changeOf(e fsnotify.Event) (c change) {
 	if e.Has(fsnotify.Remove | fsnotify.Rename) {
 		c |= vanished
 	}
-	if e.Has(fsnotify.Write | fsnotify.Chmod) {
+	if e.Has(fsnotify.Write) {
+		c |= written
+	}
+	if e.Has(fsnotify.Chmod) {
 		c |= touched
 	}
 	return c

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"testing"
+	"time"
 )
 
 // A subscriber that has had enough is told nothing more, Linux need not even say it;
@@ -88,5 +89,18 @@ func TestSuccessors(t *testing.T) {
 		t.Error("a hint before there is a new record")
 	}
 	must(t, os.Rename(lease+".tmp", lease))
+	<-hints
+}
+
+// It wants to know what an owner advertises, too.
+func TestSuccessorsAdvertise(t *testing.T) {
+	noLeak(t)
+	lease := filepath.Join(folderOf(t), "lease")
+	write(t, lease+id+".alive")
+	hints := make(chan bool, 100)
+	stop, err := FileUntil(lease, true, func() bool { hints <- true; return true })
+	must(t, err)
+	defer stop()
+	must(t, os.Chtimes(lease+id+".alive", time.Now(), time.Now()))
 	<-hints
 }

@@ -35,11 +35,25 @@ var All = []Mutant{
 	},
 	{
 		Name: "IsOwner does not ask the clock", Scenario: "a slow owner",
-		File: "actor.go", Old: "case a.store.Now() < s.fence:", New: "case true:",
+		File: "snapshot.go", Old: "case a.store.Now() < s.fence:", New: "case true:",
 	},
 	{
 		Name: "lost lease is let go at once", Scenario: "the record is removed",
 		File: "actor.go", Old: "case left <= 0:", New: "case left <= a.ttl:",
+	},
+
+	// Advertisements.
+	{
+		Name: "advertisement counts as a renewal", Scenario: "an advertisement",
+		File: "fsm.go", Old: "d.hinted = d.hinted || in.res.err != nil", New: "d.validFrom = in.at",
+	},
+	{
+		Name: "advertisement loses the heartbeat", Scenario: "an advertisement",
+		File: "lease_advertise.go", Old: "err := l.write(rec.diskTail); err != nil {", New: "err := l.write(diskTail{}); err != nil {",
+	},
+	{
+		Name: "failed advertisement stays half done", Scenario: "an advertisement that fails",
+		File: "lease_advertise.go", Old: "	old.pad(l.enc.size())\n", New: "",
 	},
 
 	// The guard.

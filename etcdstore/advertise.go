@@ -1,0 +1,74 @@
+package etcdstore
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/ownerlease/owner"
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// Advertise: see owner.Lease. It puts both keys again, at one revision and under their
+// etcd leases, each only if it is as this lease has put it last. So a request that is
+// applied late changes nothing that was put after it, by this owner or by another.
+//
+// An answer that was lost leaves open which value is there. Whichever of those that were
+// tried it is, the next request or renewal takes it for the lease's own.
+func (l *lease) Advertise(ctx context.Context, meta map[string]string) error {
+	s := l.store
+	rec := l.rec
+	rec.Meta = meta
+	value, err := encode(rec, s.above)
+	if err != nil {
+		return fmt.Errorf("%w: the record cannot be written as JSON: %w", owner.ErrInvalidConfig, err)
+	}
+	l.tried = append(l.tried, value)
+	for {
+		resp, err := call(ctx, s, l.timeout, func(ctx context.Context) (*clientv3.TxnResponse, error) {
+			return s.client.Txn(ctx).
+				If(l.unchanged(s.key), l.unchanged(s.alive)).
+				Then(clientv3.OpPut(s.key, value, clientv3.WithLease(l.ids[0])),
+					clientv3.OpPut(s.alive, value, clientv3.WithLease(l.ids[1]))).
+				Else(s.gets()...).
+				Commit()
+		})
+		if err != nil {
+			return s.failed(ctx, "put the record", err)
+		}
+		if resp.Succeeded {
+			l.putAt(resp.Header.Revision)
+			return nil
+		}
+		found := keyPairIn(resp)
+		if !l.adopt(found) {
+			return l.lost(found)
+		}
+		if string(found.kvs[0].Value) == value {
+			return nil
+		}
+		l.tried = append(l.tried, value)
+	}
+}
+
+// unchanged compares a key with what this lease has put last.
+func (l *lease) unchanged(key string) clientv3.Cmp {
+	return clientv3.Compare(clientv3.ModRevision(key), "=", l.rev)
+}
+
+// putAt notes the revision at which both keys were put. Older requests compare with the one
+// before, and are applied no more.
+func (l *lease) putAt(rev int64) {
+	l.rev, l.tried = rev, nil
+	l.store.saw(l.rec.InstanceID, rev)
+}
+
+// adopt reports whether the keys were put by a request of this lease whose answer was lost.
+func (l *lease) adopt(found keyPair) bool {
+	first, second := found.kvs[0], found.kvs[1]
+	if !found.under(l.ids) || first.ModRevision != second.ModRevision || !slices.Contains(l.tried, string(first.Value)) {
+		return false
+	}
+	l.putAt(first.ModRevision)
+	return true
+}

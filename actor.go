@@ -60,7 +60,7 @@ type snapshot struct {
 	state  State
 	fence  time.Duration // IsOwner holds before this reading of the store's clock
 	from   time.Duration // what the validity counts from
-	holder *Record       // who owns, never changed after publication
+	holder *Record       // the owner's record, never changed after publication
 	lost   *LostError    // in StateLost
 	err    error         // of a standby: why it cannot read or acquire the lease
 
@@ -276,7 +276,7 @@ func (a *actor) handle(in input) {
 	}
 	a.tell(&before)
 	if before.state == StateReleased && before.pending.kind != opNone && a.core.pending.kind == opNone && a.core.err != nil {
-		a.relErr = fmt.Errorf("owner: release: %w: a successor may have to wait until the lease has run out", a.core.err)
+		a.relErr = fmt.Errorf("owner: release: %w: a successor may have to wait until the lease has expired", a.core.err)
 	}
 }
 

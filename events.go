@@ -46,7 +46,7 @@ const (
 // An op is a call of the store, made by a worker outside the actor.
 type op struct {
 	kind opKind
-	id   uint64        // tells the operation's result from those of abandoned ones
+	id   uint64        // distinguishes its result from those of abandoned operations
 	at   time.Duration // the store's clock when it was issued, before the call
 
 	yields bool // an opAcquire that leaves the lease to another instance that is acquiring

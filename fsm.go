@@ -33,7 +33,7 @@ var transitions = []struct {
 	{evExpire, StateOwner, StateLost, "The fence deadline has passed without a renewal."},
 	{evExpire, StateRenewing, StateLost, "The fence deadline has passed while a renewal was under way. An answer that comes now is too late to count."},
 	{evTakenOver, StateRenewing, StateLost, "The record is another instance's. Nothing can undo that."},
-	{evRevoked, StateRenewing, StateLost, "The lease was taken away, or the record was removed or replaced by something else. Nothing can undo that."},
+	{evRevoked, StateRenewing, StateLost, "The lease was revoked, or the record was removed or replaced by something else. Nothing can undo that."},
 	{evRelease, StateFollower, StateReleased, "The caller stops the standby."},
 	{evRelease, StateAcquiring, StateReleased, "The caller stops the standby. If the attempt under way still wins, the lease is released."},
 	{evRelease, StateOwner, StateReleased, "The caller releases the lease."},

@@ -248,8 +248,8 @@ func nextEpoch(last uint64, now time.Time) uint64 {
 // leftovers is what the instances before have left behind.
 type leftovers struct {
 	epoch   uint64   // the highest epoch known from the record
-	holder  []string // the ids of those who owned
-	crashed []string // the ids of those who died while they acquired
+	holder  []string // the ids of instances that owned
+	crashed []string // the ids of instances that died while they acquired
 }
 
 // findHolder decides under the guard whether the lease is free. If not, it returns

@@ -82,7 +82,7 @@ func TestRemovedRecordIsLost(t *testing.T) {
 			t.Errorf("another process owns beside a live owner: %+v", f.Holder())
 		}
 		if st, err := Probe(p); err != nil || !st.Owned() || st.Record.InstanceID != o.InstanceID() {
-			t.Errorf("a live owner without a record looks like %+v, %v", st, err)
+			t.Errorf("a live owner without a record shows as %+v, %v", st, err)
 		}
 		time.Sleep(time.Nanosecond)
 		<-o.Lost()
@@ -126,8 +126,7 @@ func TestResumedOwnerDamagesNothing(t *testing.T) {
 	}
 }
 
-// The record of another instance that was put back must not make a live owner
-// look dead.
+// The record of another instance that was put back must not make a live owner seem dead.
 func TestOldRecordPutBack(t *testing.T) {
 	p := leasePath(t)
 	first := joinFile(t, p)

@@ -294,7 +294,7 @@ func (tr *trial) looked(all ...*contender) {
 	tr.Helper()
 	for _, c := range all {
 		begun := c.spy.begun.Load()
-		etcdtest.Await(tr, c.name+" to look", func() bool { return c.spy.ended.Load() > begun || c.owns() })
+		etcdtest.Await(tr, c.name+" to read", func() bool { return c.spy.ended.Load() > begun || c.owns() })
 	}
 }
 
@@ -373,7 +373,7 @@ type spy struct {
 	counts  atomic.Int64 // what its last TTL counts from
 	elected atomic.Int64 // when the last attempt was won
 
-	begun, ended atomic.Int64 // looks
+	begun, ended atomic.Int64 // reads
 	failed       atomic.Int64 // attempts to acquire, and renewals
 	hints        atomic.Int64
 }

@@ -360,8 +360,7 @@ func stoppedForAMoment(tr *trial) {
 	})
 }
 
-// An owner renews without room for anything, and leaves. Nobody comes until there is
-// some.
+// An owner renews while etcd is full, and leaves. No successor owns until there is room.
 func quotaFull(tr *trial) {
 	a, others := ownerAndOthers(tr)
 	tr.disturb(func() {

@@ -60,24 +60,24 @@ func TestHints(t *testing.T) {
 func TestHintsOfBefore(t *testing.T) {
 	t.Parallel()
 	c := etcdtest.Start(t).Client(t)
-	for _, after := range []string{"an acquisition", "an acquisition, and another's look", "a look", "a look at a free lease"} {
+	for _, after := range []string{"an acquisition", "an acquisition, and another's read", "a read", "a read of a free lease"} {
 		t.Run(after, func(t *testing.T) {
 			t.Parallel()
 			h := hand{t, c, "/" + uuid.NewString()}
 			s := New(c, h.key)
 			var holder owner.Record
-			if after != "a look at a free lease" {
+			if after != "a read of a free lease" {
 				holder = acquire(t, s, time.Minute).Holder
 			} else {
 				look(t, s)
 				acquire(t, New(c, h.key), time.Minute)
 			}
-			if after == "a look" {
+			if after == "a read" {
 				s = New(c, h.key)
 				look(t, s)
 			}
 			h.delete("")
-			if after == "an acquisition, and another's look" {
+			if after == "an acquisition, and another's read" {
 				look(t, s)
 			}
 			eventually(t, watched(t, s, holder), "a hint")

@@ -79,7 +79,7 @@ func TestStreamOfTheLast(t *testing.T) {
 	k := all[0].Lease.(*lease).keeper
 	for _, acq := range all {
 		if acq.Lease.(*lease).keeper != k || k.stream.ctx.Err() != nil {
-			t.Error("a lease has no stream, or one of its own")
+			t.Error("a lease has no stream, or a separate one")
 		}
 		must(t, acq.Lease.Release(context.Background()))
 	}

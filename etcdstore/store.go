@@ -107,7 +107,7 @@ func (s *store) Now() time.Duration { return clock.NowWithSuspend() }
 //   - the grants: leases without keys, which block no other from owning;
 //   - the transaction: perhaps the keys. Revoking the leases takes them away and,
 //     as no key can be put under a lease that is gone, keeps a transaction that is still
-//     on its way from being applied later. Leases have ids of their own, so this
+//     on its way from being applied later. Each lease has its own id, so this
 //     cannot harm another ownership, whenever it comes.
 //
 // What cannot be revoked expires after the TTL.

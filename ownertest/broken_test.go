@@ -222,11 +222,11 @@ var cases = []struct {
 		s.acquire = func(ctx context.Context, claim owner.Record) (owner.Acquisition, error) {
 			acq, err := s.Memory.Acquire(ctx, claim)
 			if err == nil && acq.Lease == nil {
-				err = errors.New("somebody else has it")
+				err = errors.New("another has it")
 			}
 			return acq, err
 		}
-	}, "Race", "somebody else has it"},
+	}, "Race", "another has it"},
 
 	{"an epoch that repeats", edited(func(_ *broken, acq *owner.Acquisition) { acq.Holder.Epoch = 7 }), "Epochs", "the epoch is 7, and was 7"},
 	{"an epoch that repeats after a release", func(s *broken) {

@@ -252,7 +252,7 @@ func TestRevokedAndReleased(t *testing.T) {
 	})
 }
 
-// Nobody owns: the other one does for a minute.
+// No instance owns: the other one does for a minute.
 func TestTakeOverOfAFreeLease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := NewMemory()

@@ -385,7 +385,7 @@ func TestUnusedWardenIsInvisible(t *testing.T) {
 	lease, l := leaseIn(t), newLife(t)
 	p := startScript(t, lease, nil, l, "echo ready; read x; exit 0")
 	warden := wardenOf(t, p.cmd.Process.Pid)
-	// Whoever ends all processes of this name must not end the protection.
+	// A kill of all processes of this name must not end the protection.
 	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT} {
 		if err := syscall.Kill(warden, sig); err != nil {
 			t.Fatal(err)

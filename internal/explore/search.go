@@ -8,10 +8,10 @@ type World interface {
 	// Choices returns how many things can happen next, Do has one of them happen.
 	Choices() int
 	Do(choice int)
-	// Key tells states apart: two with the same key have the same future.
+	// Key identifies a state: two with the same key have the same future.
 	Key() uint64
 	// Check returns what is wrong with the state that Do has led to. At is called where
-	// nothing more can happen: AtEnd may go on with the world as it likes.
+	// nothing more can happen: AtEnd may continue with the world as it likes.
 	Check() error
 	AtEnd() error
 	// Trace returns the trace, if the world was made with one.

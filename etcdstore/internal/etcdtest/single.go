@@ -1,4 +1,4 @@
-// Package etcdtest runs etcd for tests, each member in a process of its own.
+// Package etcdtest runs etcd for tests, each member in a separate process.
 package etcdtest
 
 import (

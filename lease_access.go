@@ -144,10 +144,10 @@ func (s *fileStore) sharing(guard disk.Access) (sharing, error) {
 	return shareOut(mode, os.Geteuid(), guard, folder), nil
 }
 
-// shareOut decides about the access of new files. They belong to the lease's user, the
-// the owner of the guard: once root has taken a lease over, root's files must not
-// lock its user out. (A guard of root's in a user's folder is the user's, too.) Where the
-// mode gives a group anything, it is the folder's group.
+// shareOut decides about the access of new files. They belong to the lease's user, who
+// owns the guard: once root has taken a lease over, root's files must not lock its user
+// out. (A guard of root's in a user's folder is the user's, too.) Where the mode gives a
+// group anything, it is the folder's group.
 func shareOut(mode fs.FileMode, user int, guard, folder disk.Access) sharing {
 	sh := unshared
 	if user == 0 {

@@ -101,7 +101,7 @@ func TestTextOfAStore(t *testing.T) {
 	if err := r.text(&b, time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(b.String(), "\ncondition  live: the lease is valid; whether ") || strings.Contains(b.String(), meanings[owner.Live]) {
+	if !strings.Contains(b.String(), "\ncondition  live: the lease is valid; it is unknown whether ") || strings.Contains(b.String(), meanings[owner.Live]) {
 		t.Errorf("%s", &b)
 	}
 }

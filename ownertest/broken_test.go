@@ -480,7 +480,7 @@ var cases = []struct {
 			}
 			return m.Release(ctx)
 		}
-	}, "EndedContexts", "the lease is free, and"},
+	}, "EndedContexts", "the lease is free, but"},
 }
 
 const brokenEnv = "OWNERTEST_BROKEN"

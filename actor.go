@@ -18,9 +18,9 @@ type actor struct {
 	ttl    time.Duration
 	parent context.Context // Join's
 
-	// mailbox has no buffer: a message meets the actor or, if that has ended,
-	// nothing (see deliver and release). The timer, armed anew for each wait, and the
-	// context's end are channels of their own.
+	// mailbox has no buffer: a message reaches the actor, or nothing if that has ended
+	// (see deliver and release). The timer, armed anew for each wait, and the context's
+	// end are channels of their own.
 	mailbox chan input
 
 	// loopToken is held by the goroutine that is the actor: Join's caller while it
@@ -353,7 +353,7 @@ func (a *actor) moved(before State, d *decision, own string, now time.Duration) 
 	a.notices.moved(t, own, a.holder.InstanceID, now-a.core.validFrom)
 }
 
-// snapshot is what readers are to see of the core.
+// snapshot returns what readers see of the core.
 func (a *actor) snapshot(c *core, lost *LostError) *snapshot {
 	s := &snapshot{state: c.state, fence: c.fence(), from: c.validFrom, holder: a.holder, lost: lost}
 	if c.standsBy() {
@@ -393,7 +393,7 @@ func (a *actor) releaseLost() {
 	a.work.put(func() { _ = a.giveUp(a.lease) }) // the lease is over: nothing depends on it
 }
 
-// start has the store called for the actor, outside its goroutine.
+// start calls the store for the actor, outside its goroutine.
 func (a *actor) start(o op) {
 	gone := a.loopDone
 	a.work.put(func() {
@@ -476,7 +476,7 @@ func (a *actor) owns() bool {
 	}
 }
 
-// check says why the instance does not own the lease, nil if it does.
+// check returns why the instance does not own the lease, nil if it does.
 func (a *actor) check() error {
 	if a.owns() {
 		return nil

@@ -183,7 +183,7 @@ func decide(c *core, in *input) (d decision) {
 	return d
 }
 
-// classify says which event an input is for the state it meets, "" for none.
+// classify returns the event that an input is in the present state, "" for none.
 func classify(c *core, in *input) event {
 	switch in.kind {
 	case inputJoin:
@@ -229,7 +229,7 @@ func classifyTick(c *core, now time.Duration) event {
 // awaits reports whether the result of the operation counts.
 func (c *core) awaits(o op) bool { return c.pending.kind != opNone && c.pending.id == o.id }
 
-// classifyResult judges the result of the operation that is under way.
+// classifyResult classifies the result of the operation under way.
 func classifyResult(c *core, in *input) event {
 	res := &in.res
 	switch res.op.kind {

@@ -245,7 +245,7 @@ func nextEpoch(last uint64, now time.Time) uint64 {
 	return max(last+1, uint64(max(0, now.UnixMilli())))
 }
 
-// leftovers is what the instances before have left behind.
+// leftovers is what earlier instances have left behind.
 type leftovers struct {
 	epoch   uint64   // the highest epoch known from the record
 	holder  []string // the ids of instances that owned

@@ -58,7 +58,7 @@ const aliveSuffix = ".alive"
 // An Option is a setting of a store that New makes.
 type Option func(*store)
 
-// EpochAbove has the epochs of ownerships that are won begin above base: for a lease
+// EpochAbove makes the epochs of new ownerships begin above base: for a lease
 // that was kept in a file, whose epochs are milliseconds of the wall clock, the last
 // one that a receiver can have seen. All instances of the lease need to have the same,
 // or one that is never lowered, or the epochs can fall. The default is 0.

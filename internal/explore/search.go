@@ -29,7 +29,7 @@ type Result struct {
 	Took    time.Duration
 	// Complete: every run was tried to its end.
 	Complete bool
-	// Err is what was found to be wrong, and Trace how it came about.
+	// Err is the fault that was found, and Trace how it came about.
 	Err   error
 	Trace []string
 }

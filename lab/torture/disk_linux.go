@@ -150,8 +150,8 @@ func (k *keeper) fill() error {
 
 func (k *keeper) drain() error { return os.Remove(k.filler) }
 
-// fail has the kernel find an error, for which it makes the disk read-only. To mount
-// it so is not possible while an owner has its record open.
+// fail makes the kernel find an error, for which it makes the disk read-only. It cannot
+// be mounted read-only while an owner has its record open.
 func (k *keeper) fail() error {
 	device, err := exec.Command("findmnt", "--noheadings", "--output", "SOURCE", k.mount).Output()
 	if err != nil {

@@ -64,7 +64,7 @@ func settings(dir string) []string {
 	}
 }
 
-// Defaults has the server sync its disk and hold elections as etcd does by default: for
+// Defaults makes the server sync its disk and hold elections as etcd does by default: for
 // measuring times.
 var Defaults = []string{"--unsafe-no-fsync=false", "--heartbeat-interval=100", "--election-timeout=1000"}
 

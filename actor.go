@@ -18,9 +18,9 @@ type actor struct {
 	ttl    time.Duration
 	parent context.Context // Join's
 
-	// mailbox has no buffer: a message meets the actor or, if that has ended,
-	// nothing (see deliver and release). The timer, armed anew for each wait, and the
-	// context's end are channels of their own.
+	// mailbox has no buffer: a message reaches the actor, or nothing if that has ended
+	// (see deliver and release). The timer, armed anew for each wait, and the context's
+	// end are channels of their own.
 	mailbox chan input
 
 	// loopToken is held by the goroutine that is the actor: Join's caller while it
@@ -265,7 +265,7 @@ func (a *actor) handle(in input) {
 	a.settleAdvertisement(&in)
 	a.tell(&before)
 	if before.state == StateReleased && before.pending.kind != opNone && a.core.pending.kind == opNone && a.core.err != nil {
-		a.relErr = fmt.Errorf("owner: release: %w: a successor may have to wait until the lease has run out", a.core.err)
+		a.relErr = fmt.Errorf("owner: release: %w: a successor may have to wait until the lease has expired", a.core.err)
 	}
 }
 
@@ -373,7 +373,7 @@ func (a *actor) releaseLost() {
 	a.work.put(func() { _ = a.giveUp(a.lease) }) // the lease is over: nothing depends on it
 }
 
-// start has the store called for the actor, outside its goroutine.
+// start calls the store for the actor, outside its goroutine.
 func (a *actor) start(o op) {
 	gone := a.loopDone
 	a.work.put(func() {

@@ -131,8 +131,8 @@ func TestLostAtTheFence(t *testing.T) {
 	}
 }
 
-// What a lost lease holds in this process must stay until the lease has run out:
-// others take its end for a death, and would own within the safety margin.
+// What a lost lease holds in this process must stay until the lease has expired: others
+// take its end for a death, and would own within the safety margin.
 func TestLostLeaseIsHeldUntilItRunsOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeStore()
@@ -146,12 +146,12 @@ func TestLostLeaseIsHeldUntilItRunsOut(t *testing.T) {
 		})
 		at(start, ttl-1, func() {
 			if _, releases := s.counted(); releases != 0 {
-				t.Error("let go before the lease has run out")
+				t.Error("released before the lease has expired")
 			}
 		})
 		at(start, ttl, func() {
 			if _, releases := s.counted(); releases != 1 {
-				t.Error("not let go when the lease has run out")
+				t.Error("not released when the lease has expired")
 			}
 		})
 	})
@@ -446,7 +446,7 @@ func TestLogger(t *testing.T) {
 				t.Errorf("level %s of %v, want %s", r.Level, is, want)
 			}
 			if r.To == "lost" && (r.SinceRenewal != fence || !strings.Contains(r.Err, "EIO")) {
-				t.Errorf("tells too little of the loss: %s", line)
+				t.Errorf("says too little about the loss: %s", line)
 			}
 		}
 		time.Sleep(margin)

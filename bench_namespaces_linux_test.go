@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// What a takeover takes in containers: the owner is killed, and its follower is in
-// another pid namespace. That of two on the host is beside it, which the end of the
-// process is told to as well. Five pairs at a time, whose polls are slow by then.
+// The time of a takeover in containers: the owner is killed, and its follower is in
+// another pid namespace. Beside it is that of two processes on the host, where the end of
+// the process is a hint as well. Five pairs at a time, whose polls are slow by then.
 //
 //	go test -run '^$' -bench TakeoverContainers -benchtime 20x .
 func BenchmarkTakeoverContainers(b *testing.B) {

@@ -176,7 +176,7 @@ func BenchmarkRenew(b *testing.B) {
 	})
 }
 
-// countingStore tells when an owner has renewed so many times.
+// countingStore reports when an owner has renewed this many times.
 type countingStore struct {
 	Store
 	n, until int64
@@ -225,7 +225,7 @@ func BenchmarkIsOwner(b *testing.B) {
 	})
 }
 
-// So many at once, until each knows who owns.
+// This many at once, until each knows who owns.
 func BenchmarkContendedJoin(b *testing.B) {
 	for _, n := range []int{256} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
@@ -275,7 +275,7 @@ func together(n int, f func()) {
 }
 
 // Many Owners of as many leases in one process: what each costs in memory,
-// goroutines, and CPU time per renewal. The time per operation says nothing here.
+// goroutines, and CPU time per renewal. The time per operation means nothing here.
 func BenchmarkOwners(b *testing.B) {
 	for _, n := range []int{10000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
@@ -362,13 +362,13 @@ func affordable(b *testing.B, n int) int {
 }
 
 // From the moment at which a lease becomes free to the one at which another
-// process owns it: one that stands by, and beside it one that joins again every
-// 100 ms. The owner is a process of its own each time.
+// process owns it: a standby, and beside it one that joins again every 100 ms. The owner
+// is a new process each time.
 func BenchmarkTakeover(b *testing.B) {
 	for _, tc := range []struct {
 		name string
 		ttl  time.Duration
-		free func(b *testing.B, c *child, path string) (at time.Duration) // makes it free, and says when that was
+		free func(b *testing.B, c *child, path string) (at time.Duration) // makes it free, and returns when that was
 	}{
 		{"killed", 30 * time.Second, func(b *testing.B, c *child, _ string) time.Duration {
 			at := clock.Now()
@@ -450,7 +450,7 @@ func report(b *testing.B, took []time.Duration) {
 	}
 }
 
-// The same when a hundred processes stand by: all hear of the death, one wins.
+// The same with a hundred standbys: all notice the death, one wins.
 func BenchmarkTakeoverAmongHundred(b *testing.B) {
 	const followers = 100
 	p := leasePath(b)
@@ -482,7 +482,7 @@ func BenchmarkTakeoverAmongHundred(b *testing.B) {
 		current.end()
 		current = next.by
 		stand()
-		time.Sleep(2 * time.Second) // until all look as seldom as in real life
+		time.Sleep(2 * time.Second) // until all poll as seldom as in production
 	}
 	report(b, took)
 }
@@ -492,8 +492,8 @@ type election struct {
 	said string
 }
 
-// What standing by costs while nothing happens: a look in a second, in a thousand
-// followers of one lease.
+// What a standby costs while nothing happens: a poll a second, in a thousand followers of
+// one lease.
 func BenchmarkStandbyAtRest(b *testing.B) {
 	const followers, rest = 1000, 3 * time.Second
 	p := leasePath(b)
@@ -507,7 +507,7 @@ func BenchmarkStandbyAtRest(b *testing.B) {
 			all[i], err = Join(context.Background(), Config{LeasePath: p, TTL: time.Minute, Standby: true})
 			must(b, err)
 		}
-		time.Sleep(8 * time.Second) // until the pauses between looks are at their longest
+		time.Sleep(8 * time.Second) // until the pauses between polls are at their longest
 		b.ReportMetric(float64(heap()-before)/followers, "bytes/follower")
 		b.ReportMetric(float64(runtime.NumGoroutine()-goroutines)/followers, "goroutines/follower")
 		b.ReportMetric(cpuPer(followers*int(rest/time.Second), func() { time.Sleep(rest) })/1000, "cpu-us/follower/s")

@@ -13,7 +13,7 @@ import (
 )
 
 // afterReboot starts a child for which the machine has been booted again: another id of
-// the boot is mounted over the kernel's, in a mount namespace of its own.
+// the boot is mounted over the kernel's, in a new mount namespace.
 func afterReboot(t *testing.T, path string) *child {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -46,8 +46,8 @@ func TestRebootFreesTheLease(t *testing.T) {
 	afterReboot(t, p).mustSay("join 1h", "owner")
 }
 
-// What is of another boot and locked is a live owner's all the same: whatever the ids
-// say, its process is there.
+// A locked file of another boot is a live owner's: whatever the ids say, its process
+// exists.
 func TestRebootOfALiveOwner(t *testing.T) {
 	p := leasePath(t)
 	c := startChild(t, p)

@@ -65,7 +65,7 @@ func pidOf(t *testing.T, path string) int {
 	return rec.PID
 }
 
-// The end of a process says the same in each time namespace. It comes by a hint: the
+// The end of a process means the same in each time namespace. It comes by a hint: the
 // standby's next poll is further away.
 func TestKilledInAnotherTimeNamespace(t *testing.T) {
 	needTimeNamespaces(t)
@@ -117,9 +117,9 @@ func (s *pollingStore) awaitPause(t *testing.T, long time.Duration) {
 	t.Fatalf("the pause between two polls is never %v", long)
 }
 
-// The heartbeats of another time namespace cannot be compared with the own clock: an
-// owner that is stopped is succeeded after it was watched for a whole TTL, whichever
-// of the two clocks is ahead.
+// The heartbeats of another time namespace cannot be compared with this clock: a stopped
+// owner has a successor after its record was observed for a whole TTL, whichever of the
+// two clocks is ahead.
 func TestStoppedInAnotherTimeNamespace(t *testing.T) {
 	needTimeNamespaces(t)
 	const ttl = 400 * time.Millisecond
@@ -153,9 +153,9 @@ func TestStoppedInAnotherTimeNamespace(t *testing.T) {
 	}
 }
 
-// A container is paused by freezing its cgroup: no signal is sent, and its processes
-// stand still wherever they are. An owner that was frozen for longer than its lease
-// has lost it at its first instant after the thaw.
+// A container is paused by freezing its cgroup: no signal is sent, and its processes stop
+// wherever they are. An owner that was frozen for longer than its lease has lost it at
+// its first instant after the thaw.
 func TestFrozenCgroup(t *testing.T) {
 	group := newCgroup(t)
 	freeze := func(state string) {
@@ -175,11 +175,11 @@ func TestFrozenCgroup(t *testing.T) {
 	<-o.Elected() // the test's time limit ends this
 	expiry := rec.Heartbeat + rec.public().TTL
 	if s := o.a.snap.Load(); s.from < expiry {
-		t.Errorf("owns %v before the frozen owner's lease has run out", expiry-s.from)
+		t.Errorf("owns %v before the frozen owner's lease has expired", expiry-s.from)
 	}
 	freeze("0")
 	if last, err := strconv.ParseInt(c.hear(), 10, 64); err != nil || time.Duration(last) >= expiry {
-		t.Errorf("after the thaw, IsOwner was true %v after the lease has run out, %v", time.Duration(last)-expiry, err)
+		t.Errorf("after the thaw, IsOwner was true %v after the lease has expired, %v", time.Duration(last)-expiry, err)
 	}
 	c.mustSay("lost", "lost")
 	if !o.IsOwner() {
@@ -193,7 +193,7 @@ func newCgroup(t *testing.T) string {
 	if os.Geteuid() != 0 {
 		t.Skip("makes a cgroup: run it as root, with go test -exec sudo -run Cgroup .")
 	}
-	root := t.TempDir() // a mount of the own: the usual one may be read-only, or of version 1
+	root := t.TempDir() // a new mount: the usual one may be read-only, or of version 1
 	if err := unix.Mount("cgroup2", root, "cgroup2", 0, ""); err != nil {
 		t.Skipf("needs cgroups of version 2, which cannot be mounted here: %v", err)
 	}
@@ -216,8 +216,8 @@ func newCgroup(t *testing.T) string {
 	return group
 }
 
-// FUSE may be a network file system, or a folder of the host's: its locks are not
-// to be trusted, and nothing is left there.
+// FUSE may be a network file system, or a folder of the host's: its locks cannot be
+// trusted, and no file is left there.
 func TestFUSEIsRefused(t *testing.T) {
 	for _, tool := range []string{"bindfs", "umount"} {
 		if _, err := exec.LookPath(tool); err != nil || os.Geteuid() != 0 {

@@ -35,20 +35,20 @@ type input struct {
 type inputKind int
 
 const (
-	inputJoin    inputKind = iota // the caller wants the lease
-	inputStandBy                  // Join has returned a follower that is a standby
-	inputTick                     // the timer fired, early or late: the clock decides what is due
-	inputResult                   // an operation has ended
-	inputHint                     // something may have happened to the lease
-	inputRelease                  // the caller releases the lease, or stops waiting for it
-	inputEnd                      // Join's context has ended
-	inputAdvertise                // the caller advertises another endpoint
+	inputJoin      inputKind = iota // the caller wants the lease
+	inputStandBy                    // Join has returned a follower that is a standby
+	inputTick                       // the timer fired, early or late: the clock decides what is due
+	inputResult                     // an operation has ended
+	inputHint                       // something may have happened to the lease
+	inputRelease                    // the caller releases the lease, or stops waiting for it
+	inputEnd                        // Join's context has ended
+	inputAdvertise                  // the caller advertises another endpoint
 )
 
 // An op is a call of the store, made by a worker outside the actor.
 type op struct {
 	kind opKind
-	id   uint64        // tells the operation's result from those of abandoned ones
+	id   uint64        // distinguishes its result from those of abandoned operations
 	at   time.Duration // the store's clock when it was issued, before the call
 
 	yields bool // an opAcquire that leaves the lease to another instance that is acquiring

@@ -46,8 +46,8 @@ func (s *shelf) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(s.doc)
 }
 
-// A service that is told the epoch refuses what an owner of the past has sent, however
-// late it comes.
+// A service that gets the epoch refuses what a former owner has sent, however late it
+// comes.
 func ExampleOwner_Epoch() {
 	path, remove := tempLease()
 	defer remove()

@@ -91,7 +91,7 @@ func ExampleOwner_Lost() {
 	// Output: stopped: false true
 }
 
-// A follower that stands by takes over the moment the owner is gone.
+// A standby takes over the moment the owner is gone.
 func ExampleConfig_standby() {
 	path, remove := tempLease()
 	defer remove()
@@ -118,8 +118,8 @@ func ExampleConfig_standby() {
 	// second: owner true
 }
 
-// Run does the work only while it owns, and gives the lease up when the work has
-// wound down.
+// Run does the work only while it owns, and releases the lease when the work has wound
+// down.
 func ExampleRun() {
 	path, remove := tempLease()
 	defer remove()

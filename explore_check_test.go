@@ -12,7 +12,7 @@ import (
 // elected checks a new owner against all that were.
 func (w *simWorld) elected(i *simProcess) {
 	if i.owned = true; w.k.Now() >= i.a.core.fence() {
-		return // it is none at any instant
+		return // it is no valid owner at any instant
 	}
 	if e := i.a.holder.Epoch; e <= w.epoch {
 		w.wrong = fmt.Errorf("%s owns with epoch %d after epoch %d", i.name, e, w.epoch)
@@ -34,8 +34,8 @@ func (w *simWorld) elected(i *simProcess) {
 	}
 }
 
-// Check holds the state to the promise: there are never two valid owners, and no process
-// is one for longer than what stands in its own file proves.
+// Check checks the guarantee: there are never two valid owners, and no process is one for
+// longer than its own file proves.
 func (w *simWorld) Check() error {
 	if w.wrong != nil {
 		return w.wrong
@@ -60,8 +60,8 @@ func (w *simWorld) Check() error {
 	return nil
 }
 
-// AtEnd lets all that is under way come to its end, with nothing more going wrong,
-// and demands that one comes to own.
+// AtEnd lets all operations end, without further faults, and demands that one instance
+// comes to own.
 func (w *simWorld) AtEnd() error {
 	w.k.Note("--- all go on")
 	w.crashes, w.failures, w.releases, w.tampers, w.advertises = 0, 0, 0, 0, 0
@@ -139,7 +139,7 @@ func shortNames(line string) string {
 	return strings.ReplaceAll(line, "/d/", "")
 }
 
-// showContent says in a few words what a file holds.
+// showContent describes a file's content in a few words.
 func showContent(b []byte) string {
 	if rec, err := decodeRecord(b); err == nil {
 		s := fmt.Sprintf("the record of %s, epoch %d, heartbeat %d", rec.InstanceID, rec.Epoch, rec.Heartbeat/tick)

@@ -12,7 +12,7 @@ import (
 
 var (
 	exploreAll = flag.Bool("explore", false, "explore each scenario to its end: a million states in all")
-	moreTurns  = flag.Int("explore.turns", 0, "explore each scenario with so many more turns: each makes some ten times as many states")
+	moreTurns  = flag.Int("explore.turns", 0, "explore each scenario with this many more turns: each makes some ten times as many states")
 )
 
 const anyTurns = 99

@@ -10,11 +10,11 @@ import (
 	"github.com/ownerlease/owner/internal/explore"
 )
 
-// The world that is explored: instances, each in a process of its own, whose real
-// actors and real file stores run on a simulated kernel. What can happen next is a
-// system call of one of them, an answer or a timer that its actor takes up, a tick of
-// the clock, or one of the faults that the scenario allows. Pauses are in it of
-// themselves: what is not chosen is paused.
+// The world that is explored: instances, each in its own process, whose real actors and
+// real file stores run on a simulated kernel. What can happen next is a system call of
+// one of them, an answer or a timer that its actor takes up, a tick of the clock, or one
+// of the faults that the scenario allows. Pauses are included: what is not chosen is
+// paused.
 //
 // Time goes by the hour, as no timer of the real runtime may come in between.
 
@@ -24,27 +24,27 @@ const (
 	simLease  = "/d/L"
 )
 
-// A scenario says who takes part, and what may go wrong.
+// A scenario says which processes take part, and which faults may happen.
 type scenario struct {
 	name        string
 	owned       bool // one owns at the start
 	renewing    bool // its renewal is under way, and has been for a tick
 	challengers int
-	standing    bool          // the challengers stand by
+	standing    bool          // the challengers are standbys
 	revokes     bool          // another process takes the lease away
-	until       time.Duration // the clock goes on so far
+	until       time.Duration // the clock runs up to here
 	wall        bool          // and that on the wall does, too
 	ttl         time.Duration // 3 ticks if it does not say
 	swift       bool          // the owner's renewals take one step
-	turns       int           // how often another goes on while one is between two calls
+	turns       int           // how often another runs while one is between two calls
 	clocks      [2]string     // the clock domain of the owner, and that of the others
 
 	// How often each may happen in one run.
 	crashes, failures, releases, tampers, advertises int
-	tampering                            []tampering // with what: the next one comes when the owner has renewed
+	tampering                                        []tampering // with what: the next one comes when the owner has renewed
 }
 
-// A tampering is what is done to a file by none of the processes.
+// A tampering is a change of a file that none of the processes makes.
 type tampering struct {
 	what, path string
 	do         func(k *explore.Kernel, path string)
@@ -82,7 +82,7 @@ type simWorld struct {
 	ticked   bool        // the clock was the last that has moved
 	unmended bool        // since a file was tampered with, no owner has renewed
 	choices  []choice
-	epoch    uint64 // of the last one who was elected
+	epoch    uint64 // of the last one that was elected
 	wrong    error  // what is wrong with the last move
 	closed   chan struct{}
 }
@@ -98,7 +98,7 @@ type simProcess struct {
 	name  string
 	p     *explore.Process
 	files *fileStore
-	a     *actor // nil for who takes the lease away
+	a     *actor // nil for a process that revokes the lease
 
 	begun    bool
 	crashed  bool
@@ -112,7 +112,7 @@ type simProcess struct {
 	owned bool          // ever
 	end   time.Duration // of its validity, when it was lost
 	freed bool          // released, or said to have stopped, or dead
-	held  bool          // a lost lease is still to be let go
+	held  bool          // a lost lease is still to be released
 
 	mending bool // its renewal has begun after a file was tampered with
 }
@@ -122,8 +122,8 @@ type answer struct {
 	seen uint64 // what the store has learned until then
 }
 
-// simStore is the file store, but for hints and for the actor's own clock, which
-// no process needs a system call for.
+// simStore is the file store without hints, and with the actor's clock, which needs no
+// system call.
 type simStore struct {
 	*fileStore
 	k *explore.Kernel
@@ -163,8 +163,8 @@ func newSimWorld(s scenario, told bool) *simWorld {
 	return w
 }
 
-// simID is the id of an instance: a UUID in which a person finds its name, and the
-// how many-th it is of its process.
+// simID is the id of an instance: a UUID that shows its name, and its number within its
+// process.
 func simID(name string, nth int) string {
 	switch name { // letters that a UUID can have
 	case "N":
@@ -188,9 +188,9 @@ func (w *simWorld) add(name string, standing bool) *simProcess {
 	return i
 }
 
-// offer lists what can happen next. First what goes on with what was under way, so
-// that a run has few turns and its story is short. After a tick of the clock, only
-// what reads the clock: anything else could as well have come before the tick.
+// offer lists what can happen next. First what continues the operation under way, so that
+// a run has few turns and its trace is short. After a tick of the clock, only what reads
+// the clock: anything else could as well have come before the tick.
 func (w *simWorld) offer() {
 	w.choices = w.choices[:0]
 	if w.last != nil {
@@ -373,7 +373,7 @@ func (i *simProcess) run(f func()) {
 	}
 }
 
-// finish tells that the thread has done what it was given.
+// finish reports that the thread has done its task.
 func (i *simProcess) finish() {
 	select {
 	case i.finished <- struct{}{}:
@@ -408,7 +408,7 @@ func (i *simProcess) handle(in input) {
 		w.unmended = false
 	case before.owns() && c.state == StateLost:
 		i.end = min(w.k.Now(), before.fence())
-		if i.held = w.k.Now() < c.expiry(); !i.held { // the actor has let go already
+		if i.held = w.k.Now() < c.expiry(); !i.held { // the actor has released it already
 			i.freed = true
 			i.run(func() {})
 		}
@@ -440,8 +440,8 @@ func (i *simProcess) validity() string {
 	return fmt.Sprintf(", valid until %d", i.a.core.fence()/tick)
 }
 
-// leave ends the actor's loop where the actor would. What has answered and was not
-// taken up is dealt with as by deliver: a win is given back.
+// leave ends the actor's loop where the actor would. An answer that was not taken up is
+// handled as by deliver: a win is released.
 func (i *simProcess) leave() {
 	c := &i.a.core
 	if i.gone || c.owns() || c.state == StateAcquiring || !i.a.idle() {
@@ -449,7 +449,7 @@ func (i *simProcess) leave() {
 	}
 	i.gone = true
 	close(i.a.loopDone)
-	if i.busy > 0 { // what is under way gives back by itself what it still wins
+	if i.busy > 0 { // the operation under way releases what it still wins
 		i.busy = 0
 		i.run(func() {})
 	}
@@ -461,7 +461,7 @@ func (i *simProcess) leave() {
 	i.results = nil
 }
 
-// letGo: the lost lease has run out, or its caller says that it has stopped.
+// letGo: the lost lease has expired, or its caller has called Release.
 func (i *simProcess) letGo() {
 	if i.w.k.Now() < i.a.core.expiry() {
 		i.w.releases--
@@ -489,7 +489,7 @@ func (w *simWorld) Do(n int) {
 		w.last = c.who
 	}
 	c.do()
-	for _, i := range w.all { // everybody asks all the time
+	for _, i := range w.all { // every owner is asked all the time
 		i.valid = i.a != nil && !i.crashed && i.a.owns()
 	}
 	w.offer()

@@ -13,8 +13,8 @@ import (
 	"github.com/ownerlease/owner/internal/explore"
 )
 
-// The traces: one run of a scenario up to a moment, told in the terms of the state
-// diagram. They are for readers, and show a change of the protocol in a review.
+// The traces: one run of a scenario up to a moment, in the terms of the state diagram.
+// They are for readers, and show a change of the protocol in a review.
 var traces = []struct {
 	file, scenario, title string
 	turns                 int // at most: fewer are found sooner

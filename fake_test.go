@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// fakeStore is a lease in memory whose operations do what a test says. It is for
+// fakeStore is a lease in memory whose operations a test can replace. It is for
 // the actor's tests, under synctest: its clock is the bubble's.
 type fakeStore struct {
 	mu       sync.Mutex
@@ -22,7 +22,7 @@ type fakeStore struct {
 	releases int // calls of Release that have returned
 	looks    int // calls of Look that have returned
 
-	expires time.Duration // when the lease runs out, as others see it; 0: not by itself
+	expires time.Duration // when the lease expires, as others see it; 0: never
 
 	watchers map[*int]func() // the subscriptions to hints
 	watchErr error           // of Watch
@@ -149,15 +149,15 @@ func (s *fakeStore) Watch(_ Record, hint func()) (stop func(), err error) {
 	}, s.watchErr
 }
 
-// hint tells all who watch; mu is held.
+// hint calls all watchers; mu is held.
 func (s *fakeStore) hint() {
 	for _, h := range s.watchers {
 		h()
 	}
 }
 
-// die frees the lease of an owner that does not know it, and tells those who
-// watch if hint is set.
+// die frees the lease of an owner that does not know it, and gives the watchers a hint if
+// hint is set.
 func (s *fakeStore) die(hint bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -56,8 +56,8 @@ func run(t *testing.T, name string, args ...string) {
 	}
 }
 
-// Renewals allocate nothing: a full disk costs no one the ownership. Nor does it
-// keep one from being given up.
+// Renewals allocate nothing: a full disk costs no ownership. Nor does it prevent a
+// release.
 func TestDiskFull(t *testing.T) {
 	t.Run("ext4", func(t *testing.T) { fullDisk(t, loopFS(t)) })
 	t.Run("btrfs", func(t *testing.T) { fullDisk(t, loopOf(t, "btrfs", 128<<20, "-q")) })
@@ -102,7 +102,7 @@ func fullDisk(t *testing.T, dir string) {
 	awaitOwner(t, p, time.Minute)
 }
 
-// No inode is left: renewals need none, nor does a release; who joins is told.
+// No inode is left: renewals need none, nor does a release; Join gets an error.
 func TestDiskWithoutInodes(t *testing.T) {
 	p := filepath.Join(loopFS(t, "-N", "64"), "x.lease")
 	o := joinFile(t, p)
@@ -158,8 +158,8 @@ func freeze(t *testing.T, dir string) (thaw func()) {
 	return thaw
 }
 
-// Every write hangs, and cannot be interrupted. The loss comes on time all the
-// same, a release returns, and when the disk is back nothing has been damaged.
+// Every write hangs, and cannot be interrupted. The loss still comes on time, a release
+// returns, and when the disk is back nothing has been damaged.
 func TestDiskFrozen(t *testing.T) {
 	dir := loopFS(t)
 	const ttl = 400 * time.Millisecond
@@ -175,8 +175,8 @@ func TestDiskFrozen(t *testing.T) {
 	if !errors.As(lost.LostErr(), &why) || !errors.Is(why, ErrExpired) {
 		t.Fatalf("lost by %v", lost.LostErr())
 	}
-	// The file is not read here: the store's own account of the time decides, and
-	// a loss after the expiry would be one that came too late.
+	// The file is not read here: the store's clock decides, and a loss after the expiry
+	// would be too late.
 	if why.SinceRenewal >= ttl {
 		t.Errorf("lost %v after the last renewal, with a TTL of %v", why.SinceRenewal, ttl)
 	}

@@ -33,7 +33,7 @@ var transitions = []struct {
 	{evExpire, StateOwner, StateLost, "The fence deadline has passed without a renewal."},
 	{evExpire, StateRenewing, StateLost, "The fence deadline has passed while a renewal was under way. An answer that comes now is too late to count."},
 	{evTakenOver, StateRenewing, StateLost, "The record is another instance's. Nothing can undo that."},
-	{evRevoked, StateRenewing, StateLost, "The lease was taken away, or the record was removed or replaced by something else. Nothing can undo that."},
+	{evRevoked, StateRenewing, StateLost, "The lease was revoked, or the record was removed or replaced by something else. Nothing can undo that."},
 	{evRelease, StateFollower, StateReleased, "The caller stops the standby."},
 	{evRelease, StateAcquiring, StateReleased, "The caller stops the standby. If the attempt under way still wins, the lease is released."},
 	{evRelease, StateOwner, StateReleased, "The caller releases the lease."},
@@ -185,7 +185,7 @@ func decide(c *core, in *input) (d decision) {
 	return d
 }
 
-// classify says which event an input is for the state it meets, "" for none.
+// classify returns the event that an input is in the present state, "" for none.
 func classify(c *core, in *input) event {
 	switch in.kind {
 	case inputJoin:
@@ -235,7 +235,7 @@ func classifyTick(c *core, now time.Duration) event {
 // awaits reports whether the result of the operation counts.
 func (c *core) awaits(o op) bool { return c.pending.kind != opNone && c.pending.id == o.id }
 
-// classifyResult judges the result of the operation that is under way.
+// classifyResult classifies the result of the operation under way.
 func classifyResult(c *core, in *input) event {
 	res := &in.res
 	switch res.op.kind {

@@ -34,7 +34,7 @@ func TestTableIsSound(t *testing.T) {
 	for _, row := range transitions {
 		key := string(row.from) + "/" + string(row.event)
 		if seen[key] {
-			t.Errorf("%s stands twice", key)
+			t.Errorf("%s occurs twice", key)
 		}
 		seen[key] = true
 		if !slices.Contains(allStates, row.from) || !slices.Contains(allStates, row.to) {
@@ -108,13 +108,13 @@ func inState(s State) core {
 	return c
 }
 
-// standingBy is the same, standing by.
+// standingBy is the same as a standby.
 func (c core) standingBy() core {
 	c.standing, c.looked, c.backoff = true, c.issued, minPollGap
 	return c
 }
 
-// looking has begun a look.
+// looking has begun a read.
 func (c core) looking() core {
 	c = c.standingBy()
 	c.pending = op{kind: opLook, id: 7, at: c.issued}
@@ -220,7 +220,7 @@ func TestDecisions(t *testing.T) {
 		{"an unknown outcome at the fence", renewing, input{kind: inputResult, at: renewing.fence(), res: result{op: renewing.pending, err: errors.New("EIO")}}, evExpire, 0},
 		{"a definite loss says what it was, also late", renewing, input{kind: inputResult, at: renewing.expiry(), res: result{op: renewing.pending, err: ErrTakenOver}}, evTakenOver, 0},
 		{"a won lease counts from the store's reading", acquiring, input{kind: inputResult, at: 1010 * time.Millisecond, res: won}, evAcquired, won.acq.From + testTTL - testMargin},
-		{"won, but past the own fence: undone", acquiring, input{kind: inputResult, at: won.acq.From + testTTL - testMargin, res: won}, evTooLate, 0},
+		{"won, but past its fence: undone", acquiring, input{kind: inputResult, at: won.acq.From + testTTL - testMargin, res: won}, evTooLate, 0},
 		{"an acquisition without an answer", acquiring, input{kind: inputTick, at: acquiring.issued + testTTL - testMargin}, evGiveUp, 0},
 		{"the context ends in a renewal", renewing, input{kind: inputEnd, at: renewing.issued}, evStop, renewing.fence()},
 	} {
@@ -239,9 +239,9 @@ func TestDecisions(t *testing.T) {
 	}
 }
 
-// Random lives. Beside the decision runs the simplest model of what an owner may
-// believe: that it is valid until the latest proof it has, which is the issue of a
-// confirmed renewal that was confirmed before the proof before it ran out.
+// Random runs. Beside the decision runs the simplest model of what an owner may believe:
+// that it is valid until its latest proof expires. A proof counts from the issue of a
+// renewal that was confirmed before the last proof expired.
 func TestRandomLives(t *testing.T) {
 	const lives = 3000
 	seed := rand.Uint64()
@@ -323,7 +323,7 @@ func randomLife(t *testing.T, rng *rand.Rand) State {
 		if c.standsBy() && c.pending.kind == opNone {
 			pause := c.wake() - c.looked
 			if pause > testTiming.poll || pause < minPollGap && c.until <= c.looked {
-				t.Errorf("looks again after %v\n%s", pause, &story)
+				t.Errorf("polls again after %v\n%s", pause, &story)
 			}
 		}
 		if in.res.won() && in.kind == inputResult && d.event != evAcquired && d.start.kind != opRelease && d.late == before.late {
@@ -381,7 +381,7 @@ func TestDiagramIsCurrent(t *testing.T) {
 	}
 }
 
-// diagramPage renders the tables for people who do not read Go.
+// diagramPage renders the tables as a human-readable page.
 func diagramPage() string {
 	var b strings.Builder
 	p := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }

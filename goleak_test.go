@@ -97,8 +97,8 @@ func TestNoLeakFailedJoin(t *testing.T) {
 	}
 }
 
-// A store that hangs keeps its own goroutine for as long as it hangs, and nothing
-// else; when it answers, that ends, too.
+// A store that hangs keeps only its own goroutine, for as long as it hangs; when it
+// answers, that ends, too.
 func TestNoLeakHungStore(t *testing.T) {
 	s := newFakeStore()
 	hung, answer := hang()

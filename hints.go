@@ -108,7 +108,7 @@ func (h *hints) subscribed(holder *Record) bool {
 	return h.ended || h.stop != nil && !h.over.Load() && h.less == h.farBehind() && (same || holder.InstanceID == "")
 }
 
-// subscription is what is known of the holder that the subscription is for.
+// subscription returns the id and the pid of the holder that the subscription is for.
 func (h *hints) subscription() *Record {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -12,8 +12,8 @@ import (
 
 // What hints do, and what their absence does, on simulated time.
 
-// What hint comes is checked: one for nothing changes nothing, and a storm of them
-// costs no more than a look in a millisecond.
+// Each hint is checked: a needless one changes nothing, and a storm of them costs no more
+// than a read per millisecond.
 func TestStandbyHintStorm(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeStore()
@@ -33,7 +33,7 @@ func TestStandbyHintStorm(t *testing.T) {
 		}
 		synctest.Wait()
 		if n := looks() - before; n > int(storm/minPollGap)+1 || n < int(storm/minPollGap)/2 {
-			t.Errorf("%d looks in a storm of %v", n, storm)
+			t.Errorf("%d reads in a storm of %v", n, storm)
 		}
 		renewals, _ := s.counted()
 		if renewals > int(storm/minPollGap)+20 {
@@ -46,7 +46,7 @@ func TestStandbyHintStorm(t *testing.T) {
 		before = looks()
 		time.Sleep(time.Hour)
 		if n := looks() - before; n > int(time.Hour/poll)+1 {
-			t.Errorf("%d looks in an hour in which nothing happened", n)
+			t.Errorf("%d reads in an hour in which nothing happened", n)
 		}
 		if after, _ := s.counted(); after-renewals > int(2*time.Hour/interval) {
 			t.Errorf("%d renewals after the storm", after-renewals)
@@ -55,7 +55,7 @@ func TestStandbyHintStorm(t *testing.T) {
 	})
 }
 
-// A hint source that fails is no error, and is told once.
+// A hint source that fails is no error, and is reported once.
 func TestHintsFail(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeStore()
@@ -72,12 +72,12 @@ func TestHintsFail(t *testing.T) {
 		must(t, second.Release())
 		<-second.Done()
 		if n := strings.Count(b.String(), "too many open files"); n != 1 {
-			t.Errorf("told %d times:\n%s", n, b.String())
+			t.Errorf("reported %d times:\n%s", n, b.String())
 		}
 	})
 }
 
-// An owner looks after its record when it is told that something has happened.
+// An owner checks its record when a hint comes.
 func TestOwnerHeedsHints(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeStore()
@@ -105,8 +105,7 @@ func TestOwnerHeedsHints(t *testing.T) {
 	})
 }
 
-// What happens between a look and the beginning of the hints is found by another
-// look.
+// What happens between a read and the beginning of the hints is found by another read.
 func TestStandbyLooksOnceMore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeStore()
@@ -115,7 +114,7 @@ func TestStandbyLooksOnceMore(t *testing.T) {
 		second := join(t, t.Context(), d, standby)
 		time.Sleep(time.Minute)
 		s.mu.Lock()
-		clear(s.watchers) // from now on nothing is heard
+		clear(s.watchers) // no hint comes from now on
 		s.holder.InstanceID, d.dies = "another", "another"
 		s.mu.Unlock()
 		<-second.Elected()
@@ -173,14 +172,14 @@ func TestStandbyWithoutAStop(t *testing.T) {
 		<-second.Elected()
 		must(t, second.Release())
 		if n := s.looks; n > 75 {
-			t.Errorf("%d looks in a minute", n)
+			t.Errorf("%d reads in a minute", n)
 		}
 	})
 }
 
 type unwatchable struct{ *fakeStore }
 
-// Where an owner's record has gone, its process is listened for all the same.
+// Where an owner's record is missing, its process is watched all the same.
 func TestHintsOutliveTheRecord(t *testing.T) {
 	s := newFakeStore()
 	h := hints{store: s, given: make(chan struct{}, 1)}

@@ -90,7 +90,7 @@ type sharing struct {
 	files disk.Access // the record, and its alive file
 }
 
-// unshared is for a system without users, and for those who share with none.
+// unshared is for a system without users, and for a lease that is not shared.
 var unshared = sharing{disk.Plain, disk.Plain}
 
 // share returns the access that files get from now on, and gives the guard its own, if
@@ -144,10 +144,10 @@ func (s *fileStore) sharing(guard disk.Access) (sharing, error) {
 	return shareOut(mode, os.Geteuid(), guard, folder), nil
 }
 
-// shareOut decides about the access of new files. They belong to the lease's user, the
-// one whom the guard belongs to: once root has taken a lease over, root's files must not
-// lock its user out. (A guard of root's in a user's folder is the user's, too.) Where the
-// mode gives a group anything, it is the folder's group.
+// shareOut decides about the access of new files. They belong to the lease's user, who
+// owns the guard: once root has taken a lease over, root's files must not lock its user
+// out. (A guard of root's in a user's folder is the user's, too.) Where the mode gives a
+// group anything, it is the folder's group.
 func shareOut(mode fs.FileMode, user int, guard, folder disk.Access) sharing {
 	sh := unshared
 	if user == 0 {
@@ -183,7 +183,7 @@ func (s *fileStore) keptMode(guard disk.Access) fs.FileMode {
 	return defaultMode
 }
 
-// allow gives a file its access, unless it has more than so many names. A mode that was
+// allow gives a file its access, unless it has more names than this. A mode that was
 // not asked for may fail: there are file systems without permissions.
 func (s *fileStore) allow(f disk.File, a disk.Access, names int) error {
 	if err := f.Allow(a, names); err != nil && s.mode != 0 {
@@ -236,7 +236,7 @@ func (s *fileStore) makeAlive(id string, a disk.Access) (disk.Lock, error) {
 	return alive, nil
 }
 
-// letFollow opens the alive file to those who may only follow: the record is in place.
+// letFollow opens the alive file to users who may only follow: the record is in place.
 // If that fails, they cannot detect its owner's death, and wait until the lease has
 // expired.
 func (l *fileLease) letFollow() {

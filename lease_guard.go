@@ -12,7 +12,7 @@ import (
 	"github.com/ownerlease/owner/internal/leasename"
 )
 
-// A guard excludes all others who want to acquire the lease. Its file is never
+// A guard excludes all others that want to acquire the lease. Its file is never
 // removed: a process that held a removed one would exclude none.
 type guard struct {
 	store *fileStore

@@ -245,11 +245,11 @@ func nextEpoch(last uint64, now time.Time) uint64 {
 	return max(last+1, uint64(max(0, now.UnixMilli())))
 }
 
-// leftovers is what the instances before have left behind.
+// leftovers is what earlier instances have left behind.
 type leftovers struct {
 	epoch   uint64   // the highest epoch known from the record
-	holder  []string // the ids of those who owned
-	crashed []string // the ids of those who died while they acquired
+	holder  []string // the ids of instances that owned
+	crashed []string // the ids of instances that died while they acquired
 }
 
 // findHolder decides under the guard whether the lease is free. If not, it returns

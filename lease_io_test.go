@@ -168,14 +168,14 @@ func bubble(t *testing.T, f func(t *testing.T)) {
 	synctest.Test(t, f)
 }
 
-// notOnWindows is for tests that take away what is open: Windows keeps them from it.
+// notOnWindows is for tests that remove or move open files, which Windows prevents.
 func notOnWindows(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("Windows does not remove or move what is open")
 	}
 }
 
-// What is in the lease's place decides who may own.
+// What is in the lease's place decides which process may own.
 func TestJoinFindsTheLease(t *testing.T) {
 	const free = "free"
 	for _, tc := range []struct {
@@ -213,7 +213,7 @@ func TestJoinFindsTheLease(t *testing.T) {
 			must(t, os.WriteFile(leasename.Alive(p, h.InstanceID), []byte(aliveMark), 0o600),
 				os.Link(leasename.Alive(p, h.InstanceID), leasename.Last(p)), os.Remove(leasename.Alive(p, h.InstanceID)))
 		}, nil},
-		{"of another boot, and its owner lives", func(t *testing.T, p string) {
+		{"of another boot, and its owner is alive", func(t *testing.T, p string) {
 			liveOwner(t, p, plant(t, p, func(h *diskHead, tail *diskTail) { h.Clock = earlierBoot(t) }).InstanceID)
 		}, nil},
 		{"a heartbeat in the future", func(t *testing.T, p string) {
@@ -227,7 +227,7 @@ func TestJoinFindsTheLease(t *testing.T) {
 		{"no record, and half of one that was never published", func(t *testing.T, p string) {
 			must(t, os.WriteFile(leasename.Temp(p, uuid.NewString()), []byte("half"), 0o600))
 		}, free},
-		{"truncated, and its owner lives", func(t *testing.T, p string) {
+		{"truncated, and its owner is alive", func(t *testing.T, p string) {
 			liveOwner(t, p, plant(t, p, nil).InstanceID)
 			must(t, os.Truncate(p, 200))
 		}, ErrCorruptRecord},
@@ -341,8 +341,8 @@ func TestWatchedHolderThatRenews(t *testing.T) {
 	})
 }
 
-// A challenger must not own before a hung owner's lease has run out, and can at
-// that moment, though the owner's process still holds its alive lock.
+// A challenger must not own before a hung owner's lease has expired, and can at that
+// moment, though the owner's process still holds its alive lock.
 func TestTakeoverOfAHungOwner(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		p := leasePath(t)
@@ -356,12 +356,12 @@ func TestTakeoverOfAHungOwner(t *testing.T) {
 		}
 		time.Sleep(15*time.Second - time.Millisecond)
 		if joinFile(t, p).IsOwner() {
-			t.Error("owns before the lease has run out")
+			t.Error("owns before the lease has expired")
 		}
 		time.Sleep(2 * time.Millisecond) // the record's reading is some microseconds later than start
 		successor := joinFile(t, p)
 		if !successor.IsOwner() || successor.Epoch() <= old.Epoch() {
-			t.Error("does not own after the lease has run out")
+			t.Error("does not own after the lease has expired")
 		}
 		close(answer)
 		synctest.Wait()
@@ -406,7 +406,7 @@ func TestEpochOnlyGrows(t *testing.T) {
 	}
 }
 
-// Two who look at a dead owner at the same time must not take each other for it.
+// Two that check a dead owner at the same time must not take each other for it.
 func TestLookingDisturbsNobody(t *testing.T) {
 	p := leasePath(t)
 	id := plant(t, p, nil).InstanceID
@@ -523,7 +523,7 @@ func TestValidityCountsFromBeforeTheWrite(t *testing.T) {
 	acq, err := s.Acquire(t.Context(), Record{InstanceID: uuid.NewString(), TTL: time.Minute})
 	must(t, err, acq.Lease.Release(t.Context()))
 	if acq.From == 0 || written[acq.From] {
-		t.Errorf("counts from %v, when the record stood there", acq.From)
+		t.Errorf("counts from %v, when the record was there", acq.From)
 	}
 }
 
@@ -540,7 +540,7 @@ func TestWatchingBeginsAfterTheReading(t *testing.T) {
 	}
 }
 
-// A process that is stopped while it holds the guard: safe, and the others are told.
+// A process that is stopped while it holds the guard: safe, and the others get an error.
 func TestGuardHeldForLong(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		p := leasePath(t)

@@ -34,8 +34,8 @@ func contents(t testing.TB, path string) string {
 	return all.String()
 }
 
-// What is in the place of a lease's files and is not the lease's is refused, is left as
-// it is, and nothing is made beside it.
+// A file in the place of one of the lease's that is not the lease's is refused and left
+// as it is, and nothing is made beside it.
 func TestOtherFilesAreLeftAlone(t *testing.T) {
 	text := []byte("1\n2\n3\n")
 	for name, prepare := range map[string]func(t *testing.T, p string){
@@ -131,8 +131,8 @@ func TestRefusalLeavesNothingBehind(t *testing.T) {
 	}
 }
 
-// Two leases of which one has the path of a file of the other: the second one is
-// refused, and the first one goes on.
+// Two leases of which one has the path of a file of the other: the second one is refused,
+// and the first one continues.
 func TestLeaseInAnothersPlace(t *testing.T) {
 	for _, suffix := range []string{".lock", ".last"} {
 		for _, longFirst := range []bool{false, true} {
@@ -170,7 +170,7 @@ func TestRenewalSparesAnothersFile(t *testing.T) {
 	}
 }
 
-// A guard that was cut is one all the same where there is more of its lease.
+// A truncated guard still counts as one if there are other files of its lease.
 func TestGuardThatWasCut(t *testing.T) {
 	p := leasePath(t)
 	o := joinFile(t, p)
@@ -184,8 +184,8 @@ func TestGuardThatWasCut(t *testing.T) {
 	}
 }
 
-// What an instance has left that was killed at any point of its acquisition, the next
-// ones remove; what only looks like it stays.
+// The next instances remove what an instance left that was killed at any point of its
+// acquisition; similar files of others stay.
 func TestNextAcquirersRemoveWhatIsLeft(t *testing.T) {
 	p := leasePath(t)
 	must(t, joinFile(t, p).Release())
@@ -228,8 +228,8 @@ func TestGuardMadeByMany(t *testing.T) {
 	}
 }
 
-// No process lives for a whole TTL, and all the same the lease of an owner whose clock
-// is another's comes free: what one has seen, the next one knows.
+// The lease of an owner with another clock expires even if no process runs for a whole
+// TTL: each process knows what the one before has seen.
 func TestFirstSightIsRemembered(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		p := leasePath(t)
@@ -293,7 +293,7 @@ func TestFirstSightOfSomethingElse(t *testing.T) {
 	}
 }
 
-// What cannot be told to live is not said to.
+// An instance is not reported as live unless that is known.
 func TestProbeSaysWhatItKnows(t *testing.T) {
 	p := leasePath(t)
 	h := plant(t, p, nil)
@@ -325,7 +325,7 @@ func TestClaimIsChecked(t *testing.T) {
 }
 
 // A process that is making the guard has no alive file yet. Another, which still holds a
-// guard that was removed, must not take it for one that has died: it would remove the
+// guard that was removed, must not take it for dead: it would remove the
 // alive file that comes next.
 func TestMakerOfTheGuardIsNoLeftover(t *testing.T) {
 	p := leasePath(t)
@@ -339,7 +339,7 @@ func TestMakerOfTheGuardIsNoLeftover(t *testing.T) {
 	liveOwner(t, p, maker)
 	storeAt(p).removeDead([]string{maker})
 	if storeAt(p).alive(maker, 0) != live {
-		t.Error("the alive file of one that lives was removed")
+		t.Error("the alive file of a live instance was removed")
 	}
 }
 

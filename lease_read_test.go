@@ -86,8 +86,8 @@ func TestUntrustedFileSystemIsRefused(t *testing.T) {
 	}
 }
 
-// A damaged record is read again, as a renewal may be half way; what is not ours,
-// and what the disk says, is not.
+// A damaged record is read again, as a renewal may be half way; a file that is not ours,
+// or an error of the disk, is not.
 func TestUntilWhole(t *testing.T) {
 	disk := errors.New("input/output error")
 	for _, tc := range []struct {

@@ -14,8 +14,8 @@ import (
 
 var withMutants = flag.Bool("mutants", false, "build each mutant, and demand that the exploration finds it")
 
-// The exploration can fail: it finds what is wrong with each mutant, and tells how it
-// came about. Those that it does not find are harmless, each for a reason.
+// The exploration can fail: it finds each mutant, and prints the trace. Those that it
+// does not find are harmless, each for a reason.
 func TestMutants(t *testing.T) {
 	if !*withMutants {
 		t.Skip("builds the package two dozen times: run it with go test -run TestMutants -mutants -v .")

@@ -26,7 +26,7 @@ import (
 
 const containerTTL = 30 * time.Second
 
-// setupEnv says what a child has to do before it is one.
+// setupEnv says what a child has to set up first.
 const setupEnv = "OWNER_TEST_SETUP"
 
 func init() {
@@ -120,7 +120,7 @@ func needsNamespaces(t testing.TB) {
 	}
 }
 
-// A pair is an owner in a process of its own, and a follower in another.
+// A pair is an owner in one process, and a follower in another.
 type pair struct {
 	owner, follower *child
 	log             *bytes.Buffer // the follower's
@@ -150,7 +150,7 @@ func (p pair) kill(t testing.TB) (took time.Duration) {
 	return elected - killed
 }
 
-// takeovers returns how long so many took, sorted, and what the followers have logged.
+// takeovers returns how long this many took, sorted, and what the followers have logged.
 func takeovers(t testing.TB, n int, owner, follower surrounding) (took []time.Duration, log string) {
 	t.Helper()
 	pairs := make([]pair, n)
@@ -217,7 +217,7 @@ func TestNamespacesInotifyExhausted(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			took, log := takeovers(t, 5, test.owner, test.follower)
 			if median := took[len(took)/2]; !test.polls && median > 100*time.Millisecond {
-				t.Errorf("%v, though the process's end is told", took)
+				t.Errorf("%v, though the process's end is reported", took)
 			}
 			t.Log(took)
 			for _, what := range test.says {

@@ -17,7 +17,7 @@ import (
 
 // What a store that is not of this package relies on.
 
-// What passes by itself says so, and keeps its own words.
+// A passing error says so, and keeps its own text.
 func TestWhatPasses(t *testing.T) {
 	damaged := func(t *testing.T) error {
 		p := leasePath(t)
@@ -47,7 +47,7 @@ func TestWhatPasses(t *testing.T) {
 	}
 }
 
-// A store that is not there when a campaign begins is waited for; Join says so.
+// A campaign waits for a store that is not available when it begins; Join returns an error.
 func TestUnavailableStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeStore()
@@ -68,7 +68,7 @@ func TestUnavailableStore(t *testing.T) {
 	})
 }
 
-// namedStore says which lease it is.
+// namedStore names its lease.
 type namedStore struct{ *fakeStore }
 
 func (namedStore) String() string { return "etcd:/gpu" }
@@ -110,9 +110,9 @@ func TestWatchStore(t *testing.T) {
 			time.AfterFunc(time.Minute, func() { _ = o.Release() })
 		}
 		if got := strings.Join(told, " "); got != "a none" {
-			t.Errorf("told %s", got)
+			t.Errorf("reported %s", got)
 		}
-		<-o.Done() // which has a subscription of its own
+		<-o.Done() // which has its own subscription
 		synctest.Wait()
 		if s.watched() != 0 {
 			t.Errorf("%d subscriptions are left", s.watched())

@@ -14,7 +14,7 @@ import (
 	"github.com/ownerlease/owner/internal/leasename"
 )
 
-// Each owner is killed, and one of those who stand by takes over, again and again.
+// Each owner is killed, and one of the standbys takes over, again and again.
 func TestKillsInALoop(t *testing.T) {
 	p := leasePath(t)
 	children := make([]*child, 8)
@@ -61,8 +61,8 @@ func ownerAmong(t *testing.T, p string, children []*child) int {
 	return 0
 }
 
-// A challenger that is stopped inside the guard keeps the others from acquiring, who
-// are told, and no owner from renewing. Its death frees the guard.
+// A challenger that is stopped inside the guard blocks other acquisitions, which get an
+// error, and no renewal. Its death frees the guard.
 func TestStoppedInTheGuard(t *testing.T) {
 	p := leasePath(t)
 	o := joinFile(t, p)
@@ -79,7 +79,7 @@ func TestStoppedInTheGuard(t *testing.T) {
 	awaitOwner(t, p, time.Minute)
 }
 
-// The same, but it goes on: what it wins by then is too late, or its own.
+// The same, but it is resumed: what it wins by then is too late, or its own.
 func TestStoppedAndResumedInTheGuard(t *testing.T) {
 	p := leasePath(t)
 	c := startChild(t, p)
@@ -118,8 +118,8 @@ func TestForkStorm(t *testing.T) {
 	}
 }
 
-// A cleaner of temporary files takes each file in turn from a live owner, before whom
-// others stand. Whatever the order, there are never two, and in the end there is one.
+// A cleaner of temporary files removes each file in turn from a live owner, while others
+// contend. Whatever the order, there are never two, and in the end there is one.
 func TestCleaner(t *testing.T) {
 	for _, order := range [][]int{{0, 1, 2, 3}, {0, 2, 3, 1}, {1, 0, 3, 2}, {1, 3, 2, 0}, {2, 0, 1, 3}, {3, 2, 1, 0}} {
 		t.Run(fmt.Sprint(order), func(t *testing.T) {
@@ -158,8 +158,7 @@ func awaitMended(t *testing.T, p string, was Record) {
 	t.Fatal("the lease is not in order again")
 }
 
-// What an owner needs it has opened: permissions that are taken away later cost it
-// nothing.
+// An owner has opened what it needs: permissions that are revoked later cost it nothing.
 func TestPermissionsTakenAway(t *testing.T) {
 	if os.Geteuid() == 0 {
 		t.Skip("root may do everything: run the tests as another user to see this one")

@@ -115,7 +115,7 @@ func runChild(path string) int {
 	return 0
 }
 
-// childLocks are those that a child holds: what is not referred to any more is closed.
+// childLocks are the locks that a child holds: without a reference, they would be closed.
 var childLocks []*flock.Flock
 
 const childModeEnv = "OWNER_TEST_MODE"

@@ -59,15 +59,15 @@ func (c *child) stop() {
 	}
 }
 
-// An owner that was stopped for longer than its lease is none from its first
-// instant on, before anything could tell it; and another owns by then.
+// An owner that was stopped for longer than its lease does not own from its first instant
+// on, before anything could notify it; and another owns by then.
 func TestStoppedOwner(t *testing.T) {
 	p := leasePath(t)
 	c := startChild(t, p)
 	c.mustSay("join 300ms", "owner")
 	c.mustSay("check", "true")
 	c.stop()
-	c.say("check") // the first thing that it does when it goes on
+	c.say("check") // the first thing that it does when it is resumed
 	o := awaitOwner(t, p, time.Minute)
 	must(t, c.cmd.Process.Signal(syscall.SIGCONT))
 	if got := c.hear(); got != "false" {
@@ -131,8 +131,8 @@ func TestNoPermission(t *testing.T) {
 	}
 }
 
-// A stopped owner's lease is taken when it has run out, and not before; when it
-// goes on, it stands aside.
+// A stopped owner's lease is acquired when it has expired, and not before; when it is
+// resumed, it is fenced.
 func TestStandbyAfterAStop(t *testing.T) {
 	p := leasePath(t)
 	c := startChild(t, p)
@@ -144,7 +144,7 @@ func TestStandbyAfterAStop(t *testing.T) {
 	must(t, err)
 	<-next.Elected()
 	if s := next.a.snap.Load(); s.from < rec.Heartbeat+rec.public().TTL {
-		t.Errorf("owns %v before the stopped owner's lease has run out", rec.Heartbeat+rec.public().TTL-s.from)
+		t.Errorf("owns %v before the stopped owner's lease has expired", rec.Heartbeat+rec.public().TTL-s.from)
 	}
 	must(t, c.cmd.Process.Signal(syscall.SIGCONT))
 	if got := c.hear(); got != "false" {

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// Record says who owns a lease. Its times are wall-clock times, for display only: no
+// Record names the owner of a lease. Its times are wall-clock times, for display only: no
 // decision is made by them.
 //
 // Its JSON is an object with the keys instance_id, pid, host, epoch, acquired_at,

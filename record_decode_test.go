@@ -37,8 +37,7 @@ func slowly(b []byte) (*diskRecord, error) {
 	return r, json.Unmarshal(b, r)
 }
 
-// The records that are usual need no encoding/json: else this costs time, and
-// nothing tells.
+// The usual records need no encoding/json: no other test would notice the cost.
 func TestUsualRecordsAreReadFast(t *testing.T) {
 	for _, b := range written(t) {
 		r, ok := readRecord(b)

@@ -46,7 +46,7 @@ func TestRecordRoundTrip(t *testing.T) {
 	}
 }
 
-// What a person, or another program, sees of it.
+// What a user, or another program, sees of it.
 func TestRecordIsJSON(t *testing.T) {
 	p := leasePath(t)
 	o := joinFile(t, p)
@@ -87,7 +87,7 @@ func TestDamageIsNoticed(t *testing.T) {
 	}
 }
 
-// Ours may be replaced when no process lives; what is not ours, never.
+// Our record may be replaced when no process is alive; a file that is not ours, never.
 func TestOursOrNot(t *testing.T) {
 	enc, err := newEncoder(testHead())
 	must(t, err)
@@ -131,7 +131,7 @@ func TestRecordTooLarge(t *testing.T) {
 	if _, err := newEncoder(h); !errors.Is(err, ErrInvalidConfig) {
 		t.Error(err)
 	}
-	// What Join lets through fits, with the longest of everything else.
+	// Metadata that Join accepts fits, with the longest of everything else.
 	h = testHead()
 	h.Host = strings.Repeat("h", 255)
 	h.Meta = map[string]string{"x": strings.Repeat("x", maxMeta-len(`{"x":""}`))}
@@ -202,7 +202,7 @@ func TestExpiresAt(t *testing.T) {
 	}
 }
 
-// An owner's own record is live, so that its expiry moves with each renewal.
+// An owner's own record is current, so that its expiry moves with each renewal.
 func TestExpiresAtOfAnOwner(t *testing.T) {
 	o := joinFile(t, leasePath(t))
 	if left := time.Until(o.Holder().ExpiresAt()); left <= 0 || left > time.Minute {

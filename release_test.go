@@ -13,7 +13,7 @@ import (
 
 // Releases, at every moment, on simulated time.
 
-// Too late for a release: another process may own by now, and the caller is told.
+// Too late for a release: another process may own by now, and the caller gets an error.
 func TestReleaseAfterTheFence(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeStore()
@@ -64,7 +64,7 @@ func TestReleaseAfterContextEnd(t *testing.T) {
 		o := join(t, ctx, s, func(c *Config) { c.OnTransition = m.add })
 		cancel()
 		<-o.Done()
-		s.onRelease = func(ctx context.Context) error { return ctx.Err() } // nothing runs any more
+		s.onRelease = func(ctx context.Context) error { return ctx.Err() } // no goroutine is left
 		if err := o.Release(); err != nil {
 			t.Error(err)
 		}
@@ -82,7 +82,7 @@ func TestRelease(t *testing.T) {
 		o := join(t, t.Context(), s)
 		s.set(&s.onRelease, func(context.Context) error {
 			if o.IsOwner() {
-				t.Error("still the owner while the lease is being given up")
+				t.Error("still the owner while the lease is being released")
 			}
 			time.Sleep(time.Second)
 			return nil
@@ -158,7 +158,7 @@ func TestReleaseIsBounded(t *testing.T) {
 				if during == nil {
 					cancel()
 					<-o.Done()
-					s.onRelease, answer = hang() // nothing runs any more
+					s.onRelease, answer = hang() // no goroutine is left
 				} else {
 					answer = during(s)
 				}
@@ -170,13 +170,13 @@ func TestReleaseIsBounded(t *testing.T) {
 					}
 					err := o.Release()
 					if d := time.Since(start); d != renewed+ttl {
-						t.Errorf("returned after %v; the lease ran out after %v", d, renewed+ttl)
+						t.Errorf("returned after %v; the lease expired after %v", d, renewed+ttl)
 					}
 					if !errors.Is(err, errReleaseHangs) || o.IsOwner() || closed(o.Lost()) {
 						t.Errorf("Release: %v", err)
 					}
 					if again := o.Release(); again != err {
-						t.Errorf("a second call says %v", again)
+						t.Errorf("a second call returns %v", again)
 					}
 				})
 			})

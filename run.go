@@ -72,9 +72,8 @@ func (cfg *Config) campaignError(err error) error {
 	return &opError{"campaign for " + cfg.lease(), err}
 }
 
-// Run calls work while this instance owns the lease, and returns when that has
-// been done: with work's error if it has one, otherwise with the cause of ctx's
-// end, or nil.
+// Run calls work while this instance owns the lease, and returns when work is done: with
+// work's error if it has one, otherwise with the cause of ctx's end, or nil.
 //
 // work gets a context that ends when the ownership or ctx does, and must return
 // then. After ctx's end the lease is kept, and renewed, for as long as work takes

@@ -87,7 +87,7 @@ func TestCampaignEndsAsItWins(t *testing.T) {
 	t.Logf("%d contexts have ended at that moment", ended)
 }
 
-// An ownership that is over before the campaign has looked was one all the same: Run
+// An ownership that is over before the campaign has noticed was one all the same: Run
 // campaigns again then.
 func TestCampaignWonAndLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -106,7 +106,7 @@ func TestCampaignWonAndLost(t *testing.T) {
 	})
 }
 
-// The follower of a campaign that has ended remembers who owned.
+// The follower of a campaign that has ended still names the owner.
 func TestCampaignNamesTheOwner(t *testing.T) {
 	s := newFakeStore()
 	first := join(t, context.Background(), s)
@@ -124,8 +124,8 @@ func TestCampaignNamesTheOwner(t *testing.T) {
 	must(t, first.Release())
 }
 
-// What passes by itself does not end a campaign: an acquisition that hangs, as
-// when another process who holds the guard is stopped.
+// A passing error does not end a campaign: an acquisition that hangs, as when another
+// process that holds the guard is stopped.
 func TestCampaignOutlastsAHang(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeStore()
@@ -232,12 +232,12 @@ func TestRunEndsWhileItWaits(t *testing.T) {
 		must(t, first.Release())
 		time.Sleep(time.Minute)
 		if !s.free() {
-			t.Error("still stands by")
+			t.Error("still a standby")
 		}
 	})
 }
 
-// A loss ends work's context. Run waits for work, and stands by again.
+// A loss ends work's context. Run waits for work, and campaigns again.
 func TestRunAfterALoss(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, w := newFakeStore(), &world{t: t}
@@ -378,7 +378,7 @@ func TestRunReleasesWhenWorkPanics(t *testing.T) {
 	})
 }
 
-// work may hand the lease over by itself.
+// work may release the lease itself.
 func TestRunAfterWorkHasReleased(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, w := newFakeStore(), &world{t: t}
@@ -389,7 +389,7 @@ func TestRunAfterWorkHasReleased(t *testing.T) {
 	})
 }
 
-// Many who run the same work in turn: never two at once.
+// Many that run the same work in turn: never two at once.
 func TestRunTakesTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, w := newFakeStore(), &world{t: t}

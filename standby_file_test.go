@@ -78,8 +78,7 @@ func TestHintsAreOfThisLease(t *testing.T) {
 	}
 }
 
-// A hundred stand by: each change of owner is seen by all, and there is one at a
-// time.
+// A hundred standbys: each change of owner is seen by all, and there is one at a time.
 func TestHundredFollowersOfOneFile(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	p := leasePath(t)
@@ -113,8 +112,8 @@ func TestHundredFollowersOfOneFile(t *testing.T) {
 	}
 }
 
-// A standing-by process takes over from one that was killed, though its lease
-// would last for an hour.
+// A standby takes over from a process that was killed, though its lease would last for an
+// hour.
 func TestStandbyAfterKill(t *testing.T) {
 	p := leasePath(t)
 	a, b := startChild(t, p), startChild(t, p)
@@ -140,7 +139,7 @@ func TestStandbyAfterKill(t *testing.T) {
 	}
 }
 
-// A process that stands by knows the owner, and then itself.
+// A standby knows the owner, and then itself as the owner.
 func TestStandbyInAnotherProcess(t *testing.T) {
 	p := leasePath(t)
 	first := startChild(t, p)
@@ -174,7 +173,7 @@ func TestNoLeakFollowingAProcess(t *testing.T) {
 
 func (c *child) endpoint() string { return endpointOf(c.cmd.Process.Pid) }
 
-// Goleak: every way in which standing by can end.
+// Goleak: every way in which a standby can end.
 func TestNoLeakStandby(t *testing.T) {
 	for name, end := range map[string]func(t *testing.T, first, o *Owner, cancel func()){
 		"released": func(t *testing.T, _, o *Owner, _ func()) { must(t, o.Release()) },
@@ -243,8 +242,8 @@ func TestRevoke(t *testing.T) {
 	}
 }
 
-// A revocation of an owner that hangs makes nothing shorter or longer: its lease
-// runs out when it would have, for any that comes.
+// A revocation of a hung owner changes no expiry: its lease expires when it would have,
+// for every challenger.
 func TestRevokeAHungOwner(t *testing.T) {
 	notOnWindows(t)
 	bubble(t, func(t *testing.T) {
@@ -265,11 +264,11 @@ func TestRevokeAHungOwner(t *testing.T) {
 		}
 		time.Sleep(time.Until(start.Add(time.Minute - time.Nanosecond)))
 		if o := joinFile(t, p); o.IsOwner() || o.InstanceID() != h.InstanceID {
-			t.Error("owns before the lease has run out")
+			t.Error("owns before the lease has expired")
 		}
 		time.Sleep(time.Nanosecond)
 		if o := joinFile(t, p); !o.IsOwner() || o.Epoch() <= h.Epoch {
-			t.Errorf("not free when the lease has run out: %+v", o.Holder())
+			t.Errorf("not free when the lease has expired: %+v", o.Holder())
 		}
 	})
 }
@@ -322,11 +321,11 @@ func TestRevocationKnowsWhatTheOwnerDidLast(t *testing.T) {
 			close(stop)
 			<-stopped
 			if err == nil && rec.InstanceID == o.InstanceID() && o.a.lease.Renew(t.Context(), o.a.store.Now()) == nil {
-				t.Fatal("nothing was revoked, and no one was told")
+				t.Fatal("nothing was revoked, without an error")
 			}
 		}
 	})
-	t.Run("cannot be told", func(t *testing.T) {
+	t.Run("cannot be known", func(t *testing.T) {
 		p := leasePath(t)
 		o := joinFile(t, p)
 		own, err := disk.OS.Open(p, os.O_RDONLY)
@@ -339,7 +338,7 @@ func TestRevocationKnowsWhatTheOwnerDidLast(t *testing.T) {
 	})
 }
 
-// Those who watch hear of an owner that lets go after its record was replaced.
+// Watchers notice an owner that releases after its record was replaced.
 func TestLettingGoGivesAHint(t *testing.T) {
 	notOnWindows(t)
 	p := leasePath(t)
@@ -354,8 +353,8 @@ func TestLettingGoGivesAHint(t *testing.T) {
 	<-h.given
 }
 
-// The process that revokes is killed before it has copied the last heartbeat: then no one
-// can judge by it, and the lease is over a TTL after it was seen first.
+// The process that revokes is killed before it has copied the last heartbeat: then no
+// process can decide by it, and the lease expires a TTL after it was first seen.
 func TestUnfinishedRevocation(t *testing.T) {
 	notOnWindows(t)
 	bubble(t, func(t *testing.T) {
@@ -376,7 +375,7 @@ func TestUnfinishedRevocation(t *testing.T) {
 	})
 }
 
-// An owner that says that it has stopped need not be waited for.
+// An owner that calls Release after the revocation need not be waited for.
 func TestReleaseAfterALossLetsASuccessorIn(t *testing.T) {
 	notOnWindows(t)
 	p := leasePath(t)
@@ -407,7 +406,7 @@ func TestSecondTryKeepsItsAliveFile(t *testing.T) {
 		acq, err := s.Acquire(t.Context(), *claim)
 		must(t, err)
 		if got := s.alive(claim.InstanceID, 0); got != live {
-			t.Errorf("its alive file says %v", got)
+			t.Errorf("its alive file shows %v", got)
 		}
 		must(t, acq.Lease.Release(t.Context()))
 	}
@@ -455,7 +454,7 @@ func TestRevokeEnds(t *testing.T) {
 	}
 }
 
-// A hung owner's lease is taken when it runs out, as its record says, and not at the
+// A hung owner's lease is acquired when it expires, as its record says, and not at the
 // next poll.
 func TestStandbyTakesAFileAtItsExpiry(t *testing.T) {
 	bubble(t, func(t *testing.T) {

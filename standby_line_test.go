@@ -25,7 +25,7 @@ func (h *hints) first() bool {
 	return h.place != nil
 }
 
-// One of those who stand by is first in line; when it leaves, another is.
+// One of the standbys is first in line; when it leaves, another is.
 func TestLineHasOneFirst(t *testing.T) {
 	p := leasePath(t)
 	o := joinFile(t, p)
@@ -47,7 +47,7 @@ func TestLineHasOneFirst(t *testing.T) {
 	must(t, o.Release())
 	<-b.Elected()
 	if b.a.hints.first() {
-		t.Error("an owner stands in line")
+		t.Error("an owner is in line")
 	}
 	must(t, b.Release())
 	if n := places.Load(); n != 0 {
@@ -104,8 +104,8 @@ func TestFewPlaces(t *testing.T) {
 	}
 }
 
-// A follower that is not the first looks once for all hints, a while after the first
-// of them, and then as seldom as before.
+// A standby that is not the first polls once for all hints, a while after the first of
+// them, and then as seldom as before.
 func TestStepsAsideAtAHint(t *testing.T) {
 	const at, pause = time.Second, 9 * time.Millisecond
 	c := core{timing: testTiming, state: StateFollower, standing: true, pacing: pacing{behind: true, looked: at - time.Millisecond, backoff: testTiming.poll}}
@@ -113,7 +113,7 @@ func TestStepsAsideAtAHint(t *testing.T) {
 	for i := range 3 {
 		c = decide(&c, &input{kind: inputHint, at: at + time.Duration(i)*time.Millisecond}).core
 		if c.nextPoll() != at+pause {
-			t.Errorf("after hint %d it looks at %v", i, c.nextPoll())
+			t.Errorf("after hint %d it polls at %v", i, c.nextPoll())
 		}
 	}
 	c.pending = op{kind: opLook, id: 1}
@@ -121,7 +121,7 @@ func TestStepsAsideAtAHint(t *testing.T) {
 	c.looked = at + pause
 	c = decide(&c, &input{kind: inputResult, at: at + pause, res: res}).core
 	if c.behind || c.nextPoll() != at+pause+testTiming.poll {
-		t.Errorf("then it looks at %v", c.nextPoll())
+		t.Errorf("then it polls at %v", c.nextPoll())
 	}
 	c = decide(&c, &input{kind: inputHint, at: at + 2*pause}).core
 	if c.backoff != minPollGap {
@@ -129,7 +129,7 @@ func TestStepsAsideAtAHint(t *testing.T) {
 	}
 }
 
-// Where the first one does nothing, another takes the lease all the same.
+// Where the first one does nothing, another acquires the lease all the same.
 func TestFirstInLineHangs(t *testing.T) {
 	p := leasePath(t)
 	o := joinFile(t, p)
@@ -152,18 +152,18 @@ func TestLeavesItToWhoIsAcquiring(t *testing.T) {
 	must(t, err)
 	s := storeAt(p)
 	if !s.acquiring() {
-		t.Fatal("the guard is held, and nothing tells")
+		t.Fatal("the guard is held, and nothing shows it")
 	}
 	c := core{timing: testTiming, state: StateAcquiring, standing: true, pending: op{kind: opAcquire, id: 1, yields: true}, lastID: 1}
 	c.timing.aside = 9 * time.Millisecond
 	d := decide(&c, &input{kind: inputResult, at: time.Second, res: result{op: c.pending, acq: new(Acquisition)}})
 	if d.event != evRefused || d.nextPoll() != time.Second+9*time.Millisecond {
-		t.Errorf("%s, looks at %v", d.event, d.nextPoll())
+		t.Errorf("%s, polls at %v", d.event, d.nextPoll())
 	}
 	c = d.core
 	d = decide(&c, &input{kind: inputHint, at: time.Second})
 	if d.nextPoll() != time.Second+9*time.Millisecond {
-		t.Errorf("a hint brings the look forward to %v", d.nextPoll())
+		t.Errorf("a hint brings the poll forward to %v", d.nextPoll())
 	}
 	c.pending = op{kind: opLook, id: 2}
 	d = decide(&c, &input{kind: inputResult, at: 2 * time.Second, res: result{op: c.pending, view: new(View)}})
@@ -176,7 +176,7 @@ func TestLeavesItToWhoIsAcquiring(t *testing.T) {
 	}
 }
 
-// Where hints are known to be missing, a follower looks every second all the same.
+// Where hints are known to be missing, a standby polls every second.
 func TestPollWithAndWithoutHints(t *testing.T) {
 	for hinted, want := range map[bool]time.Duration{true: 3 * time.Second, false: time.Second} {
 		c := core{timing: timing{ttl: time.Minute, poll: maxPollInterval(time.Minute), rest: maxRestInterval(time.Minute)}, state: StateFollower, standing: true}
@@ -189,28 +189,28 @@ func TestPollWithAndWithoutHints(t *testing.T) {
 			}
 		}
 		if c.backoff != want {
-			t.Errorf("hinted %v: looks every %v", hinted, c.backoff)
+			t.Errorf("hinted %v: polls every %v", hinted, c.backoff)
 		}
 	}
 }
 
-// A hint that comes while the one look is under way may tell of what that has not
-// seen: another look follows at once.
+// A hint that comes while the one read is under way may have a cause that the read has
+// not seen: another read follows at once.
 func TestHintDuringTheLook(t *testing.T) {
 	p := pacing{backoff: minPollGap}
 	p.stepAside(0, 10*time.Millisecond)
-	p.hint(time.Millisecond, 10*time.Millisecond, false) // before it: the look will see
+	p.hint(time.Millisecond, 10*time.Millisecond, false) // before it: the read will see
 	p.looked = 10 * time.Millisecond
 	p.hint(p.looked, 10*time.Millisecond, true)
 	p.slowDown(time.Second)
 	if next := p.nextPoll() - p.looked; next != minPollGap {
-		t.Errorf("looks again after %v, not after %v", next, minPollGap)
+		t.Errorf("polls again after %v, not after %v", next, minPollGap)
 	}
 	p.slowDown(time.Second)
 	p.stepAside(p.looked, 0)
 	p.hint(p.looked, 0, false)
 	p.slowDown(time.Second)
 	if next := p.nextPoll() - p.looked; next != time.Second {
-		t.Errorf("looks again after %v, where nothing was missed", next)
+		t.Errorf("polls again after %v, where nothing was missed", next)
 	}
 }

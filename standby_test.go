@@ -18,13 +18,13 @@ const poll = time.Second
 
 func standby(c *Config) { c.Standby = true }
 
-// standing returns an owner and a follower that stands by.
+// standing returns an owner and a standby.
 func standing(t *testing.T, s *fakeStore, change ...func(*Config)) (first, second *Owner) {
 	t.Helper()
 	first = join(t, t.Context(), s)
 	second = join(t, t.Context(), s, append(change, standby)...)
 	if second.IsOwner() || closed(second.Elected()) || closed(second.Done()) {
-		t.Fatalf("a follower that stands by: %v", second.State())
+		t.Fatalf("a standby: %v", second.State())
 	}
 	return first, second
 }
@@ -33,7 +33,7 @@ func TestStandbyTakesOverAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, m := newFakeStore(), &moves{}
 		first, second := standing(t, s, func(c *Config) { c.OnTransition, c.Endpoint = m.add, "unix:/second" })
-		time.Sleep(10*time.Second + 333*time.Millisecond) // long after a look, and long before the next
+		time.Sleep(10*time.Second + 333*time.Millisecond) // long after a poll, and long before the next
 		if second.State() != StateFollower || second.Endpoint() != "unix:/run/x.sock" || second.Epoch() != 1 {
 			t.Errorf("follows %s at %q", second.State(), second.Endpoint())
 		}
@@ -80,8 +80,8 @@ func TestStandbyWithoutHints(t *testing.T) {
 	})
 }
 
-// A hung owner's lease is taken when it runs out: not a moment before, and no
-// poll after.
+// A hung owner's lease is acquired when it expires: not a moment before, and no poll
+// after.
 func TestStandbyAtTheExpiry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeStore()
@@ -265,15 +265,15 @@ func TestStandbyAcquiresSlowly(t *testing.T) {
 	})
 }
 
-// What fails is tried again, ever more slowly, and is told once.
+// A failed operation is tried again, ever more slowly, and is reported once.
 func TestStandbyInTrouble(t *testing.T) {
 	for _, tc := range []struct {
 		name  string
 		fail  func(s *fakeStore, h hook)
 		told  string
-		often int // how often that may be told
+		often int // how often that may be reported
 	}{
-		{"looks fail", func(s *fakeStore, h hook) { s.set(&s.onLook, h) }, "cannot read the lease", 1},
+		{"reads fail", func(s *fakeStore, h hook) { s.set(&s.onLook, h) }, "cannot read the lease", 1},
 		{"acquisitions fail", func(s *fakeStore, h hook) { s.set(&s.onAcquire, h) }, "event=failed", 70},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -300,7 +300,7 @@ func TestStandbyInTrouble(t *testing.T) {
 				must(t, second.Release())
 				<-second.Done()
 				if n := strings.Count(b.String(), tc.told); n < 1 || n > tc.often || !strings.Contains(b.String(), "EMFILE") {
-					t.Errorf("told %d times:\n%s", n, b.String())
+					t.Errorf("reported %d times:\n%s", n, b.String())
 				}
 			})
 		})
@@ -340,7 +340,7 @@ func TestHundredStandBy(t *testing.T) {
 		}
 		s.mu.Lock()
 		if n := s.looks - before; n > 100*15 {
-			t.Errorf("%d looks for one change of owner", n)
+			t.Errorf("%d reads for one change of owner", n)
 		}
 		s.mu.Unlock()
 		for _, o := range all {
@@ -376,7 +376,7 @@ func TestFollowsInOnePiece(t *testing.T) {
 	must(t, f.Release(), owner.Release())
 }
 
-// A lease that looks free, and is not, is tried ever more slowly.
+// A lease that seems free, and is not, is tried ever more slowly.
 func TestStandbyBeforeALeaseThatOnlyLooksFree(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeStore()
@@ -414,8 +414,8 @@ func TestReleaseOfAFollowerForgetsOldErrors(t *testing.T) {
 	})
 }
 
-// A win that came too late makes no owner, not in the follower's own eyes
-// either; and the next attempt is another instance.
+// A win that came too late makes no owner, not in the follower's own view either; and the
+// next attempt is another instance.
 func TestTooLateIsNoOwner(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeStore()

@@ -50,7 +50,7 @@ var stateDocs = []struct {
 		"May use the resource while `IsOwner` says true, which also asks the clock; should pass `Epoch` along with every effect. Must stop when `Lost` closes or `Context` ends."},
 	{StateRenewing,
 		"This instance owns the lease and a renewal is under way. However long the disk takes, the fence deadline does not move.",
-		"The same as in owner: a caller need not tell the two apart."},
+		"The same as in owner: a caller need not distinguish the two."},
 	{StateLost,
 		"The ownership has ended against this instance's will: it expired, was taken over, or was revoked. Final.",
 		"Must have stopped using the resource; `Release` says so, and a successor can own the lease before it has expired. May read why (`LostErr`); may join again, as a new instance."},

@@ -101,7 +101,7 @@ func noRecord(path string) error {
 	return &fs.PathError{Op: "read lease", Path: path, Err: fs.ErrNotExist}
 }
 
-// condition says what the record's owner is, and whether it owns the lease.
+// condition returns the condition of the record's owner, and whether it owns the lease.
 func (s *fileStore) condition(rec *diskRecord, remaining time.Duration) (c Condition, owned bool) {
 	alive := s.alive(rec.InstanceID, rec.Alive)
 	ended := alive == dead || alive == noFile && s.ended(rec)

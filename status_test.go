@@ -53,8 +53,8 @@ func TestInspectAndProbe(t *testing.T) {
 	}
 }
 
-// A lease that was revoked is owned until its owner has stopped, and says afterwards
-// that it was revoked, not that its owner has died.
+// A lease that was revoked is owned until its owner has stopped, and is reported as
+// revoked afterwards, not as dead.
 func TestProbeRevoked(t *testing.T) {
 	notOnWindows(t)
 	p := leasePath(t)

@@ -65,11 +65,11 @@ type Store interface {
 	// known.
 	Look(ctx context.Context) (View, error)
 
-	// Watch has hint called whenever the lease may be another than when holder
-	// owned it, from any goroutine, until stop is called; when stop returns, no hint
-	// is under way, and none follows. A needless hint costs a read. A missing one costs
-	// time, never safety: an instance that waits for the lease polls it all the same.
-	// hint never blocks, and calls nothing of the store.
+	// Watch calls hint whenever the lease may have changed since holder owned it, from
+	// any goroutine, until stop is called; when stop returns, no hint is under way, and
+	// none follows. A needless hint costs a read. A missing one costs time, never safety:
+	// an instance that waits for the lease polls it all the same. hint never blocks, and
+	// calls nothing of the store.
 	//
 	// holder is as the last read has shown it, the zero Record where no instance owns the
 	// lease. Watch need not report what happened between that read and its call: the

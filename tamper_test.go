@@ -23,7 +23,7 @@ import (
 
 // Here something takes away, cuts, exchanges or puts back what a lease is made of.
 
-// What has happened to the record is told apart, and at once.
+// The changes of a record are distinguished, and at once.
 func TestRenewNoticesTheLoss(t *testing.T) {
 	for _, tc := range []struct {
 		name string
@@ -44,7 +44,7 @@ func TestRenewNoticesTheLoss(t *testing.T) {
 			must(t, os.Rename(d, d+"-moved"))
 			t.Cleanup(func() { must(t, os.RemoveAll(d+"-moved")) })
 		}, ErrRevoked},
-		{"its content was overwritten: mended", func(t *testing.T, p string) { must(t, os.WriteFile(p, []byte("rubbish"), 0o600)) }, nil},
+		{"its content was overwritten: repaired", func(t *testing.T, p string) { must(t, os.WriteFile(p, []byte("rubbish"), 0o600)) }, nil},
 		{"an unrelated file in the folder", func(t *testing.T, p string) { must(t, os.WriteFile(p+".txt", nil, 0o600)) }, nil},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -82,28 +82,28 @@ func TestRemovedRecordIsLost(t *testing.T) {
 			t.Errorf("another process owns beside a live owner: %+v", f.Holder())
 		}
 		if st, err := Probe(p); err != nil || !st.Owned() || st.Record.InstanceID != o.InstanceID() {
-			t.Errorf("a live owner without a record looks like %+v, %v", st, err)
+			t.Errorf("a live owner without a record shows as %+v, %v", st, err)
 		}
 		time.Sleep(time.Nanosecond)
 		<-o.Lost()
 		if !errors.Is(o.LostErr(), ErrRevoked) {
 			t.Errorf("LostErr: %v", o.LostErr())
 		}
-		// Until its lease has run out, no other process may own: the caller is stopping.
+		// Until its lease has expired, no other process may own: the caller is stopping.
 		time.Sleep(40*time.Second - 1)
 		if joinFile(t, p).IsOwner() {
-			t.Error("another process owns before the lost lease has run out")
+			t.Error("another process owns before the lost lease has expired")
 		}
 		time.Sleep(time.Nanosecond)
 		synctest.Wait()
 		if !joinFile(t, p).IsOwner() {
-			t.Error("none can own after the lost lease has run out")
+			t.Error("none can own after the lost lease has expired")
 		}
 	})
 }
 
-// An old owner that goes on after another has taken over writes into a file that
-// no process reads.
+// An old owner that continues after another has taken over writes into a file that no
+// process reads.
 func TestResumedOwnerDamagesNothing(t *testing.T) {
 	notOnWindows(t)
 	p := leasePath(t)
@@ -126,8 +126,7 @@ func TestResumedOwnerDamagesNothing(t *testing.T) {
 	}
 }
 
-// The record of another instance that was put back must not make a live owner
-// look dead.
+// The record of another instance that was put back must not make a live owner seem dead.
 func TestOldRecordPutBack(t *testing.T) {
 	p := leasePath(t)
 	first := joinFile(t, p)
@@ -142,7 +141,7 @@ func TestOldRecordPutBack(t *testing.T) {
 }
 
 // A guard that was removed while it was held excludes no one: the process that held it
-// must not end up as the owner beside one who took the next.
+// must not end up as the owner beside one that took the next.
 func TestGuardRemovedWhileHeld(t *testing.T) {
 	notOnWindows(t)
 	p := leasePath(t)
@@ -166,8 +165,8 @@ func TestGuardRemovedWhileHeld(t *testing.T) {
 	}
 }
 
-// The guard is removed while A is in it, B takes the next one and owns, and A goes
-// on: whatever A does, B stays known as the owner.
+// The guard is removed while A holds it, B takes the next one and owns, and A continues:
+// whatever A does, B stays known as the owner.
 func TestGuardExchangedWhileHeld(t *testing.T) {
 	notOnWindows(t)
 	p := leasePath(t)
@@ -192,8 +191,7 @@ func TestGuardExchangedWhileHeld(t *testing.T) {
 	}
 }
 
-// A file that was put in the alive file's place is locked by no process, and means
-// nothing.
+// No process locks a file that was put in the alive file's place, and it means nothing.
 func TestAliveFileReplaced(t *testing.T) {
 	notOnWindows(t)
 	p := leasePath(t)
@@ -273,8 +271,8 @@ func TestFaultsOneAfterAnother(t *testing.T) {
 	}
 }
 
-// In a folder with more files than a first acquisition looks through, an owner of
-// whom the record and the guard were removed is found by its alive file's second name.
+// In a folder with more files than a first acquisition searches, an owner whose record
+// and guard were removed is found by its alive file's second name.
 func TestOwnerInAFullFolder(t *testing.T) {
 	p := leasePath(t)
 	for i := range 3 * firstSearch {
@@ -287,8 +285,8 @@ func TestOwnerInAFullFolder(t *testing.T) {
 	}
 }
 
-// All is gone of an owner but its alive file's second name: who it is cannot be told,
-// no other process owns, and that passes when it has noticed.
+// Only an owner's alive file's second name is left: its id is unknown, no other process
+// owns, and that passes when it has noticed.
 func TestOwnerWithoutAName(t *testing.T) {
 	notOnWindows(t)
 	p := leasePath(t)
@@ -305,7 +303,7 @@ func TestOwnerWithoutAName(t *testing.T) {
 	}
 	must(t, o.Release())
 	if !joinFile(t, p).IsOwner() {
-		t.Error("not free after it has let go")
+		t.Error("not free after the release")
 	}
 }
 
@@ -335,7 +333,7 @@ func TestLeftoversInPart(t *testing.T) {
 	}
 }
 
-// The alive file that was put back is as good as the first one.
+// The alive file that was put back works like the first one.
 func TestRestoredAliveFileTellsDeath(t *testing.T) {
 	notOnWindows(t)
 	p := leasePath(t)
@@ -350,7 +348,7 @@ func TestRestoredAliveFileTellsDeath(t *testing.T) {
 	}
 }
 
-// While the alive file is being put back, it never looks like a dead owner's.
+// While the alive file is being put back, its owner never seems dead.
 func TestAliveFileIsLockedBeforeItIsSeen(t *testing.T) {
 	notOnWindows(t)
 	p := leasePath(t)
@@ -369,14 +367,14 @@ func TestAliveFileIsLockedBeforeItIsSeen(t *testing.T) {
 	}()
 	for !closed(done) {
 		if s.alive(o.InstanceID(), 0) == dead {
-			t.Error("looks dead")
+			t.Error("seems dead")
 			break
 		}
 	}
 	<-done
 }
 
-// A restoration that fails half way leaves nothing that looks like a death.
+// A restoration that fails half way leaves nothing that means a death.
 func TestAliveFileNotRestored(t *testing.T) {
 	notOnWindows(t)
 	p := leasePath(t)
@@ -389,7 +387,7 @@ func TestAliveFileNotRestored(t *testing.T) {
 	s, err := newFileStore(p)
 	must(t, err)
 	if alive := s.alive(o.InstanceID(), 0); alive == dead {
-		t.Error("looks dead")
+		t.Error("seems dead")
 	}
 }
 
@@ -406,8 +404,8 @@ func TestReleaseWithoutItsWrite(t *testing.T) {
 	}
 }
 
-// What is appended to a live owner's record is gone with the next renewal,
-// and never keeps the lease from being acquired.
+// The next renewal removes what was appended to a live owner's record, and it never
+// blocks an acquisition.
 func TestAppendedToRecord(t *testing.T) {
 	for name, end := range map[string]func(*testing.T, *Owner){
 		"then renewed":  func(t *testing.T, o *Owner) { must(t, o.a.lease.Renew(t.Context(), clock.Now())) },
@@ -428,8 +426,8 @@ func TestAppendedToRecord(t *testing.T) {
 	}
 }
 
-// An owner that hangs, and whose record was removed or exchanged: nothing tells
-// whether it has renewed since, so it keeps the lease until it lets go.
+// A hung owner whose record was removed or exchanged: nothing shows whether it has
+// renewed since, so it keeps the lease until it releases it or dies.
 func TestHungOwnerWithoutItsRecord(t *testing.T) {
 	for name, take := range map[string]func(t *testing.T, p string){
 		"removed": func(t *testing.T, p string) { must(t, os.Remove(p)) },
@@ -449,23 +447,22 @@ func TestHungOwnerWithoutItsRecord(t *testing.T) {
 				take(t, p)
 				for range 5 {
 					if f := joinFile(t, p); f.IsOwner() || f.InstanceID() != o.InstanceID() {
-						t.Fatalf("took over from an instance that lives: %+v", f.Holder())
+						t.Fatalf("took over from a live instance: %+v", f.Holder())
 					}
 					time.Sleep(time.Minute)
 				}
 				letGo()
 				synctest.Wait()
 				if !joinFile(t, p).IsOwner() {
-					t.Error("not free after it has let go")
+					t.Error("not free after the release")
 				}
 			})
 		})
 	}
 }
 
-// A record that was gone once, and has come back, is renewed again: that it
-// has seen it gone must not count against its owner later, also if he did not look
-// in between.
+// A record that was missing and has come back is renewed again: that it was missing must
+// not count against its owner later, even if the owner did not check in between.
 func TestRecordPutBack(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		p := leasePath(t)
@@ -485,7 +482,7 @@ func TestRecordPutBack(t *testing.T) {
 	})
 }
 
-// What cannot be looked at is not confirmed, and no definite loss either.
+// A path that cannot be read is no confirmation, and no definite loss either.
 func TestRenewalThatCannotBeChecked(t *testing.T) {
 	notOnWindows(t)
 	p := leasePath(t)

@@ -16,7 +16,7 @@ func TestFileModes(t *testing.T) {
 	for _, tc := range []struct {
 		mode  fs.FileMode
 		wrong string
-		guard fs.FileMode // for those who may take part only
+		guard fs.FileMode // only for users who may take part
 	}{
 		{0o600, "", 0o600},
 		{0o640, "", 0o600},
@@ -111,7 +111,7 @@ func TestShareOut(t *testing.T) {
 	}
 }
 
-// A machine of a user who may not open the guard, with another clock than the owner's.
+// A host whose user may not open the guard, with another clock than the owner's.
 type readersMachine struct{ thisHost }
 
 func (readersMachine) Clock() string { return "another" }

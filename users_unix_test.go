@@ -21,7 +21,7 @@ import (
 	"github.com/ownerlease/owner/internal/leasename"
 )
 
-// Several users and one lease, each in processes of its own.
+// Several users and one lease, each with its own processes.
 
 // A user needs no entry in the system's list of users.
 type user struct {
@@ -70,7 +70,7 @@ func (c *child) kill() {
 	_ = c.cmd.Wait()
 }
 
-// has checks who may use a file.
+// has checks which users may use a file.
 func has(t *testing.T, path string, u user, group uint32, perm fs.FileMode) {
 	t.Helper()
 	a, err := disk.OS.Access(path)
@@ -88,8 +88,8 @@ func aliveFiles(t *testing.T, path string) []string {
 	return names
 }
 
-// Users who may only read follow, ask and watch, and hear of the owner's death; they
-// cannot touch what decides who owns.
+// Users who may only read can follow, probe and watch, and notice the owner's death; they
+// cannot change what decides the ownership.
 func TestUsersFollow(t *testing.T) {
 	path, as := sharedFolder(t, 0o755)
 	owner, reader := as(alice, "0644"), as(carol, "0644")
@@ -119,8 +119,7 @@ func TestUsersFollow(t *testing.T) {
 	as(alice, "0644").mustSay("join 1m", "owner")
 }
 
-// Two users take the lease from each other, whatever their umask says; the third may
-// do nothing.
+// Two users take over from each other, whatever their umask is; the third may do nothing.
 func TestUsersTakePart(t *testing.T) {
 	path, as := sharedFolder(t, 0o770)
 	old := syscall.Umask(0o077) // for those that are started here
@@ -149,7 +148,7 @@ func TestUsersTakePart(t *testing.T) {
 	}
 }
 
-// A user who takes part by a folder that is another's finds out before anything is made.
+// A user who takes part in another user's folder gets an error before anything is made.
 func TestUsersFolderRefuses(t *testing.T) {
 	path, as := sharedFolder(t, 0o750)
 	if got := as(alice, "0660").ask("join 1m"); !strings.Contains(got, "lets none of them write") {
@@ -163,7 +162,7 @@ func TestUsersFolderRefuses(t *testing.T) {
 	}
 }
 
-// A file that can be read can be locked. By that a reader makes a dead owner look alive,
+// A file that can be read can be locked. So a reader can make a dead owner seem alive,
 // but no longer than until its lease has expired.
 func TestUsersReaderLocksAliveFile(t *testing.T) {
 	path, as := sharedFolder(t, 0o755)
@@ -213,7 +212,7 @@ func TestUsersRootTakesOver(t *testing.T) {
 	}
 }
 
-// A standby that may not take the lease says so, once, and does not spin.
+// A standby that may not acquire the lease reports it, once, and does not spin.
 func TestUsersStandbyRefused(t *testing.T) {
 	_, as := sharedFolder(t, 0o755)
 	owner, reader := as(alice, "0644"), as(carol, "0644")
@@ -316,7 +315,7 @@ func TestAliveFileOpensLast(t *testing.T) {
 	}
 }
 
-// Who gives no mode keeps that of the lease; who gives one changes it.
+// Without a mode, that of the lease is kept; with one, it is changed.
 func TestModeOfLease(t *testing.T) {
 	p := leasePath(t)
 	must(t, os.Chmod(filepath.Dir(p), 0o777))

@@ -14,7 +14,7 @@ import (
 	"go.uber.org/goleak"
 )
 
-// seen is what a watcher is told, as text.
+// seen is what Watch yields, as text.
 func seen(r Record, err error) string {
 	switch {
 	case err != nil:
@@ -46,11 +46,11 @@ func TestWatchSeesEveryOwner(t *testing.T) {
 			for _, one := range all {
 				want = append(want, one)
 				if got := <-told; got != one {
-					t.Errorf("told %s, want %v", got, want)
+					t.Errorf("yielded %s, want %v", got, want)
 				}
 			}
 			if len(told) > 0 {
-				t.Errorf("told more: %s", <-told)
+				t.Errorf("yielded more: %s", <-told)
 			}
 		}
 		expect("none")
@@ -77,7 +77,7 @@ func TestWatchSeesEveryOwner(t *testing.T) {
 		}
 		cancel()
 		if got, more := <-told; more {
-			t.Errorf("told %s at the end", got)
+			t.Errorf("yielded %s at the end", got)
 		}
 		if s.watched() != 0 {
 			t.Errorf("%d subscriptions are left", s.watched())
@@ -85,7 +85,7 @@ func TestWatchSeesEveryOwner(t *testing.T) {
 	})
 }
 
-// Also while it has no owner, and never had one, a change is told at once.
+// Also while it has no owner, and never had one, a change is yielded at once.
 func TestWatchSeesTheFirstOwner(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeStore()
@@ -106,12 +106,12 @@ func TestWatchSeesTheFirstOwner(t *testing.T) {
 		}
 		synctest.Wait()
 		if len(told) != 7 {
-			t.Errorf("told %d of 7 changes", len(told))
+			t.Errorf("yielded %d of 7 changes", len(told))
 		}
 	})
 }
 
-// An owner whose record was missing at first is told again with it.
+// An owner whose record was missing at first is yielded again with it.
 func TestWatchCompletesTheRecord(t *testing.T) {
 	notOnWindows(t)
 	bubble(t, func(t *testing.T) {
@@ -132,7 +132,7 @@ func TestWatchCompletesTheRecord(t *testing.T) {
 			}
 		}
 		if len(told) != 2 || told[0].InstanceID != id || told[0].Epoch != 0 || told[1].InstanceID != id || told[1].Epoch != 7 {
-			t.Errorf("told %+v", told)
+			t.Errorf("yielded %+v", told)
 		}
 	})
 }
@@ -166,7 +166,7 @@ func TestWatchSlowly(t *testing.T) {
 	})
 }
 
-// The disk hangs, and the watching ends with its context all the same.
+// The disk hangs, and Watch ends with its context all the same.
 func TestWatchEndsWithItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeStore()
@@ -230,8 +230,8 @@ func TestWatchNothing(t *testing.T) {
 	}
 }
 
-// Without hints, what has happened is told by the next poll, in full; and the end
-// of a hung owner's lease when it comes.
+// Without hints, the next poll yields every change; and the end of a hung owner's lease
+// when it comes.
 func TestWatchWithoutHints(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeStore()
@@ -250,19 +250,19 @@ func TestWatchWithoutHints(t *testing.T) {
 		b := join(t, t.Context(), s, endpoint("b"))
 		time.Sleep(poll + 2*minPollGap)
 		if len(told) != 3 || <-told != "a" || <-told != "none" || <-told != "b" {
-			t.Errorf("not told of b in time")
+			t.Errorf("b was not yielded in time")
 		}
 		s.mu.Lock()
 		s.expires = s.Now() + 10*time.Second + poll/3
 		s.mu.Unlock()
 		time.Sleep(10*time.Second + poll/3 - time.Nanosecond)
 		if len(told) > 0 {
-			t.Errorf("told %s before the end of the lease", <-told)
+			t.Errorf("yielded %s before the end of the lease", <-told)
 		}
 		time.Sleep(time.Nanosecond)
 		synctest.Wait()
 		if len(told) != 1 || <-told != "none" {
-			t.Error("not told when the lease has run out")
+			t.Error("nothing yielded when the lease had expired")
 		}
 		must(t, b.Release())
 	})

@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The path of a lease comes to lead to another folder, where another instance can own
-// at once: the owner hears of it from the kernel, and does not go on until its next
+// The path of a lease now leads to another folder, where another instance can own at
+// once: the owner gets a hint from the kernel, and does not continue until its next
 // renewal, which would come in 20 s.
 func TestPathLeadsElsewhere(t *testing.T) {
 	for name, turn := range map[string]func(t *testing.T, top string){
@@ -25,7 +25,7 @@ func TestPathLeadsElsewhere(t *testing.T) {
 			}
 			over := filepath.Join(top, "a")
 			if err := unix.Mount("none", over, "tmpfs", 0, ""); err != nil {
-				t.Skipf("this machine does not let root mount: %v", err)
+				t.Skipf("root cannot mount on this machine: %v", err)
 			}
 			t.Cleanup(func() { _ = exec.Command("umount", "--lazy", over).Run() })
 			must(t, os.MkdirAll(filepath.Join(top, "a", "b"), 0o700))

@@ -39,7 +39,7 @@ func (b *bench) renewals(peer string) trial {
 	return b.solo(jobRenewal, s, "renew")
 }
 
-// solo has one process measure something that it does alone.
+// solo measures something that one process does alone.
 func (b *bench) solo(j job, s spec, do string) trial {
 	return trial{s.Peer + ": " + string(j), func(ctx context.Context) error {
 		c, err := start(ctx, s)

@@ -37,7 +37,7 @@ func TestAlone(t *testing.T) {
 	}
 }
 
-// Of the peers that the kernel tells of a death, none waits for a lease to run out:
+// Of the peers to which the kernel reports a death, none waits for a lease to expire:
 // that would take the TTL less the time since the last renewal.
 func TestTakeovers(t *testing.T) {
 	t.Parallel()
@@ -71,7 +71,7 @@ func TestLosses(t *testing.T) {
 	}
 	for _, variant := range []string{"", variantDeaf} {
 		if got := b.of(jobHang, viewIsOwner+variant); len(got) != 1 || got.min() == -never || got.max() > ttl/4 {
-			t.Errorf("of a hanging store, IsOwner tells with a slack of %v", got)
+			t.Errorf("while a store hangs, IsOwner turns false with a slack of %v", got)
 		}
 		if got := b.of(jobHangBoth, viewIsOwner+variant); len(got) != 1 || got.max() != 0 {
 			t.Errorf("while a store hangs, two own for %v", got)
@@ -94,7 +94,7 @@ func TestLosses(t *testing.T) {
 	}
 }
 
-// A contender that fails says why, and ends its trial.
+// A contender that fails reports why, and ends its trial.
 func TestBrokenContender(t *testing.T) {
 	t.Parallel()
 	b := fileBench(t)

@@ -25,7 +25,7 @@ func registerClients(t *testing.T) (a, b *registerClient) {
 	return a, b
 }
 
-// Of two who know the same version, one replaces it.
+// Of two that know the same version, one replaces it.
 func TestRegister(t *testing.T) {
 	a, b := registerClients(t)
 	must(t, a.put(t.Context(), 1, []byte("a")))
@@ -54,7 +54,7 @@ func TestGate(t *testing.T) {
 	must(t, <-passed)
 }
 
-// A request that hangs ends with its context, but for who is deaf.
+// A request that hangs ends with its context, except that of a deaf client.
 func TestDeafClient(t *testing.T) {
 	a, b := registerClients(t)
 	a.gate.hang(true)
@@ -72,7 +72,7 @@ func TestDeafClient(t *testing.T) {
 }
 
 // Like an API server, the lock has its own error for each refusal: the elector
-// tells them apart.
+// distinguishes them.
 func TestRegisterLock(t *testing.T) {
 	x, y := registerClients(t)
 	a, b := &registerLock{reg: x}, &registerLock{reg: y}

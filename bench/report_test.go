@@ -84,7 +84,7 @@ func TestTables(t *testing.T) {
 	p := made()
 	for _, tc := range []struct{ what, table, want string }{
 		{"speed", p.Speed(), "| acquire and release (1) | 300 µs | 400 µs, 1.3× | 500 µs, 1.7× | 600 µs, 2× | 700 µs, 2.3× |"},
-		{"what nobody else does", p.Speed(), "| the same, on a session that is kept | – | 2.30 ms, 7.7× | – | – | – |"},
+		{"what no other peer does", p.Speed(), "| the same, on a session that is kept | – | 2.30 ms, 7.7× | – | – | – |"},
 		{"what was not measured", p.Speed(), "| one renewal (3) | 2.40 ms | – (4) | – (4) | – (4) | – (4) |"},
 		{"hang", p.Hang(), "| owner `IsOwner` | +2.50 ms | −2.60 ms | 0 | 0 |"},
 		{"no signal", p.Hang(), "| client-go `OnStartedLeading`'s context (a store that ignores contexts) | no signal | no signal | no end in 6 s | no end in 6 s |"},

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Both go on at the rate of real time.
+// Both run at the rate of real time.
 func TestRate(t *testing.T) {
 	t.Parallel()
 	for name, now := range map[string]func() time.Duration{"Now": Now, "NowWithSuspend": NowWithSuspend} {

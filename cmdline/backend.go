@@ -19,7 +19,7 @@ type Backend struct {
 	Flag, Usage string
 	// Help is a paragraph on the backend, for the help of every subcommand; it may be "".
 	Help string
-	// Flags are those that a lease takes, made anew for each subcommand.
+	// Flags returns the flags for a lease, new ones for each subcommand.
 	Flags func() []cli.Flag
 	// HasModes says that the leases are files, which have permissions.
 	HasModes bool

@@ -16,7 +16,7 @@ import (
 	"github.com/ownerlease/owner/internal/run"
 )
 
-// A lookStore can be looked at, and watched without hints.
+// A lookStore can be read, and watched without hints.
 type lookStore struct {
 	owner.Store
 	look func(context.Context) (owner.View, error)
@@ -68,7 +68,7 @@ func TestStatusOfAStoreThatHangs(t *testing.T) {
 	}
 }
 
-// What is unavailable is asked again, and what it has said last is told.
+// An unavailable store is read again, and its last error is returned.
 func TestStatusOfAStoreThatIsNotAvailable(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -87,7 +87,7 @@ func TestStatusOfAStoreThatIsNotAvailable(t *testing.T) {
 		looks = 0
 		l.Patience = 250 * time.Millisecond
 		if _, err := l.probe("/l"); !errors.Is(err, owner.ErrUnavailable) || looks != 3 {
-			t.Errorf("after %d looks: %v", looks, err)
+			t.Errorf("after %d reads: %v", looks, err)
 		}
 	})
 }
@@ -101,7 +101,7 @@ func TestTextOfAStore(t *testing.T) {
 	if err := r.text(&b, time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(b.String(), "\ncondition  live: the lease is valid; whether ") || strings.Contains(b.String(), meanings[owner.Live]) {
+	if !strings.Contains(b.String(), "\ncondition  live: the lease is valid; it is unknown whether ") || strings.Contains(b.String(), meanings[owner.Live]) {
 		t.Errorf("%s", &b)
 	}
 }

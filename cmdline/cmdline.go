@@ -116,8 +116,8 @@ func allExitCodes(program *cli.Command) string {
 	return b.String()
 }
 
-// returnMistakes has mistakes in the use of the command and its subcommands
-// returned, in place of a page of help on stdout.
+// returnMistakes makes the command and its subcommands return usage errors, in place of a
+// page of help on stdout.
 func returnMistakes(c *cli.Command) {
 	c.OnUsageError = func(_ context.Context, c *cli.Command, err error, _ bool) error { return usage(c, "%w", err) }
 	for _, sub := range c.Commands {

@@ -97,7 +97,7 @@ func TestConditions(t *testing.T) {
 	}
 }
 
-// A revoked lease whose owner has stopped is not owned, and says why.
+// A revoked lease whose owner has stopped is not owned, and status says why.
 func TestTextOfAnEndedRevocation(t *testing.T) {
 	t.Parallel()
 	r := sample(owner.Revoked)

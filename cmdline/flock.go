@@ -8,7 +8,7 @@ import (
 	"github.com/urfave/cli/v3"
 )
 
-// refusedFlags are those of flock(1) that a lease has no use for, and why.
+// refusedFlags are the flags of flock(1) that a lease has no use for, and why.
 var refusedFlags = []struct{ name, short, why string }{
 	{"shared", "s", "a lease has one owner"},
 	{"unlock", "u", "the lease is released when COMMAND has ended; to take it away from its owner: owner revoke"},

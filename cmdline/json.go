@@ -75,7 +75,7 @@ func durationForPrograms(d time.Duration) *string {
 	return pointerTo(d.Round(time.Millisecond).String())
 }
 
-// object is the report for programs.
+// object is the report's JSON object.
 func (r *report) object(now time.Time) jsonReport {
 	out := jsonReport{
 		Lease: r.lease, Owned: r.Owned(), Condition: r.Condition,
@@ -90,7 +90,7 @@ func (r *report) object(now time.Time) jsonReport {
 	return out
 }
 
-// json is for programs.
+// json prints the machine-readable form.
 func (r *report) json(w io.Writer, now time.Time) error { return writeJSON(w, r.object(now)) }
 
 // writeJSON writes one line.

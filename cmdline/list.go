@@ -122,7 +122,7 @@ func listText(w io.Writer, leases []*report, now time.Time) error {
 	return table.Flush()
 }
 
-// listJSON is for programs.
+// listJSON prints the machine-readable list.
 func listJSON(w io.Writer, leases []*report, now time.Time) error {
 	objects := make([]jsonReport, len(leases)) // an empty array, not null
 	for i, r := range leases {

@@ -19,7 +19,7 @@ func (p *Backend) modeFlags() []cli.Flag {
 	}}
 }
 
-// fileMode is the mode that is given, 0 for none. Whether a lease can have it is for
+// fileMode is the mode that was given, 0 for none. Whether a lease can have it is for
 // the library to say.
 func fileMode(c *cli.Command) (fs.FileMode, error) {
 	if !c.IsSet("mode") {

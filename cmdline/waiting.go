@@ -17,7 +17,7 @@ const (
 	tellSoon  = 50 * time.Millisecond
 )
 
-// tellWait has a wait explained on stderr: by default only a long one.
+// tellWait reports a wait on stderr: by default only a long one.
 func tellWait(c *cli.Command, l *Lease, o *run.Options) {
 	if c.Bool("quiet") {
 		return

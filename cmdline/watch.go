@@ -154,7 +154,7 @@ type jsonChange struct {
 	Error *string `json:"error"`
 }
 
-// json is for programs.
+// json prints the machine-readable form.
 func (c *change) json(w io.Writer) error {
 	out := jsonChange{
 		At: c.at.UTC(), Lease: c.lease, jsonRecord: recordForPrograms(c.owner),

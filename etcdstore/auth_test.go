@@ -76,7 +76,7 @@ func TestRights(t *testing.T) {
 	hints := watched(t, whole, acq.Holder)
 	must(t, acq.Lease.Renew(t.Context(), whole.Now()))
 	if v := look(t, New(srv.Client(t, as("reader")), "/k")); v.Holder.InstanceID != acq.Holder.InstanceID || v.Until == 0 {
-		t.Errorf("who may read sees %+v", v)
+		t.Errorf("a user who may read sees %+v", v)
 	}
 	// An owner whose rights are taken away has not lost the lease, but cannot renew it.
 	_, err = root.UserRevokeRole(t.Context(), "whole", "whole")
@@ -89,7 +89,7 @@ func TestRights(t *testing.T) {
 	eventually(t, hints, "a hint, with rights that had been away")
 }
 
-// An owner that loses its rights stops in time, and says why.
+// An owner that loses its rights stops in time, and reports why.
 func TestRightsLost(t *testing.T) {
 	t.Parallel()
 	srv := guarded(t, map[string]func(*clientv3.Client, string) error{"whole": right("/k", "/l", readWrite)})
@@ -117,7 +117,7 @@ func TestRenewWithPassword(t *testing.T) {
 	for range 20 {
 		must(t, acq.Lease.Renew(t.Context(), s.Now()))
 	}
-	if n := l.count("authenticate") - before; n > 1 { // the machine may have stood still for a second
+	if n := l.count("authenticate") - before; n > 1 { // the machine may have stopped for a second
 		t.Errorf("it has authenticated %d times in 20 renewals", n)
 	}
 	for l.count("authenticate") == before {

@@ -16,7 +16,7 @@ import (
 )
 
 // serve starts a server with etcd's defaults, which syncs its disk, and returns a function
-// that dials it. It is a process of its own, as always: what a client costs is the client's.
+// that dials it. It is a separate process, as always: what a client costs is the client's.
 func serve(b *testing.B) (dial func() *clientv3.Client) {
 	b.Helper()
 	srv := etcdtest.Start(b, etcdtest.Defaults...)
@@ -32,7 +32,7 @@ func report(b *testing.B, took []time.Duration) {
 	b.ReportMetric(ms(took[len(took)-1]), "worst-ms")
 }
 
-// From the call of Release to the election of one that stands by, on another connection.
+// From the call of Release to the election of a standby, on another connection.
 func BenchmarkHandover(b *testing.B) {
 	dial := serve(b)
 	stores := []owner.Store{New(dial(), "/k"), New(dial(), "/k")}
@@ -51,8 +51,8 @@ func BenchmarkHandover(b *testing.B) {
 	report(b, took)
 }
 
-// From the moment at which an owner's lease has run out, had it been left alone, to the
-// election of one that stands by.
+// From the moment at which an owner's lease has expired, without a release, to the
+// election of a standby.
 func BenchmarkCrash(b *testing.B) {
 	const ttl = 2 * time.Second
 	dial := serve(b)

@@ -19,12 +19,12 @@ import (
 	"github.com/ownerlease/owner/internal/history"
 )
 
-// A trial is a lease, those who contend for it, and what they have seen, which the
-// torture run's checker judges at the end.
+// A trial is a lease, its contenders, and what they have seen, which the torture run's
+// checker judges at the end.
 type trial struct {
 	*testing.T
 	cluster *etcdtest.Cluster
-	admin   *etcdtest.Client // for what is done behind the owner's back
+	admin   *etcdtest.Client // for changes behind the owner's back
 	key     string
 	ttl     time.Duration
 	now     func() time.Duration // the clock of all instances, as they are on one machine
@@ -44,7 +44,7 @@ func newTrial(t *testing.T, cluster *etcdtest.Cluster, ttl time.Duration) *trial
 	return tr
 }
 
-// A contender stands by for the lease, owns it, and does so again after a loss.
+// A contender is a standby, owns the lease, and does so again after a loss.
 type contender struct {
 	*trial
 	name   string
@@ -95,7 +95,7 @@ func (c *contender) pause(ctx context.Context) {
 	}
 }
 
-// live is one membership. It tells whether it was the last.
+// live is one membership. It reports whether it was the last.
 func (c *contender) live(ctx context.Context) (last bool) {
 	t := history.Tenure{Lease: c.key, By: c.name, Sought: c.now(), Margin: c.ttl / 4}
 	t.Joined = t.Sought
@@ -125,7 +125,7 @@ func (c *contender) live(ctx context.Context) (last bool) {
 	}
 }
 
-// own owns, until the ownership ends or is to be given up.
+// own owns, until the ownership ends or is to be released.
 func (c *contender) own(ctx context.Context, o *owner.Owner, t *history.Tenure) {
 	c.present.Store(o)
 	t.Instance, t.Epoch = o.InstanceID(), o.Epoch()
@@ -146,13 +146,13 @@ func (c *contender) own(ctx context.Context, o *owner.Owner, t *history.Tenure) 
 	for range 3 { // the answer must stay no
 		c.ask(o, t)
 	}
-	// A lost lease is held until it runs out, unless it is released before.
+	// A lost lease is held until it expires, unless it is released before.
 	for lost && c.now() < t.Expiry {
 		time.Sleep(time.Millisecond)
 	}
 }
 
-// hold asks IsOwner again and again until it says no, or until the lease is to be
+// hold asks IsOwner again and again until it returns false, or until the lease is to be
 // released.
 func (c *contender) hold(ctx context.Context, o *owner.Owner, t *history.Tenure) (began chan time.Duration, lost bool) {
 	for c.ask(o, t) {
@@ -186,9 +186,9 @@ func (c *contender) ask(o *owner.Owner, t *history.Tenure) bool {
 	return owns
 }
 
-// lose writes down a loss, of which the owner was to be told at once. A machine that lets
-// nobody run cannot be told from one that lets nobody know, so what counts is how often
-// the contender could ask meanwhile.
+// lose records a loss that the owner had to notice at once. A slow machine cannot be
+// distinguished from a missing notification, so what counts is how often the contender
+// could ask meanwhile.
 func (c *contender) lose(o *owner.Owner, t *history.Tenure) {
 	asked := 0
 	for told := false; !told; asked++ {
@@ -214,7 +214,7 @@ func (c *contender) lose(o *owner.Owner, t *history.Tenure) {
 		t.End = history.Expired
 	}
 	if asked > 200 {
-		c.Errorf("%s had to ask %d times before it was told of its loss: %v", c.name, asked, lost)
+		c.Errorf("%s had to ask %d times before it noticed its loss: %v", c.name, asked, lost)
 	}
 	c.Logf("%s: %v", c.name, lost)
 	c.lost <- lost
@@ -244,7 +244,7 @@ func (c *contender) owns() bool {
 	return o != nil && o.IsOwner()
 }
 
-// settles waits until somebody owns, and has renewed since.
+// settles waits until a contender owns, and has renewed since.
 func (tr *trial) settles() *contender {
 	tr.Helper()
 	for {
@@ -257,7 +257,7 @@ func (tr *trial) settles() *contender {
 	}
 }
 
-// renews demands that the contender goes on owning, and renews so many times.
+// renews demands that the contender continues to own, and renews this many times.
 func (tr *trial) renews(c *contender, times int) {
 	tr.Helper()
 	for range times {
@@ -289,17 +289,16 @@ func (c *contender) releases() time.Duration {
 	}
 }
 
-// looked waits until each has looked at the lease once more from the beginning, but
-// for whoever owns it.
+// looked waits until each but the owner has read the lease once more from the beginning.
 func (tr *trial) looked(all ...*contender) {
 	tr.Helper()
 	for _, c := range all {
 		begun := c.spy.begun.Load()
-		etcdtest.Await(tr, c.name+" to look", func() bool { return c.spy.ended.Load() > begun || c.owns() })
+		etcdtest.Await(tr, c.name+" to read", func() bool { return c.spy.ended.Load() > begun || c.owns() })
 	}
 }
 
-// disturb does something during which nobody can be expected to take the lease.
+// disturb does something during which no contender can be expected to acquire the lease.
 func (tr *trial) disturb(do func()) {
 	from := tr.now()
 	do()
@@ -352,14 +351,14 @@ func (tr *trial) write() {
 	must(tr, f.Close())
 }
 
-// kept demands more than the margin, which is all that an Owner promises: what it
-// has lost and not let go of is nobody's until it has run out, whoever has taken what away.
+// kept demands more than the margin, which is all that an Owner promises: a lost lease
+// that is not released has no other owner until it has expired, whatever was deleted.
 func (tr *trial) kept() {
 	tr.Helper()
 	for _, a := range tr.tenures {
 		for _, b := range tr.tenures {
 			if a.Epoch > 0 && a.Epoch < b.Epoch && a.End != history.Released && b.Owned > 0 && b.Owned < a.Expiry {
-				tr.Errorf("not kept until it had run out, at %v:\n%v\n%v", a.Expiry, &a, &b)
+				tr.Errorf("not kept until it had expired, at %v:\n%v\n%v", a.Expiry, &a, &b)
 			}
 		}
 	}
@@ -374,7 +373,7 @@ type spy struct {
 	counts  atomic.Int64 // what its last TTL counts from
 	elected atomic.Int64 // when the last attempt was won
 
-	begun, ended atomic.Int64 // looks
+	begun, ended atomic.Int64 // reads
 	failed       atomic.Int64 // attempts to acquire, and renewals
 	hints        atomic.Int64
 }

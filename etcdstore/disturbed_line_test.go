@@ -28,8 +28,8 @@ type line struct {
 	sending    func() // is called before a keep-alive is sent
 
 	streams  int    // how many were opened for keep-alives
-	hung     int    // the first so many of them bring no more answers
-	replaced uint64 // so many leaders have been replaced since whoever answers them
+	hung     int    // this many of them, the first ones, bring no more answers
+	replaced uint64 // this many leaders were replaced since the one that answers them
 
 	isCut   bool // there are no watches
 	watches []context.CancelFunc
@@ -140,16 +140,16 @@ func answerLost(ctx context.Context, _ string, apply func(context.Context) error
 	return errLine
 }
 
-// requestLost has nothing sent.
+// requestLost sends nothing.
 func requestLost(context.Context, string, func(context.Context) error) error { return errLine }
 
-// requestHangs has nothing sent, and nothing answered.
+// requestHangs sends nothing, and answers nothing.
 func requestHangs(ctx context.Context, _ string, _ func(context.Context) error) error {
 	<-ctx.Done()
 	return status.FromContextError(ctx.Err()).Err()
 }
 
-// answerHangs has the request applied, and nothing answered.
+// answerHangs applies the request, and does not answer.
 func answerHangs(ctx context.Context, kind string, apply func(context.Context) error) error {
 	_ = apply(ctx)
 	return requestHangs(ctx, kind, apply)
@@ -189,7 +189,7 @@ func (l *line) opened() int {
 	return l.streams
 }
 
-// cut ends the watches' streams, and lets no other be opened; or lets them again.
+// cut ends the watches' streams, and refuses new ones; or allows them again.
 func (l *line) cut(cut bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -54,7 +54,7 @@ func TestUnavailable(t *testing.T) {
 	}
 }
 
-// Who cannot reach etcd is told where it was looked for.
+// The error of an unreachable etcd names the endpoints that were tried.
 func TestUnreachable(t *testing.T) {
 	t.Parallel()
 	srv := etcdtest.Start(t)

@@ -61,7 +61,7 @@ func ExampleEpochAbove() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	_ = before.Release() // nobody may own the old lease any more when the new one is joined
+	_ = before.Release() // no instance may own the old lease any more when the new one is joined
 
 	last, err := owner.Inspect(path)
 	if err != nil {

@@ -20,15 +20,15 @@ import (
 // quota is what the cluster may keep, little enough to be filled by a test.
 const quota = 8 << 20
 
-// Faults of a cluster and of those who use it, each with several who contend. What
-// they have seen is judged as in the torture run: never two valid owners, epochs that
-// only grow, the margin kept, and somebody who owns when it is over.
+// Faults of a cluster and of its clients, each with several contenders. What they have
+// seen is judged as in the torture run: never two valid owners, epochs that only grow,
+// the margin kept, and an owner when it is over.
 func TestFaults(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts three members, and takes a minute: run it without -short")
 	}
 	cluster := etcdtest.StartCluster(t, fmt.Sprint("--quota-backend-bytes=", quota))
-	// Those that harm nobody else, some at a time: they mostly wait.
+	// Those that harm no other test, some at a time: they mostly wait.
 	t.Run("keys", func(t *testing.T) {
 		var all errgroup.Group
 		all.SetLimit(4)
@@ -74,9 +74,9 @@ var ofKeys = []scenario{
 	{"the second key is deleted", 8 * time.Second, taken(remove, ".alive", true)},
 	{"the first key is deleted, unheard", 6 * time.Second, taken(remove, "", false)},
 	{"the second key is deleted, unheard", 6 * time.Second, taken(remove, ".alive", false)},
-	{"the owner is heard of no more", 4 * time.Second, heardNoMore},
-	{"the owner hears no more", 4 * time.Second, hearsNoMore},
-	{"the owner hears late", 12 * time.Second, hearsLate},
+	{"the owner's requests do not arrive", 4 * time.Second, heardNoMore},
+	{"the owner gets no answers", 4 * time.Second, hearsNoMore},
+	{"the owner gets late answers", 12 * time.Second, hearsLate},
 	{"the owner is cut off for a moment", 12 * time.Second, cutOffForAMoment},
 	{"one of the owner's links is cut", 12 * time.Second, linkCut},
 	{"what a watch has missed is compacted", 12 * time.Second, compacted},
@@ -94,8 +94,8 @@ var ofMembers = []scenario{
 	{"a storm", 2 * time.Second, storm},
 }
 
-// ownerAndOthers has a contender own, who does not come back when it has lost the
-// lease, and two stand by.
+// ownerAndOthers has one contender own, which does not come back when it has lost the
+// lease, and two standbys.
 func ownerAndOthers(tr *trial) (a *contender, others []*contender) {
 	a = tr.contend()
 	a.once.Store(true)
@@ -105,7 +105,7 @@ func ownerAndOthers(tr *trial) (a *contender, others []*contender) {
 	return a, others
 }
 
-// From one to the other, without a fault. Who has released may be quicker than
+// From one to the other, without a fault. The one that has released may be quicker than
 // the other, and own again.
 func handover(tr *trial) {
 	tr.contend()
@@ -129,7 +129,7 @@ func stays(tr *trial) {
 	tr.renews(a, 16)
 }
 
-// Which is what others see of an owner that crashes, while this one goes on until its
+// Others see the same of an owner that crashes, while this one continues until its
 // deadline.
 func heardNoMore(tr *trial) {
 	a, _ := ownerAndOthers(tr)
@@ -204,8 +204,8 @@ func linkCut(tr *trial) {
 	tr.renews(a, 5)
 }
 
-// One of the two legs is taken away. The others know of it before the owner does, and
-// have to wait all the same: for the owner's word if it hears of it, else for its end.
+// One of the two keys is deleted. The others know it before the owner does, and must wait
+// all the same: for the owner's release if it notices, else for its expiry.
 func taken(take func(tr *trial, key string), leg string, heard bool) func(*trial) {
 	return func(tr *trial) {
 		a, others := ownerAndOthers(tr)
@@ -244,7 +244,7 @@ func remove(tr *trial, key string) {
 	}
 }
 
-// Hints go on where those that were missed are not to be had any more.
+// Hints continue where missed ones can no longer be read.
 func compacted(tr *trial) {
 	a, others := ownerAndOthers(tr)
 	b := others[0]
@@ -353,15 +353,14 @@ func stoppedForAMoment(tr *trial) {
 		must(tr, err)
 		took := tr.now() - began
 		by := tr.settles()
-		tr.Logf("nobody answered for %v; the owner has kept the lease: %v", took, by == a)
+		tr.Logf("no member answered for %v; the owner has kept the lease: %v", took, by == a)
 		if by != a && took < tr.ttl/4 {
 			tr.Error("the owner has lost the lease")
 		}
 	})
 }
 
-// An owner renews without room for anything, and leaves. Nobody comes until there is
-// some.
+// An owner renews while etcd is full, and leaves. No successor owns until there is room.
 func quotaFull(tr *trial) {
 	a, others := ownerAndOthers(tr)
 	tr.disturb(func() {

@@ -13,7 +13,7 @@ import (
 )
 
 // put writes to the etcd that keeps the lease, and reports whether it has: only while
-// this ownership stands there. base is that of etcdstore.EpochAbove.
+// this ownership is there. base is that of etcdstore.EpochAbove.
 func put(ctx context.Context, client *clientv3.Client, lease string, base, epoch uint64, key, value string) (bool, error) {
 	owned := clientv3.Compare(clientv3.CreateRevision(lease), "=", int64(epoch-base))
 	resp, err := client.Txn(ctx).If(owned).Then(clientv3.OpPut(key, value)).Commit()

@@ -27,7 +27,7 @@ func watched(t *testing.T, s owner.Store, holder owner.Record) <-chan struct{} {
 	return hints
 }
 
-// settled waits until a watch has begun, and returns when it has told what it knew.
+// settled waits until a watch has begun, and returns when it has given its first hints.
 func settled(t *testing.T, h hand, hints <-chan struct{}) {
 	t.Helper()
 	h.put("", string(h.get("").Value), clientv3.WithLease(clientv3.LeaseID(h.get("").Lease)))
@@ -55,29 +55,29 @@ func TestHints(t *testing.T) {
 	}
 }
 
-// What happens between the last reading and the watch is a hint, be the reading an
-// acquisition or a look, and whoever has looked since.
+// A change between the last read and the watch is a hint, whether the read was an
+// acquisition or a Look, and whichever instance has read since.
 func TestHintsOfBefore(t *testing.T) {
 	t.Parallel()
 	c := etcdtest.Start(t).Client(t)
-	for _, after := range []string{"an acquisition", "an acquisition, and another's look", "a look", "a look at a free lease"} {
+	for _, after := range []string{"an acquisition", "an acquisition, and another's read", "a read", "a read of a free lease"} {
 		t.Run(after, func(t *testing.T) {
 			t.Parallel()
 			h := hand{t, c, "/" + uuid.NewString()}
 			s := New(c, h.key)
 			var holder owner.Record
-			if after != "a look at a free lease" {
+			if after != "a read of a free lease" {
 				holder = acquire(t, s, time.Minute).Holder
 			} else {
 				look(t, s)
 				acquire(t, New(c, h.key), time.Minute)
 			}
-			if after == "a look" {
+			if after == "a read" {
 				s = New(c, h.key)
 				look(t, s)
 			}
 			h.delete("")
-			if after == "an acquisition, and another's look" {
+			if after == "an acquisition, and another's read" {
 				look(t, s)
 			}
 			eventually(t, watched(t, s, holder), "a hint")
@@ -85,7 +85,7 @@ func TestHintsOfBefore(t *testing.T) {
 	}
 }
 
-// Who watches a lease hears nothing of its neighbours, nor that nothing has happened.
+// A watch gives no hints of neighbouring leases, nor without a change.
 func TestNoHints(t *testing.T) {
 	t.Parallel()
 	c := etcdtest.Start(t).Client(t)
@@ -105,8 +105,8 @@ func TestNoHints(t *testing.T) {
 	}
 }
 
-// A watch that was cut off while what it would have told was compacted tells that
-// something may have happened, and goes on.
+// A watch that was cut off while the changes that it missed were compacted gives a hint,
+// and continues.
 func TestHintsAfterCompaction(t *testing.T) {
 	t.Parallel()
 	srv := etcdtest.Start(t)
@@ -134,7 +134,7 @@ func TestHintsAfterCompaction(t *testing.T) {
 	}
 }
 
-// A watch that begins at what was compacted begins with what is.
+// A watch that would begin at a compacted revision begins at the present one.
 func TestHintsOfCompacted(t *testing.T) {
 	t.Parallel()
 	c := etcdtest.Start(t).Client(t)

@@ -39,7 +39,7 @@ func TestAnswersInOrder(t *testing.T) {
 		t.Error("another's answer does not count as a sign of life")
 	}
 	st.answered(&etcdserverpb.LeaseKeepAliveResponse{ID: 1, TTL: 0})
-	st.answered(&etcdserverpb.LeaseKeepAliveResponse{ID: 3, TTL: 10}) // nobody has asked for it
+	st.answered(&etcdserverpb.LeaseKeepAliveResponse{ID: 3, TTL: 10}) // no request asked for it
 	if b, c := told(second), told(other); b != rpctypes.ErrLeaseNotFound || c != "nothing" {
 		t.Errorf("after two answers: %v, %v", b, c)
 	}
@@ -48,7 +48,7 @@ func TestAnswersInOrder(t *testing.T) {
 	}
 }
 
-// A stream that ends is told to all who wait, and takes nobody else.
+// The end of a stream reaches all requests that wait, and affects no others.
 func TestStreamEnds(t *testing.T) {
 	t.Parallel()
 	c, line := through(t, etcdtest.Start(t))
@@ -79,7 +79,7 @@ func TestStreamOfTheLast(t *testing.T) {
 	k := all[0].Lease.(*lease).keeper
 	for _, acq := range all {
 		if acq.Lease.(*lease).keeper != k || k.stream.ctx.Err() != nil {
-			t.Error("a lease has no stream, or one of its own")
+			t.Error("a lease has no stream, or a separate one")
 		}
 		must(t, acq.Lease.Release(context.Background()))
 	}

@@ -81,7 +81,7 @@ func (s *site) until(generation string, more int) {
 	}
 }
 
-// A generation of instances, each of which goes on until it is stopped.
+// A generation of instances, each of which runs until it is stopped.
 type generation struct {
 	name string
 	run  func(ctx context.Context) error // one ownership
@@ -126,7 +126,7 @@ func (s *site) replace(all ...generation) {
 }
 
 // A lease moves from a file to etcd, and back, while its instances are replaced one by
-// one: never do two own at once.
+// one: two never own at once.
 func TestMove(t *testing.T) {
 	t.Parallel()
 	ofFile := owner.Config{LeasePath: filepath.Join(t.TempDir(), "lease"), TTL: 10 * time.Second}

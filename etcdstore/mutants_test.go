@@ -27,10 +27,10 @@ var mutants = []struct {
 		{File: "value.go", Old: "for _, kv := range l.kvs {\n\t\tif kv == nil {\n\t\t\tcontinue", New: "for _, kv := range l.kvs[1:] {\n\t\tif kv == nil {\n\t\t\tcontinue"},
 		{File: "store.go", Old: "If(absent(s.key), absent(s.alive))", New: "If(absent(s.alive))"},
 	}},
-	{"the first TTL counts from the answer", "TestFaults/keys/the_owner_hears_late", []mutant.Mutant{
+	{"the first TTL counts from the answer", "TestFaults/keys/the_owner_gets_late_answers", []mutant.Mutant{
 		{File: "store.go", Old: "From: acq.From}", New: "From: s.Now()}"},
 	}},
-	{"a renewal does not look at the keys", "TestFaults/keys/the_first_key_is_deleted$", []mutant.Mutant{
+	{"a renewal does not check the keys", "TestFaults/keys/the_first_key_is_deleted$", []mutant.Mutant{
 		{File: "lease.go", Old: "terms[i], err = l.check(ctx)", New: ""},
 	}},
 	{"a renewal keeps one lease alive", "TestFaults/keys/an_owner_stays", []mutant.Mutant{
@@ -48,7 +48,7 @@ var mutants = []struct {
 	{"a revocation takes the last key away", "TestRevokeLeavesTheLastKey", []mutant.Mutant{
 		{File: "revoke.go", Old: ", unchanged(1, s.alive)", New: ""},
 	}},
-	{"a watch goes on from what is compacted", "TestFaults/keys/what_a_watch_has_missed_is_compacted", []mutant.Mutant{
+	{"a watch continues from what is compacted", "TestFaults/keys/what_a_watch_has_missed_is_compacted", []mutant.Mutant{
 		{File: "watch.go", Old: "return 0, begun", New: "return rev, begun"},
 	}},
 	{"a watch that begins again gives no hint", "TestFaults/keys/what_a_watch_has_missed_is_compacted", []mutant.Mutant{

@@ -49,8 +49,8 @@ func TestHandover(t *testing.T) {
 	<-second.Done()
 }
 
-// An owner that dies is followed when its lease has run out: within the TTL and a second,
-// as BenchmarkCrash shows where the machine has nothing else to do.
+// An owner that dies has a successor when its lease has expired: within the TTL and a
+// second, as BenchmarkCrash shows on an idle machine.
 func TestCrash(t *testing.T) {
 	t.Parallel()
 	srv := etcdtest.Start(t)

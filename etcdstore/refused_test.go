@@ -13,7 +13,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// says fails the test if an error does not match and say what it has to.
+// says fails the test if an error does not match and contain what it must.
 func says(t *testing.T, what string, err, match error, words ...string) {
 	t.Helper()
 	if err == nil || match != nil && !errors.Is(err, match) || match == nil && errors.Is(err, owner.ErrUnavailable) || isLoss(err) {
@@ -97,7 +97,7 @@ func TestCorrupt(t *testing.T) {
 	}
 }
 
-// EpochAbove raises the epochs, for those who look without it, too.
+// EpochAbove raises the epochs, for readers without it, too.
 func TestEpochAbove(t *testing.T) {
 	t.Parallel()
 	c := etcdtest.Start(t).Client(t)
@@ -119,7 +119,7 @@ func TestEpochs(t *testing.T) {
 	t.Parallel()
 	srv := etcdtest.Start(t)
 	var last uint64
-	for _, end := range []string{"released", "run out", "keys deleted", "etcd leases revoked", "restarted", "compacted"} {
+	for _, end := range []string{"released", "expired", "keys deleted", "etcd leases revoked", "restarted", "compacted"} {
 		c := srv.Client(t)
 		h := hand{t, c, "/k"}
 		acq := acquire(t, New(c, h.key), 3*time.Second)
@@ -128,7 +128,7 @@ func TestEpochs(t *testing.T) {
 		}
 		last = acq.Holder.Epoch
 		switch end {
-		case "run out":
+		case "expired":
 			hints := watched(t, New(c, h.key), acq.Holder)
 			for keys(t, c, h.key) > 0 {
 				eventually(t, hints, "a hint of the end")
@@ -155,8 +155,8 @@ func TestEpochs(t *testing.T) {
 	}
 }
 
-// A full etcd costs nobody the ownership. A lease can be released, but not taken, until
-// somebody has made room.
+// A full etcd costs no ownership. A lease can be released, but not acquired, until there
+// is room.
 func TestFull(t *testing.T) {
 	t.Parallel()
 	srv := etcdtest.Start(t, fmt.Sprint("--quota-backend-bytes=", 2<<20))

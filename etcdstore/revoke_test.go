@@ -55,7 +55,7 @@ func untilRead(t *testing.T, l *line, n int) context.Context {
 	return ctx
 }
 
-// A hung owner keeps the lease until that has run out, by the key that is left.
+// A hung owner keeps the lease until that has expired, by the key that is left.
 func TestRevokeAHungOwner(t *testing.T) {
 	t.Parallel()
 	srv := etcdtest.Start(t)
@@ -94,8 +94,8 @@ func TestRevokeNothing(t *testing.T) {
 	}
 }
 
-// Where the answer to the deletion is lost, the lease is revoked all the same, and of
-// this owner.
+// Where the answer to the deletion is lost, the lease is revoked all the same, from this
+// owner.
 func TestRevokeWithALostAnswer(t *testing.T) {
 	t.Parallel()
 	c, line := through(t, etcdtest.Start(t))

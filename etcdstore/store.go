@@ -58,7 +58,7 @@ const aliveSuffix = ".alive"
 // An Option is a setting of a store that New makes.
 type Option func(*store)
 
-// EpochAbove has the epochs of ownerships that are won begin above base: for a lease
+// EpochAbove makes the epochs of new ownerships begin above base: for a lease
 // that was kept in a file, whose epochs are milliseconds of the wall clock, the last
 // one that a receiver can have seen. All instances of the lease need to have the same,
 // or one that is never lowered, or the epochs can fall. The default is 0.
@@ -107,7 +107,7 @@ func (s *store) Now() time.Duration { return clock.NowWithSuspend() }
 //   - the grants: leases without keys, which block no other from owning;
 //   - the transaction: perhaps the keys. Revoking the leases takes them away and,
 //     as no key can be put under a lease that is gone, keeps a transaction that is still
-//     on its way from being applied later. Leases have ids of their own, so this
+//     on its way from being applied later. Each lease has its own id, so this
 //     cannot harm another ownership, whenever it comes.
 //
 // What cannot be revoked expires after the TTL.

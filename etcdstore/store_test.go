@@ -70,7 +70,7 @@ func TestLeaseOfOne(t *testing.T) {
 	c := etcdtest.Start(t).Client(t)
 	s := New(c, "/k")
 	if v := look(t, s); !v.Free() || v.Until != 0 {
-		t.Errorf("a lease that nobody had: %+v", v)
+		t.Errorf("a lease that was never owned: %+v", v)
 	}
 	before := s.Now()
 	first := acquire(t, s, 10*time.Second)
@@ -133,8 +133,8 @@ func TestFrom(t *testing.T) {
 	must(t, acq.Lease.Release(context.Background()))
 }
 
-// What is left of a lease is never told too short, and when it was renewed never as later
-// than it was; both to a second.
+// The remaining time of a lease is never too short, and its last renewal never too late;
+// both to a second.
 func TestLookOfAnOldLease(t *testing.T) {
 	t.Parallel()
 	c := etcdtest.Start(t).Client(t)

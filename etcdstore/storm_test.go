@@ -13,8 +13,8 @@ import (
 
 var stormLength = flag.Duration("storm", 12*time.Second, "how long the storm lasts")
 
-// All that can happen to members, clients and keys, at any time, to those who own
-// shortly and often.
+// All faults of members, clients and keys, at any time, with owners that own shortly and
+// often.
 func storm(tr *trial) {
 	tr.stormy = true
 	for range 3 {
@@ -52,7 +52,7 @@ func sleep(ctx context.Context, d time.Duration) {
 	}
 }
 
-// nag has whoever owns release, after long or after short.
+// nag makes the owner release, after long or after short.
 func (tr *trial) nag(pause func()) {
 	for range oneOf([]int{1, 16}) {
 		pause()

@@ -62,7 +62,7 @@ func (h hand) revoke(ids ...int64) {
 	}
 }
 
-// tamperings are all that a person can do to one of the keys, with or without a thought.
+// tamperings are all that a user can do to one of the keys, on purpose or not.
 var tamperings = map[string]func(hand){
 	"key deleted":         func(h hand) { h.delete("") },
 	"alive key deleted":   func(h hand) { h.delete(aliveSuffix) },
@@ -79,8 +79,8 @@ var tamperings = map[string]func(hand){
 	"rubbish put at alive":  func(h hand) { h.put(aliveSuffix, "rubbish") },
 }
 
-// A pair of keys that is taken away at once is more than the promise covers; the owner
-// knows it all the same.
+// A pair of keys that is deleted at once is more than the guarantee covers; the owner
+// notices it all the same.
 var pairs = map[string]func(hand){
 	"both keys deleted": func(h hand) {
 		_, err := h.c.Delete(h.t.Context(), h.key, clientv3.WithPrefix())
@@ -89,8 +89,8 @@ var pairs = map[string]func(hand){
 	"both leases revoked": func(h hand) { h.revoke(h.get("").Lease, h.get(aliveSuffix).Lease) },
 }
 
-// stays returns what a hand has put under no etcd lease: it stays until a hand takes it
-// away.
+// stays returns what a user has put under no etcd lease: it stays until a user deletes
+// it.
 func (h hand) stays() (values []string) {
 	h.t.Helper()
 	resp, err := h.c.Get(h.t.Context(), h.key, clientv3.WithPrefix())
@@ -168,7 +168,7 @@ func TestRevokedMeanwhile(t *testing.T) {
 	must(t, acq.Lease.Release(context.Background()))
 }
 
-// An epoch does not change when somebody writes to the key.
+// An epoch does not change when the key is written to.
 func TestEpochStays(t *testing.T) {
 	t.Parallel()
 	c := etcdtest.Start(t).Client(t)
@@ -234,9 +234,9 @@ func (w *witness) release() {
 	w.Freed = freed
 }
 
-// Whatever a hand does to one of the keys, the owner hears of it, and nobody owns
-// before it has let go, or its lease has run out: an owner that says that it has stopped
-// is followed at once, one that does not is not.
+// Whatever a user does to one of the keys, the owner notices it, and no other owns before
+// it has released, or its lease has expired: an owner that releases after the loss has a
+// successor at once, one that does not has none.
 func TestTamperedOwner(t *testing.T) {
 	t.Parallel()
 	c := etcdtest.Start(t).Client(t)

@@ -15,8 +15,8 @@ import (
 	"github.com/ownerlease/owner/etcdstore/internal/etcdtest"
 )
 
-// What cannot be known is not taken for a success, leaves nothing behind, and says that
-// trying again can help.
+// An unknown outcome is not taken for a success, leaves nothing behind, and is an error
+// that says that trying again can help.
 
 // ttl is one whose requests are given up after less than two seconds.
 const ttl = 6 * time.Second
@@ -127,8 +127,8 @@ func TestAdvertiseUndecided(t *testing.T) {
 	}
 }
 
-// What an attempt has put and could not take back is nobody's: it is said for how long it
-// can keep others waiting, and the instance takes it back when it tries again.
+// Keys that an attempt has put and could not delete have no owner: the error says for how
+// long they can block others, and the instance deletes them when it tries again.
 func TestAcquireNotUndone(t *testing.T) {
 	t.Parallel()
 	srv := etcdtest.Start(t)
@@ -164,8 +164,8 @@ func TestAcquireNotUndone(t *testing.T) {
 	}
 }
 
-// A put that is applied when its attempt has long been given up takes nothing, be the
-// lease free, owned, or owned by somebody whose key was taken away.
+// A put that is applied long after its attempt was given up acquires nothing, be the
+// lease free, owned, or owned by an instance whose key was deleted.
 func TestAcquireTooLate(t *testing.T) {
 	t.Parallel()
 	srv := etcdtest.Start(t)
@@ -228,7 +228,7 @@ func TestAcquireBeaten(t *testing.T) {
 			acq, err := New(c, key).Acquire(t.Context(), claim(time.Minute))
 			must(t, err)
 			if acq.Lease != nil || acq.Holder.InstanceID != winner.Holder.InstanceID || acq.Holder.Epoch != winner.Holder.Epoch {
-				t.Errorf("%s has won, and the other is told %+v", winner.Holder.InstanceID, acq)
+				t.Errorf("%s has won, and the other gets %+v", winner.Holder.InstanceID, acq)
 			}
 			if n := line.left(t, own); n != 0 {
 				t.Errorf("%d etcd leases of the one that was beaten are left", n)
@@ -237,7 +237,7 @@ func TestAcquireBeaten(t *testing.T) {
 	}
 }
 
-// When its context ends, Acquire says why, and takes back what it has begun.
+// When its context ends, Acquire returns the cause, and undoes what it has begun.
 func TestAcquireCancelled(t *testing.T) {
 	t.Parallel()
 	srv := etcdtest.Start(t)
@@ -276,7 +276,7 @@ func TestAcquireCancelled(t *testing.T) {
 }
 
 // A renewal that gets no answer is no loss, and takes no longer than leaves room for
-// another. One that gets an answer at the second or third try is as good as any.
+// another. One that gets an answer at the second or third try counts fully.
 func TestRenewUndecided(t *testing.T) {
 	t.Parallel()
 	srv := etcdtest.Start(t)
@@ -334,8 +334,8 @@ func TestRenewOnAnotherStream(t *testing.T) {
 	must(t, acq.Lease.Release(context.Background()))
 }
 
-// A keep-alive that was answered by a leader of the past says nothing of the lease, which
-// its successors know of.
+// A keep-alive that was answered by a former leader proves nothing about the lease, which
+// its successors decide.
 func TestRenewWithReplacedLeader(t *testing.T) {
 	t.Parallel()
 	c, line := through(t, etcdtest.Start(t))
@@ -381,7 +381,7 @@ func TestReleaseUndecided(t *testing.T) {
 	}
 }
 
-// Each call says that its context has ended, and why.
+// Each call's error says that its context has ended, and why.
 func TestEndedContext(t *testing.T) {
 	t.Parallel()
 	c := etcdtest.Start(t).Client(t)

@@ -26,7 +26,7 @@ var cases = []struct {
 	{"a clock that goes back", func(s *broken) {
 		s.now = func() time.Duration { return s.Memory.Now() - rand.N(time.Microsecond) }
 	}, "Clock", "gone back"},
-	{"a clock that stands still", func(s *broken) {
+	{"a clock that has stopped", func(s *broken) {
 		s.now = func() time.Duration { return s.Memory.Now().Truncate(time.Minute) }
 	}, "Clock", "has moved by 0s"},
 	{"a clock that is too fast", func(s *broken) {
@@ -39,7 +39,7 @@ var cases = []struct {
 	{"an epoch of zero", edited(func(_ *broken, acq *owner.Acquisition) { acq.Holder.Epoch = 0 }), "Acquire", "the epoch is 0"},
 	{"validity from the future", edited(func(_ *broken, acq *owner.Acquisition) { acq.From += time.Second }), "Acquire", "later than the clock"},
 	{"validity from after the write", func(s *broken) {
-		var slow sync.Once // the next one is not: two such can look right
+		var slow sync.Once // the next one is not: two such can seem right
 		edited(func(s *broken, acq *owner.Acquisition) {
 			slow.Do(func() { time.Sleep(100 * time.Millisecond) })
 			acq.From = s.Now()
@@ -80,19 +80,19 @@ var cases = []struct {
 			return s.Memory.Acquire(ctx, claim)
 		}
 	}, "History", "two valid owners at once"},
-	{"two winners, who run", func(s *broken) {
+	{"two winners that run", func(s *broken) {
 		s.acquire = func(_ context.Context, claim owner.Record) (owner.Acquisition, error) { return s.force(claim), nil }
 	}, "Run", "two work at once"},
-	{"two winners, who join", func(s *broken) {
+	{"two winners that join", func(s *broken) {
 		s.renew = func(context.Context, *memoryLease, time.Duration) error { return nil }
 		s.acquire = func(_ context.Context, claim owner.Record) (owner.Acquisition, error) { return s.force(claim), nil }
 	}, "OneOwner", "two own"},
-	{"a holder who is not named", edited(func(_ *broken, acq *owner.Acquisition) {
+	{"a holder that is not named", edited(func(_ *broken, acq *owner.Acquisition) {
 		if acq.Lease == nil {
 			acq.Holder = owner.Record{}
 		}
 	}), "Held", "names no other holder"},
-	{"a holder who is named wrongly", edited(func(_ *broken, acq *owner.Acquisition) {
+	{"a holder that is named wrongly", edited(func(_ *broken, acq *owner.Acquisition) {
 		if acq.Lease == nil {
 			acq.Holder.Meta = map[string]string{owner.EndpointMetaKey: "unix:/run/of another"}
 		}
@@ -101,11 +101,11 @@ var cases = []struct {
 		s.acquire = func(ctx context.Context, claim owner.Record) (owner.Acquisition, error) {
 			acq, err := s.Memory.Acquire(ctx, claim)
 			if err == nil && acq.Lease == nil {
-				err = errors.New("somebody else has it")
+				err = errors.New("another has it")
 			}
 			return acq, err
 		}
-	}, "Race", "somebody else has it"},
+	}, "Race", "another has it"},
 
 	{"an epoch that repeats", edited(func(_ *broken, acq *owner.Acquisition) { acq.Holder.Epoch = 7 }), "Epochs", "the epoch is 7, and was 7"},
 	{"an epoch that repeats after a release", func(s *broken) {
@@ -156,7 +156,7 @@ var cases = []struct {
 			return s.Memory.Acquire(ctx, claim)
 		}
 	}, "TTLOfTheHolder", "still owned"},
-	{"a lease that never runs out", func(s *broken) {
+	{"a lease that never expires", func(s *broken) {
 		s.acquire = func(ctx context.Context, claim owner.Record) (owner.Acquisition, error) {
 			s.change(func(l *lease) { l.until = 1 << 60 })
 			return s.Memory.Acquire(ctx, claim)
@@ -223,14 +223,14 @@ var cases = []struct {
 		}
 	}, "ReleaseAfterExpiry", "still owned"},
 
-	{"a look that sees nothing", seen(func(_ *broken, view *owner.View) { *view = owner.View{} }), "Look", "the lease is free"},
-	{"a look that sees the end too early", seen(func(_ *broken, view *owner.View) { view.Until -= 10 * time.Millisecond }), "Look", "counts on"},
-	{"a look that finds it free too early", seen(func(s *broken, view *owner.View) {
+	{"a read that sees nothing", seen(func(_ *broken, view *owner.View) { *view = owner.View{} }), "Look", "the lease is free"},
+	{"a read that sees the expiry too early", seen(func(_ *broken, view *owner.View) { view.Until -= 10 * time.Millisecond }), "Look", "counts on"},
+	{"a read that finds it free too early", seen(func(s *broken, view *owner.View) {
 		if view.Until-s.Now() < 100*time.Millisecond {
 			*view = owner.View{}
 		}
 	}), "Look", "before it expires"},
-	{"a look that sees no end", func(s *broken) {
+	{"a read that sees no expiry", func(s *broken) {
 		s.look = func(context.Context) (view owner.View, err error) {
 			s.change(func(l *lease) {
 				if l.holder != nil {
@@ -240,7 +240,7 @@ var cases = []struct {
 			return view, nil
 		}
 	}, "Look", "after it has expired"},
-	{"a look that takes the lease", func(s *broken) {
+	{"a read that acquires the lease", func(s *broken) {
 		s.look = func(ctx context.Context) (owner.View, error) {
 			if s.Memory.look().Free() {
 				s.force(claim(long))
@@ -248,7 +248,7 @@ var cases = []struct {
 			return s.Memory.Look(ctx)
 		}
 	}, "Look", "that was never owned"},
-	{"a look that sees what was", func(s *broken) {
+	{"a read that sees an old state", func(s *broken) {
 		var last atomic.Pointer[owner.View]
 		last.Store(&owner.View{})
 		s.look = func(ctx context.Context) (owner.View, error) {
@@ -256,7 +256,7 @@ var cases = []struct {
 			return *last.Swap(&view), nil
 		}
 	}, "Held", "the lease is free, and epoch"},
-	{"a look that sees no release", func(s *broken) {
+	{"a read that sees no release", func(s *broken) {
 		var last atomic.Pointer[owner.View]
 		s.look = func(ctx context.Context) (owner.View, error) {
 			view := s.Memory.look()
@@ -266,7 +266,7 @@ var cases = []struct {
 			last.Store(&view)
 			return view, nil
 		}
-	}, "WatchStore", "to report nobody"},
+	}, "WatchStore", "to report no owner"},
 
 	{"an advertisement that does nothing", func(s *broken) {
 		s.tell = func(context.Context, *memoryLease, map[string]string) error { return nil }
@@ -334,7 +334,7 @@ var cases = []struct {
 			})
 		}
 	}, "SharedHints", "a hint of a release"},
-	{"hints for the last who watches", func(s *broken) {
+	{"hints for the last watcher only", func(s *broken) {
 		var last atomic.Pointer[func()]
 		s.watch = func(_ owner.Record, hint func()) (func(), error) {
 			last.Store(&hint)
@@ -418,8 +418,8 @@ var cases = []struct {
 
 const brokenEnv = "OWNERTEST_BROKEN"
 
-// Each promise that is broken is noticed: by the test that is for it, run on the
-// broken store in a process of its own.
+// Each broken promise is noticed by its test, run on the broken store in a separate
+// process.
 func TestBrokenStores(t *testing.T) {
 	if name, ok := os.LookupEnv(brokenEnv); ok {
 		runBroken(t, name)
@@ -464,7 +464,7 @@ func noticed(t *testing.T, store, test, says string) {
 	}
 }
 
-// noticedOnce returns what is wrong with what the suite says of a store.
+// noticedOnce returns what is wrong with the suite's report on a store.
 func noticedOnce(t *testing.T, store, test, says string) string {
 	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestBrokenStores$/^"+test+"$", "-test.v")
 	cmd.Env = append(os.Environ(), brokenEnv+"="+store)

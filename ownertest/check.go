@@ -29,7 +29,7 @@ type check struct {
 	abandoned []owner.Lease // to be released when the test is over
 }
 
-// claim is what a new instance comes with.
+// claim returns a new instance's claim.
 func claim(ttl time.Duration) owner.Record {
 	return owner.Record{
 		InstanceID: uuid.NewString(), PID: os.Getpid(), Host: "host.example", TTL: ttl,

@@ -17,8 +17,8 @@ const (
 	Advertise Op = "advertise"
 )
 
-// Slow has calls take their time: each is applied when d has passed. If its ctx ends
-// before, it is not, and fails with the cause.
+// Slow delays calls: each is applied when d has passed. If its ctx ends before, it is
+// not, and fails with the cause.
 func (m *Memory) Slow(d time.Duration, ops ...Op) {
 	m.inject(ops, func(ctx context.Context, apply func() error, _ <-chan struct{}) error {
 		if err := pause(ctx, d); err != nil {
@@ -28,12 +28,12 @@ func (m *Memory) Slow(d time.Duration, ops ...Op) {
 	})
 }
 
-// Fail has calls fail with err at once. None is applied.
+// Fail makes calls fail with err at once. None is applied.
 func (m *Memory) Fail(err error, ops ...Op) {
 	m.inject(ops, func(context.Context, func() error, <-chan struct{}) error { return err })
 }
 
-// Hang has calls hang until Heal, or another fault of their kind: then they are
+// Hang makes calls hang until Heal, or another fault of their kind: then they are
 // applied. If ctx ends before, they are not, and fail with the cause.
 func (m *Memory) Hang(ops ...Op) {
 	m.inject(ops, func(ctx context.Context, apply func() error, over <-chan struct{}) error {
@@ -44,9 +44,9 @@ func (m *Memory) Hang(ops ...Op) {
 	})
 }
 
-// Late has calls applied at once, but answered only when d has passed, or ctx has
-// ended: with err, or with their result if err is nil. An acquisition that fails in this
-// way leaves a record without an owner until it expires.
+// Late applies calls at once, but answers only when d has passed, or ctx has ended: with
+// err, or with their result if err is nil. An acquisition that fails in this way leaves a
+// record without an owner until it expires.
 func (m *Memory) Late(d time.Duration, err error, ops ...Op) {
 	m.inject(ops, func(ctx context.Context, apply func() error, _ <-chan struct{}) error {
 		outcome := apply()

@@ -162,8 +162,8 @@ func raceForAnExpired(c *check) {
 	}
 }
 
-// raceFor has many try to take a lease until it is another's than before's. It
-// returns what was won, and when.
+// raceFor lets many try to acquire a lease until it has another owner than before. It
+// returns the acquisition, and when.
 func (c *check) raceFor(before string) (h *tenure, at time.Duration) {
 	c.Helper()
 	const many = 12

@@ -33,14 +33,14 @@ func bubble(t *testing.T, f func(t *testing.T, m *Memory, l owner.Lease)) {
 	})
 }
 
-// until is when others see the lease run out, 0 if it is free.
+// until is when others see the lease expire, 0 if it is free.
 func until(m *Memory) time.Duration {
 	m = m.Peer() // which has no faults
 	view, _ := m.Look(context.Background())
 	return view.Until
 }
 
-// renewed starts a renewal, and tells what comes of it and when.
+// renewed starts a renewal, and returns its result and when it came.
 func renewed(ctx context.Context, m *Memory, l owner.Lease) (after time.Duration, err error) {
 	at := m.Now()
 	err = l.Renew(ctx, at)
@@ -152,8 +152,8 @@ func TestLate(t *testing.T) {
 	})
 }
 
-// An acquisition that was applied, and whose answer is an error, has not won, and keeps
-// others out until it runs out.
+// An acquisition that was applied, and whose answer is an error, has not won, and blocks
+// others until it expires.
 func TestLateAcquisition(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := NewMemory()
@@ -185,8 +185,8 @@ func TestPeersHaveFaultsOfTheirOwn(t *testing.T) {
 	})
 }
 
-// Whose lease is taken away knows it at once, by a hint, and why; who may own next, and
-// when, is another matter.
+// An owner whose lease is taken away knows it at once, by a hint, and why. Which instance
+// may own next, and when, depends on the way.
 func TestTakenAway(t *testing.T) {
 	const ttl, margin = 12 * time.Second, 3 * time.Second
 	for name, tc := range map[string]struct {
@@ -229,7 +229,7 @@ func TestTakenAway(t *testing.T) {
 	}
 }
 
-// A revoked lease is free when its owner has let go of it.
+// A revoked lease is free when its owner has released it.
 func TestRevokedAndReleased(t *testing.T) {
 	bubble(t, func(t *testing.T, m *Memory, l owner.Lease) {
 		m.Revoke()
@@ -252,7 +252,7 @@ func TestRevokedAndReleased(t *testing.T) {
 	})
 }
 
-// Nobody owns: the other one does for a minute.
+// No instance owns: the other one does for a minute.
 func TestTakeOverOfAFreeLease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := NewMemory()

@@ -275,12 +275,12 @@ func watchStore(c *check) {
 			c.Errorf("WatchStore reports that %q owns; want %s, %q", got, what, id)
 		}
 	}
-	expect("nobody", "")
+	expect("no owner", "")
 	for range 3 {
 		o := c.join(c.config("", long))
 		expect("the owner", o.InstanceID())
 		c.leave(o)
-		expect("nobody", "")
+		expect("no owner", "")
 	}
 	cancel()
 	c.await("the end of WatchStore, after that of its context", ended)

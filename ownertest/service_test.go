@@ -11,9 +11,9 @@ import (
 	"github.com/ownerlease/owner/ownertest"
 )
 
-// How a service of one's own is tested: in simulated time, in which every TTL passes
-// at once, and with whatever can befall a store. Here, two services run, each with its
-// own way to the store; what befalls the first one's does not befall the other's.
+// How to test a service: in simulated time, in which every TTL passes at once, and with
+// every fault of a store. Here, two services run, each with its own store; a fault of the
+// first one's does not affect the other's.
 func TestServiceStopsInTime(t *testing.T) {
 	broken := errors.New("connection refused")
 	for name, befall := range map[string]func(store *ownertest.Memory){
@@ -24,7 +24,7 @@ func TestServiceStopsInTime(t *testing.T) {
 		"no renewal of it is answered":    func(s *ownertest.Memory) { s.Late(0, broken, ownertest.Renew) },
 		"another has taken its lease":     func(s *ownertest.Memory) { s.TakeOver() },
 		"its record has been removed":     func(s *ownertest.Memory) { s.Revoke() },
-		"its store hangs, and goes on":    func(s *ownertest.Memory) { s.Hang(); time.AfterFunc(ttl, func() { s.Heal() }) },
+		"its store hangs, and recovers":   func(s *ownertest.Memory) { s.Hang(); time.AfterFunc(ttl, func() { s.Heal() }) },
 		"its store hangs for a moment":    func(s *ownertest.Memory) { s.Hang(); time.AfterFunc(ttl/4, func() { s.Heal() }) },
 		"its store fails, and fails less": func(s *ownertest.Memory) { s.Fail(broken); time.AfterFunc(ttl/4, func() { s.Heal() }) },
 	} {
@@ -64,8 +64,8 @@ func stopsInTime(t *testing.T, befall func(*ownertest.Memory)) {
 	judge(t, deeds)
 }
 
-// judge says whether each service had stopped before the next one started, and whether
-// the epoch, which tells the receiver of a deed who is late, has never fallen.
+// judge checks that each service had stopped before the next one started, and that the
+// epoch, by which the receiver of a deed detects a late one, has never fallen.
 func judge(t *testing.T, deeds <-chan deed) {
 	var last deed
 	working := ""
@@ -84,7 +84,7 @@ func judge(t *testing.T, deeds <-chan deed) {
 			t.Errorf("%s after %v with epoch %d, after %d", d.what, d.at, d.epoch, last.epoch)
 		}
 		if idle := d.at - last.at; idle > 2*ttl {
-			t.Errorf("nobody has worked for %v", idle)
+			t.Errorf("no service has worked for %v", idle)
 		}
 		last = d
 	}

@@ -129,7 +129,7 @@ func noHintAfterStop(c *check) {
 	}
 }
 
-// changeHands has the lease acquired and released without a pause, until end is called.
+// changeHands acquires and releases the lease without a pause, until end is called.
 func (c *check) changeHands() (end func()) {
 	var ended atomic.Bool
 	var changing sync.WaitGroup

@@ -36,7 +36,7 @@ func TestDemo(t *testing.T) {
 	mustBeEmpty(t, temp)
 	rest := out
 	for _, want := range []string{
-		"three processes", "A  owns (pid ", "A  is killed", "B  owns ", " after the kill", "B  is stopped", "C  owns ", " after B's lease ran out",
+		"three processes", "A  owns (pid ", "A  is killed", "B  owns ", " after the kill", "B  is stopped", "C  owns ", " after B's lease expired",
 		"B  is resumed", ": false", "B  has lost", "is a standby again", "C  releases", "B  owns ", " after the release",
 		"\n  A  ", "█✗", "\n  B  ", "█▓", "▓▒", "▒─", "─█", "\n  C  ", "B owns", "C owns", "B owns", "No two overlap", " samples of IsOwner",
 	} {

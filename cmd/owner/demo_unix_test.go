@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// Whatever ends the demo, and whenever, it leaves nothing: wait returns when the
+// However and whenever the demo ends, it leaves nothing: wait returns when the
 // last of its processes has closed the stderr that they all have.
 func TestDemoEndsEarly(t *testing.T) {
 	t.Parallel()

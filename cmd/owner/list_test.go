@@ -73,7 +73,7 @@ func TestList(t *testing.T) {
 	}
 }
 
-// A record that has not become a lease's own yet is no lease.
+// A record that is not yet at a lease's path is no lease.
 func TestListLeavesOutTemporaryFiles(t *testing.T) {
 	t.Parallel()
 	folder := t.TempDir()

@@ -84,8 +84,8 @@ type pty struct {
 	in *bufio.Reader
 }
 
-// startOnTerminal starts a command as the leader of a session with a terminal of
-// its own, which is also its stdout where that is nil.
+// startOnTerminal starts a command as the leader of a session with its own terminal,
+// which is also its stdout where that is nil.
 func startOnTerminal(t *testing.T, stdout *os.File, cmd *exec.Cmd) *pty {
 	t.Helper()
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
@@ -220,7 +220,7 @@ func TestStoppedRightAfterAResume(t *testing.T) {
 			}
 		}
 		if missed > 1 {
-			t.Fatal("COMMAND goes on while its owner is stopped")
+			t.Fatal("COMMAND continues while its owner is stopped")
 		}
 		p.types("line\n")
 		p.signalJob(syscall.SIGCONT)
@@ -232,7 +232,7 @@ func TestStoppedRightAfterAResume(t *testing.T) {
 	p.mustExit(9, "")
 }
 
-// isStoppedNow is isStopped without a process of its own, which would take too long.
+// isStoppedNow is isStopped without a new process, which would take too long.
 func isStoppedNow(t *testing.T, pid int) bool {
 	t.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))

@@ -20,9 +20,8 @@ import (
 	"github.com/ownerlease/owner"
 )
 
-// A life tells when all processes of a COMMAND have ended: they hold a named pipe
-// open for writing, nobody else does, and the last one's end closes it. Zombies
-// do not count.
+// A life shows when all processes of a COMMAND have ended: they alone hold a named pipe
+// open for writing, and the last one's end closes it. Zombies do not count.
 type life struct {
 	path string
 	pipe *os.File // the end of the test's own, until COMMAND has begun
@@ -46,7 +45,7 @@ func newLife(t *testing.T) *life {
 	return l
 }
 
-// script is a shell script that lives as long as its group.
+// script is a shell script that runs as long as its group.
 func (l *life) script(s string) []string {
 	return []string{"sh", "-c", "exec 9>" + l.path + "; " + s}
 }
@@ -89,13 +88,13 @@ func (l *life) mustEnd(t *testing.T) {
 	select {
 	case <-l.dead:
 	case <-time.After(limit):
-		t.Fatal("something of COMMAND still lives")
+		t.Fatal("a process of COMMAND is still alive")
 	}
 }
 
-// heedSignals lets what the tests start begin with no signal ignored, as in a terminal:
-// nohup ignores some, and so does a shell for what it starts in the background. What a
-// process catches is not passed on to those that it starts.
+// heedSignals makes the tests' processes start with no signal ignored, as in a terminal:
+// nohup ignores some, and so does a shell for its background jobs. A child does not
+// inherit what its parent catches.
 func heedSignals() {
 	for _, sig := range []os.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM} {
 		if signal.Ignored(sig) {
@@ -136,7 +135,7 @@ func (p *process) mustExit(code int, stderr string) {
 	p.t.Helper()
 	out, got := p.wait()
 	if got != code || !strings.Contains(p.stderr.String(), stderr) || (stderr == "") != (p.stderr.Len() == 0) || strings.Count(p.stderr.String(), "\n") > 1 {
-		p.t.Errorf("exit %d, want %d, and to hear %q: %q; stdout: %q", got, code, stderr, &p.stderr, out)
+		p.t.Errorf("exit %d, want %d, and %q on stderr: %q; stdout: %q", got, code, stderr, &p.stderr, out)
 	}
 }
 
@@ -224,7 +223,7 @@ func TestLossEndsCommandInTime(t *testing.T) {
 	l.mustEnd(t)
 	// The last renewal that counted was before the removal.
 	if took := time.Since(removed); took > 4*time.Second {
-		t.Errorf("COMMAND lived for %v after the removal; the lease lasted for 4s at most", took)
+		t.Errorf("COMMAND ran for %v after the removal; the lease lasted for 4s at most", took)
 	}
 	p.mustExit(122, "owner: lost the lease, and ended COMMAND: lease revoked")
 }
@@ -257,7 +256,7 @@ func TestKillNineLeavesNothing(t *testing.T) {
 func TestLeftoversAreEndedBeforeTheRelease(t *testing.T) {
 	t.Parallel()
 	lease, l := leaseIn(t), newLife(t)
-	// The leftover says at TERM what the lease is like then.
+	// At TERM, the leftover prints the status of the lease.
 	p := startScript(t, lease, nil, l,
 		fmt.Sprintf(`(trap '"%s" status --lease "$OWNER_LEASE"; exit' TERM; echo ready; while :; do sleep 0.01; done) 2>/dev/null & read x; exit 5`, self()))
 	_ = p.stdin.Close()
@@ -284,7 +283,7 @@ func TestStoppedForTooLong(t *testing.T) {
 	lease, l := leaseIn(t), newLife(t)
 	p := startScript(t, lease, []string{"--ttl", "3s"}, l, stubborn) // the warden has 75ms to end it
 	p.signal(syscall.SIGSTOP)
-	// COMMAND ends while the owner stands still, and before a successor starts.
+	// COMMAND ends while the owner is stopped, and before a successor starts.
 	_, stderr, code := ownerCommand(t, "run", "--lease", lease, "true")
 	if code != 0 || !l.ended(t) {
 		t.Errorf("exit %d, %q; COMMAND has ended: %v", code, stderr, l.ended(t))
@@ -310,7 +309,7 @@ func TestStoppedForTooLongWithoutItsWarden(t *testing.T) {
 	p.signal(syscall.SIGCONT)
 	l.mustEnd(t)
 	if took := time.Since(resumed); took > 1500*time.Millisecond {
-		t.Errorf("COMMAND lived for %v after the resumption: it was given its grace", took)
+		t.Errorf("COMMAND ran for %v after the resumption: it was given its grace", took)
 	}
 	p.mustExit(122, "owner: lost the lease, and ended COMMAND: ")
 }
@@ -386,7 +385,7 @@ func TestUnusedWardenIsInvisible(t *testing.T) {
 	lease, l := leaseIn(t), newLife(t)
 	p := startScript(t, lease, nil, l, "echo ready; read x; exit 0")
 	warden := wardenOf(t, p.cmd.Process.Pid)
-	// Whoever ends all processes of this name must not end the protection.
+	// A kill of all processes of this name must not end the protection.
 	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT} {
 		if err := syscall.Kill(warden, sig); err != nil {
 			t.Fatal(err)

@@ -8,16 +8,16 @@ import (
 	"testing"
 )
 
-// Where the system refuses what gives hints, as seccomp profiles and exhausted limits
-// do, the command takes over all the same; and it says so while it waits if that can
-// make it late.
+// Where the system refuses the sources of hints, as seccomp profiles and exhausted limits
+// do, the command takes over all the same; while it waits, it reports that if it can make
+// a takeover late.
 func TestHintsRefused(t *testing.T) {
 	strace, err := exec.LookPath("strace")
 	if err != nil {
 		t.Skipf("has system calls refused by strace (Debian: apt-get install strace): %v", err)
 	}
 	if out, err := exec.Command(strace, "-o", os.DevNull, "true").CombinedOutput(); err != nil {
-		t.Skipf("this machine does not let strace trace: %v: %s", err, out)
+		t.Skipf("strace cannot trace on this machine: %v: %s", err, out)
 	}
 	for name, refused := range map[string][]string{
 		"inotify":            {"inotify_init1:error=EMFILE"},

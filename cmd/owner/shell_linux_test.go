@@ -17,17 +17,17 @@ func TestInterruptedScripts(t *testing.T) {
 	t.Parallel()
 	const work = `sh -c 'echo ready; exec sleep 60'`
 	for name, script := range map[string]string{
-		"loop":                  `for i in 1 2 3; do RUN ` + work + `; done; echo still here`,
-		"statements":            `RUN ` + work + `; echo still here $?`,
-		"set -e":                `set -e; RUN ` + work + `; echo still here`,
-		"pipeline":              `RUN ` + work + ` | cat; echo still here`,
-		"and, or":               `RUN ` + work + ` && echo still here || echo and here`,
-		"trap":                  `trap 'echo trapped' INT; RUN ` + work + `; echo after $?`,
-		"COMMAND handles it":    `RUN sh -c 'trap "echo handled; exit 0" INT; echo ready; while :; do sleep 0.01; done'; echo after $?`,
-		"COMMAND hides it":      `RUN sh -c 'trap "exit 130" INT; echo ready; while :; do sleep 0.01; done'; echo after $?`,
-		"COMMAND hears it once": `RUN ` + self() + ` test-count-interrupts; echo after $?`,
-		"subshell":              `(RUN ` + work + `; echo still here); echo and here`,
-		"own exec":              `exec RUN ` + work,
+		"loop":                 `for i in 1 2 3; do RUN ` + work + `; done; echo still here`,
+		"statements":           `RUN ` + work + `; echo still here $?`,
+		"set -e":               `set -e; RUN ` + work + `; echo still here`,
+		"pipeline":             `RUN ` + work + ` | cat; echo still here`,
+		"and, or":              `RUN ` + work + ` && echo still here || echo and here`,
+		"trap":                 `trap 'echo trapped' INT; RUN ` + work + `; echo after $?`,
+		"COMMAND handles it":   `RUN sh -c 'trap "echo handled; exit 0" INT; echo ready; while :; do sleep 0.01; done'; echo after $?`,
+		"COMMAND hides it":     `RUN sh -c 'trap "exit 130" INT; echo ready; while :; do sleep 0.01; done'; echo after $?`,
+		"COMMAND gets it once": `RUN ` + self() + ` test-count-interrupts; echo after $?`,
+		"subshell":             `(RUN ` + work + `; echo still here); echo and here`,
+		"own exec":             `exec RUN ` + work,
 	} {
 		for _, shell := range []string{"bash", "dash", "zsh"} {
 			t.Run(shell+", "+name, func(t *testing.T) {
@@ -41,7 +41,7 @@ func TestInterruptedScripts(t *testing.T) {
 	}
 }
 
-// Make ends as well. What it says then depends on the moment.
+// Make ends as well. Its message then depends on the moment.
 func TestInterruptedMake(t *testing.T) {
 	t.Parallel()
 	path := needed(t, "make")

@@ -15,9 +15,9 @@ import (
 	"github.com/ownerlease/owner"
 )
 
-// leavers are scripts with a process that leaves COMMAND's process group, in the
-// ways that there are. Each says "ready", and ends when its stdin does; and if a test
-// fails, what it leaves ends by itself, after the test.
+// leavers are scripts with a process that leaves COMMAND's process group, in every
+// possible way. Each prints "ready", and ends when its stdin does; and if a test fails,
+// its processes end by themselves, after the test.
 var leavers = map[string]string{
 	"timeout":     `timeout 60 sleep 60 & echo ready; read x; exit 3`,
 	"setsid":      `setsid sleep 60 & echo ready; read x; exit 3`,
@@ -28,7 +28,7 @@ var leavers = map[string]string{
 	"forks on":    `(for i in $(seq 500); do (setsid sleep 60 &); sleep 0.01; done &); echo ready; read x; exit 3`,
 }
 
-// Whatever ends COMMAND, nothing of it is left.
+// However COMMAND ends, no process of it is left.
 func TestNothingOfCommandIsLeft(t *testing.T) {
 	t.Parallel()
 	ends := map[string]struct {
@@ -66,7 +66,7 @@ func TestNothingOfCommandIsLeft(t *testing.T) {
 	}
 }
 
-// An owner that stands still does not keep what has left the group alive.
+// A stopped owner does not keep processes that have left the group alive.
 func TestStoppedForTooLongWithProcessesElsewhere(t *testing.T) {
 	t.Parallel()
 	for name, stop := range map[string]func(*process){
@@ -92,7 +92,7 @@ func TestStoppedForTooLongWithProcessesElsewhere(t *testing.T) {
 func TestReleaseWaitsForWhatHasLeftTheGroup(t *testing.T) {
 	t.Parallel()
 	lease, l := leaseIn(t), newLife(t)
-	// The leftover says after TERM what the lease is like then.
+	// After TERM, the leftover prints the status of the lease.
 	p := startScript(t, lease, nil, l, fmt.Sprintf(
 		`setsid sh -c 'trap "sleep 0.2; \"%s\" status --lease \"$OWNER_LEASE\"; exit" TERM; echo ready; while :; do sleep 0.01; done' 2>/dev/null & read x; exit 5`, self()))
 	_ = p.stdin.Close()
@@ -127,7 +127,7 @@ func stateOf(pid int) string {
 	return strings.TrimSpace(string(out))
 }
 
-// A program as another user runs it: nothing of it is in a folder of the test's own.
+// A program as another user runs it: none of its files is in the test's own folder.
 func installed(t *testing.T, name string, mode os.FileMode) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "owner-test-")

@@ -58,7 +58,7 @@ func TestWaitNamesTheNextHolder(t *testing.T) {
 	lease := leaseIn(t)
 	first := hold(t, lease)
 	lines := make(chan string, 16)
-	names := map[string]bool{} // what the loser says, without its own name
+	names := map[string]bool{} // the loser's output, without its own name
 	for range 2 {
 		r, w := io.Pipe()
 		p := startCommandTo(t, command("run", "--lease", lease, self(), "test-cat"), w)

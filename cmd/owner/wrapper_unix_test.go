@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// What those who come from flock(1), timeout(1), env(1) and nohup(1) rely on. Each
-// script runs in a folder of its own, with "$O" for "owner run --lease L --".
+// What users of flock(1), timeout(1), env(1) and nohup(1) rely on. Each script runs in
+// its own folder, with "$O" for "owner run --lease L --".
 func TestLikeOtherWrappers(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {

@@ -9,8 +9,7 @@ import (
 	"time"
 )
 
-// The clock goes on at the rate of Go's, and never back, whichever goroutine reads
-// it next.
+// The clock runs at the rate of Go's, and never back, whichever goroutine reads it next.
 func TestNowWithSuspend(t *testing.T) {
 	const readers = 4
 	before := time.Now()

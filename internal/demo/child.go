@@ -57,8 +57,8 @@ func RunChildIfRequested() {
 	if lease == "" {
 		return
 	}
-	// The end of stdin is the end: also when the parent was killed, which ends
-	// stdout as well, and has the kernel hang up on a child that it had stopped.
+	// The child ends with its stdin: also when the parent was killed, which ends stdout
+	// as well, and makes the kernel send SIGHUP to a child that it had stopped.
 	signal.Ignore(os.Interrupt, syscall.SIGHUP, syscall.SIGPIPE)
 	c := &child{commands: make(chan string), out: json.NewEncoder(os.Stdout), tick: time.Tick(time.Millisecond)}
 	go c.listen(os.Stdin)

@@ -227,8 +227,8 @@ func (d *director) stop() error {
 	if err != nil {
 		return err
 	}
-	d.mark(p, over, "lease runs out")
-	return d.takeover(p.name+"'s lease runs out", p.name+"'s lease ran out", over)
+	d.mark(p, over, "lease expires")
+	return d.takeover(p.name+"'s lease expires", p.name+"'s lease expired", over)
 }
 
 // expiry is when the lease of an owner that no longer renews it expires.

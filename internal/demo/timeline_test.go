@@ -51,7 +51,7 @@ func TestCheck(t *testing.T) {
 	if v := tl.check(); v.overlap != nil || v.closest != 2*time.Millisecond+1 {
 		t.Errorf("%+v", v)
 	}
-	// Without being told, each of these is a second owner.
+	// Each of these is a second owner, and must be detected.
 	for what, c := range map[string]struct {
 		row   int
 		owned span

@@ -48,7 +48,7 @@ func (k *Kernel) Unlink(path string) { delete(k.names, path) }
 // Copy puts a copy of the file in its place, Truncate truncates it to zero bytes.
 func (k *Kernel) Copy(path string) {
 	ino := *k.names[path]
-	ino.number += 900 // no process makes so many
+	ino.number += 900 // no process makes this many
 	ino.locks = nil
 	k.names[path] = &ino
 }

@@ -53,7 +53,7 @@ type call struct {
 	mayFail    bool
 }
 
-// Outcome is what becomes of a call.
+// Outcome is how a call ends.
 type Outcome int
 
 const (
@@ -100,7 +100,7 @@ func (p *Process) Step(o Outcome) {
 	p.turn <- o
 }
 
-// Free has the calls of the process happen without waiting.
+// Free lets the calls of the process happen without waiting.
 func (p *Process) Free(free bool) { p.free = free }
 
 // Forget starts a new digest of what the process learns: what it has learned before no

@@ -8,10 +8,10 @@ type World interface {
 	// Choices returns how many things can happen next, Do has one of them happen.
 	Choices() int
 	Do(choice int)
-	// Key tells states apart: two with the same key have the same future.
+	// Key identifies a state: two with the same key have the same future.
 	Key() uint64
 	// Check returns what is wrong with the state that Do has led to. At is called where
-	// nothing more can happen: AtEnd may go on with the world as it likes.
+	// nothing more can happen: AtEnd may continue with the world as it likes.
 	Check() error
 	AtEnd() error
 	// Trace returns the trace, if the world was made with one.
@@ -29,7 +29,7 @@ type Result struct {
 	Took    time.Duration
 	// Complete: every run was tried to its end.
 	Complete bool
-	// Err is what was found to be wrong, and Trace how it came about.
+	// Err is the fault that was found, and Trace how it came about.
 	Err   error
 	Trace []string
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/ownerlease/owner/internal/leasename"
 )
 
-// File has hint called when the lease file at path, which is absolute, has been
+// File calls hint when the lease file at path, which is absolute, has been
 // replaced, created, removed or renamed; when one of its alive files has been
 // removed, renamed, touched or, on Linux, closed after it was open for writing (on
 // other systems: written); and when the second name of an alive file has gone. A
@@ -146,7 +146,7 @@ func (w *watch) forget(f *folder, base string, hint *subscriber) bool {
 	return true
 }
 
-// add has the folder watched.
+// add watches the folder.
 func (w *watch) add(dir string, info os.FileInfo) (*folder, error) {
 	f := w.find(dir, info)
 	if err := w.open(); err != nil {

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// hold blocks the delivery of hints until it is let go.
+// hold blocks the delivery of hints until it is released.
 func hold(t *testing.T, dir string) (letGo func()) {
 	t.Helper()
 	held, free := make(chan struct{}), make(chan struct{})

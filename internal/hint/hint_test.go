@@ -35,7 +35,7 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// noLeak is for the beginning of a test: it looks after all other cleanups.
+// noLeak is for the beginning of a test: it checks after all other cleanups.
 func noLeak(t *testing.T) { t.Cleanup(func() { goleak.VerifyNone(t) }) }
 
 // A listener collects hints without blocking.
@@ -270,11 +270,11 @@ func bothHear(t *testing.T, first, second string) {
 	b.stop()
 }
 
-// A folder within another that is watched, too: fsnotify then tells of its end
-// only through the outer one.
+// A folder within another that is watched, too: fsnotify then reports its end only
+// through the outer one.
 func TestFolderGone(t *testing.T) {
 	if runtime.GOOS == "windows" {
-		t.Skip("a folder that is renamed, or removed while it is open, tells nobody")
+		t.Skip("a folder that is renamed, or removed while it is open, gives no event")
 	}
 	for _, outer := range []bool{false, true} {
 		for name, do := range map[string]func(dir string) error{
@@ -308,7 +308,7 @@ func TestFolderGone(t *testing.T) {
 	}
 }
 
-// The new folder is there before anybody has heard of the old one's end.
+// The new folder exists before any subscriber has noticed the old one's end.
 func TestFolderReplacedAtOnce(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("a folder that is open keeps its name")
@@ -384,8 +384,8 @@ func TestOnlyItsSubscriber(t *testing.T) {
 	}
 }
 
-// Everything at once: nobody may wait for another for ever, and no hint may come
-// after its stop.
+// Everything at once: no call may wait for another for ever, and no hint may come after
+// its stop.
 func TestStorm(t *testing.T) {
 	noLeak(t)
 	top := folderOf(t)
@@ -421,7 +421,7 @@ func TestStorm(t *testing.T) {
 						t.Error("a hint after stop")
 					}
 				})
-				if i == 0 { // the others make it that nobody is the last, or is
+				if i == 0 { // the others decide whether any is the last
 					for range 100 {
 						runtime.Gosched()
 					}
@@ -468,7 +468,7 @@ func TestProcess(t *testing.T) {
 	if len(running.byPID) > 0 {
 		t.Error("still watched")
 	}
-	goleak.VerifyNone(t) // before anybody stops
+	goleak.VerifyNone(t) // before any stop
 	a.stop()
 	a.stop()
 	b.stop()

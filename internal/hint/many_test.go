@@ -12,7 +12,7 @@ import (
 // time that grows with their square.
 func TestNewFolderAmongMany(t *testing.T) {
 	if runtime.GOOS == "windows" {
-		t.Skip("what a folder is cannot be told there without opening it: each is compared with all")
+		t.Skip("a folder's identity is not known there without opening it: each is compared with all")
 	}
 	noLeak(t)
 	const n = 100
@@ -42,8 +42,8 @@ func TestNewFolderAmongMany(t *testing.T) {
 	}
 }
 
-// find goes through those alike, and not through all: what is only among all it
-// does not find.
+// find searches the folders of the same index, and not all: it does not find a folder
+// that is not indexed.
 func TestFindAsksOnlyThoseAlike(t *testing.T) {
 	dir := folderOf(t)
 	info, err := os.Stat(dir)
@@ -85,7 +85,7 @@ func leaseIn(t testing.TB, top string, i int) string {
 	return filepath.Join(dir, "lease")
 }
 
-// The time for each of so many folders: it must not grow with their number.
+// The time for each of this many folders must not grow with their number.
 func BenchmarkFolders(b *testing.B) {
 	for _, n := range []int{100, 1000, 10000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {

@@ -7,7 +7,7 @@ import (
 	"sync"
 )
 
-// Process has hint called once, when the process has ended. A process that does not
+// Process calls hint once, when the process has ended. A process that does not
 // exist, and this one, give no hint and no error: read after the call.
 //
 // A pid has no meaning in another pid namespace, see PIDNamespace, and pids are reused.

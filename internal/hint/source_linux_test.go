@@ -27,8 +27,8 @@ func TestFailedAdd(t *testing.T) {
 	l.wait(t)
 }
 
-// The end of an owner is told by its alive file, whatever has become of the file's
-// name. Those who look open the file for reading: that is no reason to look.
+// The end of an owner is reported by its alive file, even if the file's name is gone.
+// Processes that check it open it for reading: that gives no hint.
 func TestAliveClosed(t *testing.T) {
 	for name, test := range map[string]struct {
 		flag   int
@@ -100,7 +100,7 @@ func TestWritesAreNotRead(t *testing.T) {
 		defer f.Close()
 		files = append(files, f)
 	}
-	letGo := hold(t, dir) // nothing is read meanwhile
+	letGo := hold(t, dir) // no event is read meanwhile
 	defer letGo()
 	before := unread(t)
 	for range 1000 {
@@ -155,7 +155,7 @@ func TestEventsOfOthers(t *testing.T) {
 	}
 }
 
-// event is laid out as inotify(7) says.
+// event is laid out as in inotify(7).
 func event(wd int32, mask uint32, name string) []byte {
 	b := make([]byte, unix.SizeofInotifyEvent+(len(name)/16+1)*16)
 	binary.NativeEndian.PutUint32(b, uint32(wd))
@@ -166,7 +166,7 @@ func event(wd int32, mask uint32, name string) []byte {
 }
 
 // A folder that was moved is the same for inotify under its new path. Subscribers of
-// either path hear, and the end of the one's watch is not the other's.
+// either path get hints, and the end of the one's watch is not the other's.
 func TestSameFolderUnderAnotherPath(t *testing.T) {
 	noLeak(t)
 	top := filepath.Join(folderOf(t), "top")
@@ -225,7 +225,7 @@ func TestOldSubscribersHearOfNewFolder(t *testing.T) {
 	}
 }
 
-// What has become a file since it was looked at is not watched.
+// A path that has become a file since it was checked is not watched.
 func TestFolderIsAFile(t *testing.T) {
 	noLeak(t)
 	file := filepath.Join(folderOf(t), "file")

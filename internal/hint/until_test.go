@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// A subscriber that has had enough is told nothing more, Linux need not even say it;
-// its next subscription hears everything again.
+// A subscriber after its last hint gets no more, and Linux is not even asked for events;
+// its next subscription gets all again.
 func TestUntil(t *testing.T) {
 	noLeak(t)
 	dir := folderOf(t)
@@ -38,7 +38,7 @@ func TestUntil(t *testing.T) {
 	}
 }
 
-// Another subscriber of the folder goes on hearing everything.
+// Another subscriber of the folder continues to get everything.
 func TestUntilBesideOthers(t *testing.T) {
 	noLeak(t)
 	dir := folderOf(t)
@@ -74,7 +74,7 @@ func TestJoinedWhileQuiet(t *testing.T) {
 	}
 }
 
-// One that wants to know of successors only: the end of an owner wakes nobody for it.
+// One that wants successors only: the end of an owner does not wake the process for it.
 func TestSuccessors(t *testing.T) {
 	noLeak(t)
 	lease := filepath.Join(folderOf(t), "lease")

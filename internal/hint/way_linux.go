@@ -40,7 +40,7 @@ func stepsTo(dir string) (steps []string) {
 	return steps
 }
 
-// follow has the way to a folder watched. What cannot be watched, as a folder that this
+// follow watches the way to a folder. What cannot be watched, as a folder that this
 // user may not read, is left out. w.using is held.
 func (s *source) follow(f *folder, way string) {
 	if slices.Contains(f.mark.ways, way) {

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The path comes to lead elsewhere, and nothing happens in the folder itself.
+// The path now leads elsewhere, and nothing happens in the folder itself.
 func TestWayTurned(t *testing.T) {
 	for name, tc := range map[string]struct {
 		prepare func(t *testing.T, top string) // makes top/a/b/dir
@@ -40,7 +40,7 @@ func TestWayTurned(t *testing.T) {
 			top := folderOf(t)
 			tc.prepare(t, top)
 			l := listenFile(t, filepath.Join(top, "a", "b", "dir", "lease"))
-			// What happens in the folders above is none of its business.
+			// Changes inside the folders above give no hint.
 			passed := fence(t, filepath.Join(top, "a", "b", "dir"))
 			write(t, filepath.Join(top, "file"))
 			write(t, filepath.Join(top, "a", "b", "file"))
@@ -71,10 +71,10 @@ func turnLink(t *testing.T, top string) {
 	must(t, os.Rename(filepath.Join(top, "new"), filepath.Join(top, "a")))
 }
 
-// The other tests are not told of mounts: tests of other packages mount disks meanwhile.
+// The other tests get no hints of mounts: tests of other packages mount disks meanwhile.
 func init() { mountInfo = "" }
 
-// withMounts has a test be told of mounts.
+// withMounts gives a test the hints of mounts.
 func withMounts(t *testing.T) {
 	mountInfo = "/proc/self/mountinfo"
 	t.Cleanup(func() { mountInfo = "" })
@@ -92,7 +92,7 @@ func TestWayMountedOver(t *testing.T) {
 	l := listenFile(t, filepath.Join(top, "a", "b", "dir", "lease"))
 	over := filepath.Join(top, "a")
 	if err := unix.Mount("none", over, "tmpfs", 0, ""); err != nil {
-		t.Skipf("this machine does not let root mount: %v", err)
+		t.Skipf("root cannot mount on this machine: %v", err)
 	}
 	defer exec.Command("umount", "--lazy", over).Run()
 	l.wait(t)

@@ -10,7 +10,7 @@ import (
 
 const ms = time.Millisecond
 
-// spell is an ownership that ran out: valid between two moments, in milliseconds,
+// spell is an ownership that expired: valid between two moments, in milliseconds,
 // as seen within a millisecond on each side, with a margin of 10 ms.
 func spell(epoch uint64, from, to int) Tenure {
 	at := func(n int) time.Duration { return time.Duration(n) * ms }
@@ -20,7 +20,7 @@ func spell(epoch uint64, from, to int) Tenure {
 	}
 }
 
-// freed is one that was let go of at a moment.
+// freed is one that was freed at a moment.
 func freed(t Tenure, at int, end End) Tenure {
 	t.Freed, t.End = time.Duration(at)*ms, end
 	if end != Expired {
@@ -70,7 +70,7 @@ var cases = []struct {
 	{"by death, at once", []Tenure{freed(spell(1, 10, 20), 20, Killed), spell(2, 20, 40)}, ""},
 	{"lost, and released within the margin", []Tenure{freed(spell(1, 10, 20), 24, Expired), spell(2, 24, 40)}, ""},
 	{"two leases at once", []Tenure{spell(1, 10, 40), on("y", spell(1, 20, 30))}, ""},
-	{"told in any order", []Tenure{spell(3, 70, 80), spell(1, 10, 20), spell(2, 40, 50)}, ""},
+	{"given in any order", []Tenure{spell(3, 70, 80), spell(1, 10, 20), spell(2, 40, 50)}, ""},
 	{"still open", []Tenure{spell(1, 10, 20), {Lease: "x", Instance: "b", Epoch: 2, Sought: 30 * ms, Owned: 31 * ms, Valid: 50 * ms}}, ""},
 	{"elected, and never proven valid", []Tenure{spell(1, 10, 50), {Lease: "x", Instance: "b", Epoch: 2, Sought: 20 * ms, Over: 30 * ms}}, ""},
 	{"a yes that may have come before", []Tenure{spell(2, 30, 50), unseen(1, 5, 40)}, ""},

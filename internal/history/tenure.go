@@ -50,7 +50,7 @@ type Tenure struct {
 	Freed time.Duration `json:"freed,omitempty"`
 	// Expiry is when its lease expires without another renewal, as far as it knows.
 	Expiry time.Duration `json:"expiry,omitempty"`
-	// End is what has ended it.
+	// End is what has ended the tenure.
 	End End `json:"end,omitempty"`
 }
 

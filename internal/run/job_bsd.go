@@ -100,7 +100,7 @@ func (j *job) reap() {
 		case pid == command && ws.Stopped():
 			j.stopped(ws.StopSignal())
 		case ws.Stopped():
-			// Somebody else's affair.
+			// Not this process's concern.
 		case pid == command:
 			command = 0
 			if j.terminal.group() == j.group {

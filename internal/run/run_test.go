@@ -139,7 +139,7 @@ func TestAwait(t *testing.T) {
 	}
 }
 
-// What goes wrong during the wait is told.
+// Errors during the wait are reported.
 func TestAwaitInTrouble(t *testing.T) {
 	t.Parallel()
 	_, cfg := owned(t)
@@ -150,7 +150,7 @@ func TestAwaitInTrouble(t *testing.T) {
 		signals <- syscall.SIGTERM
 	}
 	cfg.OnTransition = func(t owner.Transition) {
-		if t.Event == "refused" { // the owner's next renewal mends it, seconds later
+		if t.Event == "refused" { // the owner's next renewal repairs it, seconds later
 			_ = os.WriteFile(cfg.LeasePath, []byte("a shopping list"), 0o600)
 		}
 	}
@@ -159,6 +159,6 @@ func TestAwaitInTrouble(t *testing.T) {
 		t.Errorf("await: %v", err)
 	}
 	if len(warnings) != 1 || !errors.Is(warnings[0], owner.ErrCorruptRecord) {
-		t.Errorf("told %v", warnings)
+		t.Errorf("reported %v", warnings)
 	}
 }

@@ -20,9 +20,9 @@ import (
 //	forward     passes a signal on to the job
 //	terminate   asks all of the job to end
 //	kill        ends all of the job, and returns what it may not end, and all it has found
-//	empty       tells whether nothing of the job is left
-//	extend      says by when nothing may be left if this process stands still
-//	close       frees what the job holds, when nothing of it is left
+//	empty       reports whether no process of the job is left
+//	extend      sets the deadline by which no process may be left if this one is stopped
+//	close       frees what the job holds, when no process of it is left
 type supervisor struct {
 	job    *job
 	own    *owner.Owner

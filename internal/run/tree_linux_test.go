@@ -30,7 +30,7 @@ func TestParseStat(t *testing.T) {
 	}
 }
 
-// family starts a process with two generations below it, each in a group of its own.
+// family starts a process with two generations below it, each in its own group.
 func family(t *testing.T) (root *exec.Cmd, pids []int) {
 	t.Helper()
 	root = exec.Command("sh", "-c", `setsid sh -c 'sleep 1000 & echo $$ $!; wait' & wait`)
@@ -77,7 +77,7 @@ func TestDescendants(t *testing.T) {
 	if got := childrenByParent(pids[0]); !slices.Equal(got, pids[1:]) {
 		t.Errorf("children by their parents: %v, want %v", got, pids[1:])
 	}
-	// One that is another's child is not taken for one's own: a number can come again.
+	// Another's child is not taken for our own: numbers are reused.
 	if p, ok := openProc(pids[1], root.Process.Pid); ok {
 		t.Errorf("took %+v for a child of %d", p, root.Process.Pid)
 	}

@@ -75,7 +75,7 @@ func (w *warden) end() {
 }
 
 func beWarden() {
-	// Whoever ends all programs of this name means this process's parent, which
+	// A kill of all programs of this name means this process's parent, which
 	// ends the command in order.
 	signal.Ignore(syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM)
 	watchOver(os.Stdin)

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// A poll's own time stands still while the machine is suspended.
+// A poll's time is stopped while the machine is suspended.
 func TestWardenNoticesAResume(t *testing.T) {
 	t.Parallel()
 	r, w, err := os.Pipe()
@@ -54,7 +54,7 @@ func TestWardenHearsNewsFirst(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !ready(r, time.Hour, time.Hour, func() time.Duration { return 2 * time.Hour }) {
-		t.Error("the news were not heard")
+		t.Error("the news did not arrive")
 	}
 }
 

@@ -131,7 +131,7 @@ func numbers(list string) (ns []int, err error) {
 	return ns, nil
 }
 
-// inChild has a child measure a row, in a new folder.
+// inChild measures a row in a child, in a new folder.
 func (s *scenario) inChild(j job) ([]float64, error) {
 	dir, err := os.MkdirTemp(j.Dir, "scale")
 	if err != nil {

@@ -113,7 +113,7 @@ func (c *crowd) election() (election, error) {
 	}
 }
 
-// atRest has N join, and measures crowdColumns.
+// atRest lets N join, and measures crowdColumns.
 func (c *crowd) atRest() ([]float64, error) {
 	took, err := c.join(c.j.N)
 	if err != nil {

@@ -162,7 +162,7 @@ func TestTooManyDescriptors(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("what a process uses is read from Linux's /proc")
 	}
-	const n = 1 << 28 // more than a kernel lets anybody have
+	const n = 1 << 28 // more than a kernel allows
 	m, why := withDescriptors(2)(n)
 	if m <= 0 || m >= n || !strings.Contains(why, "268,435,456 take 536,870,962 descriptors") {
 		t.Errorf("%d: %s", m, why)

@@ -40,7 +40,7 @@ func newDisk(place string, stderr *os.File) (*disk, error) {
 	return d, nil
 }
 
-// ask has the keeper do something.
+// ask sends the keeper a request.
 func (d *disk) ask(what string) error {
 	if err := d.keeper.tell(what); err != nil {
 		return err

@@ -109,7 +109,7 @@ func (k *keeper) attach() error {
 	return unix.Syncfs(int(f.Fd()))
 }
 
-// detach unmounts it. Whoever uses it is about to end.
+// detach unmounts it. Its users are about to end.
 func (k *keeper) detach() (err error) {
 	for range 500 {
 		if err = unix.Unmount(k.mount, 0); !errors.Is(err, unix.EBUSY) {
@@ -150,8 +150,8 @@ func (k *keeper) fill() error {
 
 func (k *keeper) drain() error { return os.Remove(k.filler) }
 
-// fail has the kernel find an error, for which it makes the disk read-only. To mount
-// it so is not possible while an owner has its record open.
+// fail makes the kernel find an error, for which it makes the disk read-only. It cannot
+// be mounted read-only while an owner has its record open.
 func (k *keeper) fail() error {
 	device, err := exec.Command("findmnt", "--noheadings", "--output", "SOURCE", k.mount).Output()
 	if err != nil {
@@ -164,7 +164,7 @@ func (k *keeper) fail() error {
 	return nil
 }
 
-// repair makes it whole and writable again. Nobody may be using it.
+// repair makes it whole and writable again. No process may be using it.
 func (k *keeper) repair() error {
 	if err := k.detach(); err != nil {
 		return err

@@ -136,7 +136,7 @@ func (l *leaseRun) stop(rng *rand.Rand) error {
 	return nil
 }
 
-// fork has the owner start processes, and often kills it meanwhile: what they have
+// fork makes the owner start processes, and often kills it meanwhile: what they have
 // inherited for a moment must not keep its lock.
 func (l *leaseRun) fork(rng *rand.Rand) error {
 	i := l.target(rng)
@@ -270,7 +270,7 @@ func (l *leaseRun) full(rng *rand.Rand) error {
 	return errors.Join(err, l.disk.ask("drain"))
 }
 
-// readOnly has the kernel find an error on the disk and make it read-only, for good.
+// readOnly makes the kernel find an error on the disk and make it read-only, for good.
 // Only a repair makes it writable again, during which no process may use it.
 func (l *leaseRun) readOnly(rng *rand.Rand) error {
 	if err := l.disk.ask("fail"); err != nil {

@@ -28,7 +28,7 @@ import (
 	"github.com/ownerlease/owner/internal/clock"
 )
 
-// options are what the run is to be like.
+// options configure the run.
 type options struct {
 	seed     uint64
 	duration time.Duration

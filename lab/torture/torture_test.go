@@ -82,7 +82,7 @@ func (i *interrupter) Write(b []byte) (int, error) {
 	return i.Buffer.Write(b)
 }
 
-// A worker that cannot be started, or ends by itself, is told, and ends the run.
+// A worker that cannot be started, or ends unexpectedly, is reported, and ends the run.
 func TestWorkerThatFails(t *testing.T) {
 	o := options{
 		seed: 1, duration: time.Hour, workers: 2, leases: 1, dir: t.TempDir(), faults: "kill", patience: time.Minute, decide: time.Minute,
@@ -129,8 +129,8 @@ func TestSchedule(t *testing.T) {
 	}
 }
 
-// A killed worker's last tenure ends with its process, and what it had lost and
-// not let go is free from then on.
+// A killed worker's last tenure ends with its process, and what it had lost and not
+// released is free from then on.
 func TestJournalOfAKilledWorker(t *testing.T) {
 	p := &process{journal: filepath.Join(t.TempDir(), "journal"), ended: 60, done: make(chan struct{})}
 	file, err := os.Create(p.journal)
@@ -170,7 +170,7 @@ func TestJournalOfAKilledWorker(t *testing.T) {
 	}
 }
 
-// A history with two owners is told, with what happened around it.
+// A history with two owners is reported, with the events around it.
 func TestReportOfTwoOwners(t *testing.T) {
 	const ms = time.Millisecond
 	a := history.Tenure{Lease: "lease 1", By: "pid 1", Instance: "a", Epoch: 1, Sought: 9 * ms, Owned: 10 * ms, Valid: 50 * ms, Over: 51 * ms}
@@ -190,20 +190,20 @@ func TestReportOfTwoOwners(t *testing.T) {
 	}
 	for _, want := range []string{string(history.Overlap), "pid 1", "pid 2", faults[0].name + " [worker7] until 15ms", "no order"} {
 		if !strings.Contains(err.Error(), want) {
-			t.Errorf("%q is not told: %v", want, err)
+			t.Errorf("%q is not reported: %v", want, err)
 		}
 	}
 	around, _, _ := strings.Cut(err.Error(), "no order")
 	if strings.Contains(around, "pid 3") {
-		t.Errorf("what has nothing to do with it is told: %s", around)
+		t.Errorf("an unrelated event is reported: %s", around)
 	}
 	if !strings.Contains(out.String(), "intervals: VIOLATED") || !strings.Contains(out.String(), "order: VIOLATED") {
 		t.Error(out.String())
 	}
 }
 
-// A takeover between two workers counts as one to another pid namespace if either of
-// them has one of its own; one worker's next ownership does not.
+// A takeover between two workers counts as one to another pid namespace if either of them
+// has its own; one worker's next ownership does not.
 func TestReportOfNamespaces(t *testing.T) {
 	const ms = time.Millisecond
 	r := &report{contained: map[string]bool{"b": true, "c": true}, length: time.Second}

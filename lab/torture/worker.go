@@ -109,7 +109,7 @@ func (w *worker) live() error {
 	ttl := between(w.rng, shortestTTL, longestTTL)
 	w.cfg = owner.Config{
 		LeasePath: w.Lease, Endpoint: w.Worker, TTL: ttl, SafetyMargin: between(w.rng, ttl/10, ttl/2),
-		// Nobody owns by an attempt before that has begun.
+		// No attempt owns before it has begun.
 		OnTransition: func(t owner.Transition) {
 			if t.To == owner.StateAcquiring {
 				at := int64(clock.Now() - time.Since(t.At)) // in this order: never later than it was

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// A kind is one of the two programs, and how it is told of its lease.
+// A kind is one of the two programs, and how its lease is given.
 type kind struct {
 	program string
 	lease   []string
@@ -24,13 +24,13 @@ func (k *kind) start(t *testing.T, sub string, more ...string) *process {
 // varying is what differs between two runs of one program.
 var varying = regexp.MustCompile(`\d+(\.\d+)?(ms|s)?`)
 
-// form is a program's output without what varies, and without what only a process of
-// the same machine can tell.
+// form is a program's output without what varies, and without what only a process of the
+// same machine can know.
 func (k *kind) form(output string) string {
 	output = strings.NewReplacer(k.lease[len(k.lease)-1], "LEASE", host(), "HOST", "owner-etcd", "owner").Replace(output)
 	output = regexp.MustCompile(`[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}`).ReplaceAllString(output, "ID")
 	output = regexp.MustCompile(`\((just now|\S+ ago)\)`).ReplaceAllString(output, "(AGO)")
-	output = regexp.MustCompile(`, since \S+ \S+ \S+ \(AGO\)`).ReplaceAllString(output, "") // a slow machine tells it
+	output = regexp.MustCompile(`, since \S+ \S+ \S+ \(AGO\)`).ReplaceAllString(output, "") // printed on a slow machine
 	output = regexp.MustCompile(`(?m)^condition .*$`).ReplaceAllString(output, "condition")
 	return varying.ReplaceAllString(output, "N")
 }
@@ -56,7 +56,7 @@ func TestSameFormAsOwner(t *testing.T) {
 	}
 }
 
-// story is an ownership as all subcommands tell of it.
+// story is an ownership as all subcommands report it.
 func story(t *testing.T, k *kind) (told []string) {
 	t.Helper()
 	tell := func(output string) { told = append(told, k.form(output)) }

@@ -8,11 +8,10 @@ import (
 	"syscall"
 )
 
-// isolate gives a process a group of its own: what stops its group must not stop
-// the test.
+// isolate gives a process its own group: what stops its group must not stop the test.
 func isolate(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} }
 
-// shellCode is the exit code as a shell says it.
+// shellCode is the exit code as a shell reports it.
 func shellCode(s *os.ProcessState) int {
 	if ws := s.Sys().(syscall.WaitStatus); ws.Signaled() {
 		return 128 + int(ws.Signal())

@@ -121,7 +121,7 @@ func (p *process) mustExit(code int, stderr string) {
 	p.t.Helper()
 	out, got := p.wait()
 	if got != code || !strings.Contains(p.stderr.String(), stderr) || (stderr == "") != (p.stderr.Len() == 0) {
-		p.t.Errorf("exit %d, want %d, and to hear %q: %q; stdout: %q", got, code, stderr, &p.stderr, out)
+		p.t.Errorf("exit %d, want %d, and %q on stderr: %q; stdout: %q", got, code, stderr, &p.stderr, out)
 	}
 }
 
@@ -134,7 +134,7 @@ func toItsEnd(t *testing.T, cmd *exec.Cmd) (stdout, stderr string, code int) {
 	return stdout, p.stderr.String(), code
 }
 
-// A server is an etcd, and how "owner-etcd" is told of a lease there.
+// A server is an etcd, and how a lease there is given to "owner-etcd".
 type server struct {
 	*etcdtest.Server
 	t *testing.T
@@ -379,7 +379,7 @@ func TestWatch(t *testing.T) {
 	s.Start()
 	for _, p := range []*process{people, programs} {
 		line := p.line()
-		for strings.Contains(line, "watch etcd key /k: ") { // it has heard why
+		for strings.Contains(line, "watch etcd key /k: ") { // it has received the reason
 			if !strings.Contains(line, "connection refused") {
 				t.Errorf("got %q", line)
 			}
@@ -410,7 +410,7 @@ func TestHandover(t *testing.T) {
 	second.mustExit(0, "")
 }
 
-// Whoever waits says why it takes so long, and goes on when etcd is back.
+// A waiting command reports why it takes so long, and continues when etcd is back.
 func TestWaitsForEtcd(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)

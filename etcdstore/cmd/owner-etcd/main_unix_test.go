@@ -17,8 +17,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A life tells when all processes of a COMMAND have ended: they hold a named pipe
-// open for writing, nobody else does, and the last one's end closes it.
+// A life shows when all processes of a COMMAND have ended: they alone hold a named pipe
+// open for writing, and the last one's end closes it.
 type life struct {
 	path string
 	pipe *os.File // the end of the test's own, until COMMAND has begun
@@ -91,7 +91,7 @@ func (l *life) mustEnd(t *testing.T) {
 	select {
 	case <-l.dead:
 	case <-time.After(limit):
-		t.Fatal("something of COMMAND still lives")
+		t.Fatal("a process of COMMAND is still alive")
 	}
 }
 
@@ -136,7 +136,7 @@ func TestKillNine(t *testing.T) {
 	second.mustExit(0, "")
 }
 
-// A lost lease ends COMMAND, all of it, before the lease could have run out.
+// A lost lease ends COMMAND, all of it, before the lease could have expired.
 func TestLossEndsCommandInTime(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -159,7 +159,7 @@ func TestLossEndsCommandInTime(t *testing.T) {
 			l.mustEnd(t)
 			// The last renewal that counted was before the loss.
 			if took := time.Since(lost); took > ttl {
-				t.Errorf("COMMAND lived for %v after the loss; the lease lasted for %v at most", took, ttl)
+				t.Errorf("COMMAND ran for %v after the loss; the lease lasted for %v at most", took, ttl)
 			}
 			p.mustExit(122, "owner-etcd: lost the lease, and ended COMMAND: "+c.says)
 		})
@@ -182,14 +182,14 @@ func TestOneWithinTheOther(t *testing.T) {
 			deleted := time.Now()
 			l.mustEnd(t)
 			if took := time.Since(deleted); took > ttl {
-				t.Errorf("COMMAND lived for %v after the loss; the lease lasted for %v at most", took, ttl)
+				t.Errorf("COMMAND ran for %v after the loss; the lease lasted for %v at most", took, ttl)
 			}
 			p.mustExit(122, "lost the lease, and ended COMMAND: lease revoked")
 		})
 	}
 }
 
-// COMMAND ends while its owner stands still, and before another starts.
+// COMMAND ends while its owner is stopped, and before another starts.
 func TestStoppedForTooLong(t *testing.T) {
 	t.Parallel()
 	s, l := startServer(t), newLife(t)
@@ -203,8 +203,8 @@ func TestStoppedForTooLong(t *testing.T) {
 	p.mustExit(122, "owner-etcd: lost the lease, and ended COMMAND: ")
 }
 
-// No test can suspend the machine. But where the clock that counts suspends is
-// ahead of the other, whoever watches over the time by the wrong one is found out.
+// No test can suspend the machine. But where the clock that counts suspends is ahead of
+// the other, a use of the wrong one is detected.
 func TestStoppedWhereTheMachineHasSlept(t *testing.T) {
 	t.Parallel()
 	slept := []string{"unshare", "--time", "--boottime", "3600000", "--fork", "--kill-child"}
@@ -213,7 +213,7 @@ func TestStoppedWhereTheMachineHasSlept(t *testing.T) {
 	}
 	s, l := startServer(t), newLife(t)
 	// The shell's parent is the warden, and the warden's is the owner; the test's child
-	// is unshare, which stands before it.
+	// is unshare, which comes before it.
 	script := append([]string{"sh", "-c", `ps -o ppid= -p $PPID; exec "$0" "$@"`}, l.stubborn()...)
 	args := append(slept[1:], self(s.args("run", "/k", script...)...)...)
 	p := start(t, prepared(exec.Command(slept[0], args...)))
@@ -243,7 +243,7 @@ func TestStoppedWhereTheMachineHasSlept(t *testing.T) {
 	p.mustExit(122, "owner-etcd: lost the lease, and ended COMMAND: ")
 }
 
-// The owner cannot stop while it is stopped: its lease runs out, or the wait ends before.
+// The owner cannot release while it is stopped: its lease expires, or the wait ends before.
 func TestRevocationOfAHungOwner(t *testing.T) {
 	t.Parallel()
 	s, l := startServer(t), newLife(t)

@@ -87,7 +87,8 @@ func clientSpec(c *cli.Command) (*clientv3.ConfigSpec, error) {
 	return spec, nil
 }
 
-// mistake is what the client would take, and understand in another way.
+// mistake refuses a configuration that the client would accept, but understand in another
+// way.
 func mistake(spec *clientv3.ConfigSpec) error {
 	tls := *spec.Secure != clientv3.SecureConfig{InsecureTransport: true}
 	plain := ""

@@ -89,7 +89,7 @@ func TestTLS(t *testing.T) {
 	} {
 		_, stderr, code := toItsEnd(t, command(append([]string{"status", "--key", "/k", "--endpoints", at}, c.flags...)...))
 		if code != c.code || !strings.Contains(stderr, c.says) || (c.says == "") != (stderr == "") {
-			t.Errorf("%v: exit %d, want %d and to hear %q: %s", c.flags, code, c.code, c.says, stderr)
+			t.Errorf("%v: exit %d, want %d and %q on stderr: %s", c.flags, code, c.code, c.says, stderr)
 		}
 	}
 	cmd := command("status", "--key", "/k")
@@ -99,7 +99,7 @@ func TestTLS(t *testing.T) {
 	}
 }
 
-// withUser starts a server that wants a user, who may use no more than the lease /k.
+// withUser starts a server that requires a user, who may use only the lease /k.
 func withUser(t *testing.T) server {
 	t.Helper()
 	s := server{etcdtest.Start(t, "--bcrypt-cost=4"), t} // a log-in is to be quick
@@ -144,13 +144,13 @@ func TestUser(t *testing.T) {
 		cmd.Env = append(cmd.Env, c.env...)
 		_, stderr, code := toItsEnd(t, cmd)
 		if code != c.code || !strings.Contains(stderr, c.says) || (c.says == "") != (stderr == "") {
-			t.Errorf("%v %v: exit %d, want %d and to hear %q: %s", c.flags, c.env, code, c.code, c.says, stderr)
+			t.Errorf("%v %v: exit %d, want %d and %q on stderr: %s", c.flags, c.env, code, c.code, c.says, stderr)
 		}
 	}
 }
 
-// Of several endpoints, each may fail in its own way: what is told stays the same
-// until etcd is reached again.
+// Of several endpoints, each may fail in its own way: the message stays the same until
+// etcd is reached again.
 func TestWhy(t *testing.T) {
 	t.Parallel()
 	r, boom := &reached{}, errors.New("boom")

@@ -318,7 +318,7 @@ func (c *Cluster) NewClient(t testing.TB, members ...*Member) *Client {
 	return client
 }
 
-// admit has a proxy lead to the member, wherever that is.
+// admit makes a proxy lead to the member, wherever that is.
 func (m *Member) admit(p *proxy) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -344,7 +344,7 @@ func (c *Client) Deafen() {
 	c.each(nil, func(l *link) { l.back.set(true, 0) })
 }
 
-// Delay has answers take so much longer, until Heal.
+// Delay makes answers take this much longer, until Heal.
 func (c *Client) Delay(by time.Duration) {
 	c.each(nil, func(l *link) { l.back.set(false, by) })
 }

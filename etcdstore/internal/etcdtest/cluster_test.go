@@ -11,8 +11,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// What the cluster's faults do, so that a test that relies on them does not pass for
-// nothing.
+// What the cluster's faults do, so that a test that relies on them does not pass without
+// one.
 func TestCluster(t *testing.T) {
 	c := StartCluster(t)
 	all := c.NewClient(t)

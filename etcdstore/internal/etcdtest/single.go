@@ -1,4 +1,4 @@
-// Package etcdtest runs etcd for tests, each member in a process of its own.
+// Package etcdtest runs etcd for tests, each member in a separate process.
 package etcdtest
 
 import (
@@ -64,7 +64,7 @@ func settings(dir string) []string {
 	}
 }
 
-// Defaults has the server sync its disk and hold elections as etcd does by default: for
+// Defaults makes the server sync its disk and hold elections as etcd does by default: for
 // measuring times.
 var Defaults = []string{"--unsafe-no-fsync=false", "--heartbeat-interval=100", "--election-timeout=1000"}
 

@@ -13,7 +13,7 @@ import (
 
 const ms = time.Millisecond
 
-// spell is an ownership that ran out: valid between two moments, in milliseconds,
+// spell is an ownership that expired: valid between two moments, in milliseconds,
 // as seen within a millisecond on each side.
 func spell(epoch uint64, from, to int) history.Tenure {
 	at := func(n int) time.Duration { return time.Duration(n) * ms }
@@ -59,7 +59,7 @@ func TestTheTwoAgree(t *testing.T) {
 	}
 }
 
-// anyTenures is some tenures that look as if they followed one another, or nearly.
+// anyTenures returns some tenures that nearly follow one another.
 func anyTenures(rng *rand.Rand) (all []history.Tenure) {
 	n, at := 1+rng.IntN(5), 10
 	epochs := rng.Perm(n)

@@ -121,10 +121,17 @@ func TestSuspendedInAShell(t *testing.T) {
 	for _, run := range []string{needed(t, "env"), self() + " run --lease " + leaseIn(t) + " --"} {
 		p := startOnTerminal(t, nil, &exec.Cmd{Path: needed(t, "bash"), Args: []string{"bash", "--norc", "--noprofile", "--noediting", "-i"}})
 		p.types("PS1=; stty -echo\n")
-		p.types(run + " sh -c 'echo rea''dy; read x; echo got $x; exit 5'\n")
-		p.until("ready")
+		p.types(run + " sh -c 'echo rea''dy $$.; read x; echo got $x; exit 5'\n")
+		p.until("ready ")
+		pid, err := strconv.Atoi(strings.TrimSuffix(p.until("."), "."))
+		if err != nil {
+			t.Fatal(err)
+		}
 		p.types("\x1a")
 		p.until("Stopped")
+		// The shell waits for what it has started. What that has started may have to wait for
+		// the processor, and reads a key that is pressed before.
+		eventually(t, "COMMAND is stopped", func() bool { return stateOf(pid) == "T" })
 		p.types("echo prompt\n")
 		p.until("prompt\r\n")
 		p.types("fg\n")

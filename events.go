@@ -93,5 +93,5 @@ func (r *result) won() bool { return r.acq != nil && r.acq.Lease != nil }
 
 // String returns the input's name, as in docs/state-diagram.md.
 func (k inputKind) String() string {
-	return [...]string{"join", "stand by", "tick", "result", "hint", "release", "end of context", "advertise"}[k]
+	return [...]string{"join", "standby", "tick", "result", "hint", "release", "end of context", "advertise"}[k]
 }

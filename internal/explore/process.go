@@ -352,7 +352,7 @@ func (p *Process) Names(dir string, _ int) (names []string, err error) {
 
 // at reports whether a name leads to the file of a handle.
 func (h *handle) at(path string) (same bool, size int64, err error) {
-	err = h.p.step("looks at", path, true, func() (any, error) {
+	err = h.p.step("checks", path, true, func() (any, error) {
 		ino := h.p.names[path]
 		if ino == nil {
 			return nil, &fs.PathError{Op: "lstat", Path: path, Err: fs.ErrNotExist}

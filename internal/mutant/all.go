@@ -38,7 +38,7 @@ var All = []Mutant{
 		File: "snapshot.go", Old: "case a.store.Now() < s.fence:", New: "case true:",
 	},
 	{
-		Name: "lost lease is let go at once", Scenario: "the record is removed",
+		Name: "lost lease is released at once", Scenario: "the record is removed",
 		File: "actor.go", Old: "case left <= 0:", New: "case left <= a.ttl:",
 	},
 
@@ -58,16 +58,16 @@ var All = []Mutant{
 
 	// The guard.
 	{
-		Name: "guard excludes nobody", Scenario: "a race",
+		Name: "guard excludes no one", Scenario: "a race",
 		File: "lease_guard.go", Old: "g.lock, err = g.store.Lock(g.path(), os.O_RDWR)\n", New: "g.lock, err = g.store.RLock(g.path())\n",
 	},
 	{
-		Name: "guard is not looked at when it is taken", Scenario: "the guard is removed",
+		Name: "guard is not checked when it is taken", Scenario: "the guard is removed",
 		File: "lease_guard.go", Old: "if err == nil && same {", New: "if err == nil && (same || true) {",
 		Harmless: "The check after the publication finds the same. The clause spares the record of the process that holds the guard in place.",
 	},
 	{
-		Name: "guard is not looked at after the publication", Scenario: "the guard is removed",
+		Name: "guard is not checked after the publication", Scenario: "the guard is removed",
 		File: "lease_io.go", Old: "if same, err := g.inPlace(); err != nil || !same {", New: "if same, err := g.inPlace(); err != nil && !same {",
 	},
 	{
@@ -113,7 +113,7 @@ var All = []Mutant{
 		New:  "\tif f, err := l.store.Open(l.store.path, os.O_RDWR); err != nil {\n\t\treturn err\n\t} else if _, err := f.WriteAt(l.enc.encode(diskTail{RenewedAt: l.store.Wall(), Heartbeat: at}), 0); err != nil {\n",
 	},
 	{
-		Name: "renewal does not look at the path", Scenario: "the lease is revoked",
+		Name: "renewal does not check the path", Scenario: "the lease is revoked",
 		File: "lease_io.go", Old: "case !ours:", New: "case !ours && false:",
 	},
 	{
@@ -121,7 +121,7 @@ var All = []Mutant{
 		File: "lease_io.go", Old: "if l.aliveGone(leasename.Alive(l.store.path, l.instance)) {", New: "if false {",
 	},
 	{
-		Name: "old alive file tells of death", Scenario: "the alive file is removed",
+		Name: "old alive file proves a death", Scenario: "the alive file is removed",
 		File: "lease_alive.go", Old: "if same, err := l.At(path); err != nil || !same {\n\t\treturn unknown", New: "if same, err := l.At(path); err != nil && !same {\n\t\treturn unknown",
 	},
 

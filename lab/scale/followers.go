@@ -16,7 +16,7 @@ const (
 const followersAbout = "Other processes own the leases, and renew each every %s. A hundred leases are in a folder."
 
 var followersInOne = &scenario{
-	key: "c", title: "Followers in one process, each standing by at a lease of its own",
+	key: "c", title: "Followers in one process, each a standby of its own lease",
 	about:      followersAbout,
 	columns:    manyColumns,
 	affordable: all,

@@ -19,7 +19,7 @@ func TestMutants(t *testing.T) {
 	if !*withMutants {
 		t.Skip("takes half a minute: run it with go test -C lab -run TestMutants ./torture -mutants")
 	}
-	for _, name := range []string{"IsOwner does not ask the clock", "guard excludes nobody", "lost lease is let go at once"} {
+	for _, name := range []string{"IsOwner does not ask the clock", "guard excludes no one", "lost lease is released at once"} {
 		t.Run(name, func(t *testing.T) {
 			m, err := mutant.Find(name)
 			if err != nil {

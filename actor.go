@@ -1,6 +1,7 @@
 package owner
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"sync/atomic"
@@ -43,6 +44,7 @@ type actor struct {
 	fencing  *time.Timer   // the deadline, once no loop is left to watch it
 	holding  *time.Timer   // until when a lost lease is held
 	relErr   error         // of the release
+	stats    Stats
 
 	// For readers.
 	snap      atomic.Pointer[snapshot]
@@ -54,6 +56,7 @@ type actor struct {
 	done      chan struct{}
 
 	notices *notices // nil: nothing listens
+	health  *health  // nil: the work is not asked
 }
 
 func newActor(parent context.Context, store Store, claim *Record, t timing, n *notices) *actor {
@@ -250,6 +253,7 @@ func (a *actor) handle(in input) {
 		in.at = a.core.fence()
 		d = decide(&a.core, &in)
 	}
+	a.stats.count(&before, &d, &in)
 	a.core = d.core
 	own := a.selfID()
 	a.learn(&in.res)
@@ -321,6 +325,9 @@ func (a *actor) moved(before State, d *decision, own string, now time.Duration) 
 		if before == StateAcquiring && a.elected != nil { // not within Join
 			close(a.elected)
 		}
+		if before == StateAcquiring && a.health != nil {
+			go a.askHealth(*a.health)
+		}
 	case StateLost:
 		a.cancel(lost)
 		close(a.lost)
@@ -343,15 +350,17 @@ func (a *actor) moved(before State, d *decision, own string, now time.Duration) 
 }
 
 func (a *actor) lostError(d *decision, now time.Duration) *LostError {
-	reason := ErrExpired
+	reason, err := ErrExpired, a.core.err
 	switch d.event {
 	case evTakenOver:
 		reason = ErrTakenOver
 	case evRevoked:
 		reason = ErrRevoked
+	case evUnhealthy:
+		reason, err = ErrUnhealthy, cmp.Or(a.core.sick, errNoHealth)
 	}
 	return &LostError{
-		Reason: reason, Err: a.core.err, At: time.Now(),
+		Reason: reason, Err: err, At: time.Now(),
 		SinceRenewal: now - a.core.validFrom, Epoch: a.holder.Epoch,
 	}
 }

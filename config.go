@@ -1,6 +1,7 @@
 package owner
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -55,6 +56,19 @@ type Config struct {
 	// something happens to it or to its owner, and acquires it when it is free. Elected
 	// closes then. Without it, a follower never acquires the lease.
 	Standby bool
+
+	// Healthy says whether the work is alive: nil if it is. It is asked every
+	// RenewInterval while this instance owns, in a goroutine of its own, with the context
+	// of the ownership, and should return soon after that has ended. Without it, a lease is
+	// renewed although the work behind it hangs.
+	//
+	// Where it has not returned nil for HealthTimeout, counted from the last time or from
+	// the election, Lost closes with ErrUnhealthy. nil is not asked.
+	Healthy func(context.Context) error
+
+	// HealthTimeout is how long the work may go without being healthy. Default TTL; it
+	// must be longer than RenewInterval, and needs Healthy.
+	HealthTimeout time.Duration
 
 	// FileMode opens the lease to other users, by the permissions of its files. A user
 	// who may read them can join as a follower, Probe and Watch. A user who may also
@@ -139,6 +153,9 @@ func (cfg *Config) resolve() (timing, error) {
 	if cfg.FileMode != 0 && cfg.Store != nil {
 		return timing{}, fmt.Errorf("%w: FileMode is %#o, and there is a Store: it is for the lease file only", ErrInvalidConfig, cfg.FileMode)
 	}
+	if err := cfg.resolveHealth(); err != nil {
+		return timing{}, fmt.Errorf("%w: %w", ErrInvalidConfig, err)
+	}
 	if err := checkMode(cfg.FileMode); err != nil {
 		return timing{}, fmt.Errorf("%w: %w", ErrInvalidConfig, err)
 	}
@@ -147,8 +164,32 @@ func (cfg *Config) resolve() (timing, error) {
 		pause: min(retryPause(cfg.TTL), cfg.RenewInterval),
 		poll:  maxPollInterval(cfg.TTL),
 		rest:  maxRestInterval(cfg.TTL),
-		aside: min(shortestAside+rand.N(longestAside-shortestAside), maxPollInterval(cfg.TTL)),
+
+		sickness: cfg.HealthTimeout,
+		aside:    min(shortestAside+rand.N(longestAside-shortestAside), maxPollInterval(cfg.TTL)),
 	}, nil
+}
+
+func (cfg *Config) resolveHealth() error {
+	switch {
+	case cfg.Healthy == nil && cfg.HealthTimeout != 0:
+		return fmt.Errorf("HealthTimeout is %v, and Healthy is nil: there is nothing to ask", cfg.HealthTimeout)
+	case cfg.Healthy == nil:
+		return nil
+	case cfg.HealthTimeout == 0:
+		cfg.HealthTimeout = cfg.TTL
+	}
+	if cfg.HealthTimeout <= cfg.RenewInterval {
+		return fmt.Errorf("HealthTimeout is %v; it must be longer than the RenewInterval, %v, in which Healthy is asked once", cfg.HealthTimeout, cfg.RenewInterval)
+	}
+	return nil
+}
+
+func (cfg *Config) health() *health {
+	if cfg.Healthy == nil {
+		return nil
+	}
+	return &health{cfg.Healthy, cfg.RenewInterval}
 }
 
 // retryPause is the time from a failed renewal to the next try.

@@ -72,5 +72,6 @@
 // [Config.Store] keeps the lease elsewhere than in a file: in etcd, with the module
 // etcdstore, for several machines. [Store] says what a store must promise; the guarantees
 // hold on every store that keeps that. Package ownertest tests stores, and has one in
-// memory for the tests of what is built on this package.
+// memory for the tests of what is built on this package. Store, [Lease], [Acquisition] and
+// [View] are for the authors of stores: a service needs none of them.
 package owner

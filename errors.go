@@ -23,6 +23,10 @@ var (
 	// find out why.
 	ErrRevoked = errors.New("owner: lease revoked")
 
+	// ErrUnhealthy: the work of this instance was not healthy for as long as
+	// [Config.HealthTimeout]. Joining again is right when it is.
+	ErrUnhealthy = errors.New("owner: work not healthy")
+
 	// ErrReleased: this instance has released the lease. Join again to own it.
 	ErrReleased = errors.New("owner: lease released")
 
@@ -58,7 +62,7 @@ func (e unavailable) Unwrap() []error { return []error{e.error, ErrUnavailable} 
 // LostError says why an ownership ended against its owner's will. It unwraps to
 // Reason and, where there was one, to Err.
 type LostError struct {
-	// Reason is [ErrTakenOver], [ErrExpired] or [ErrRevoked].
+	// Reason is [ErrTakenOver], [ErrExpired], [ErrRevoked] or [ErrUnhealthy].
 	Reason error
 	// Err is the last error of the store before the loss, nil where none was
 	// seen: a store that hangs returns no error.

@@ -20,6 +20,7 @@ const (
 	evTakenOver event = "taken_over"
 	evRevoked   event = "revoked"
 	evRelease   event = "release"
+	evUnhealthy event = "unhealthy"
 )
 
 // An input is one message in the actor's mailbox. Time is an input like any
@@ -30,6 +31,7 @@ type input struct {
 	at   time.Duration // the store's clock when the actor took the input up
 	res  result        // of inputResult
 	ad   *advertisement
+	sick error // of inputHealth: what Config.Healthy has returned
 }
 
 type inputKind int
@@ -42,6 +44,7 @@ const (
 	inputHint                       // something may have happened to the lease
 	inputRelease                    // the caller releases the lease, or stops waiting for it
 	inputEnd                        // Join's context has ended
+	inputHealth                     // Config.Healthy has returned
 	inputAdvertise                  // the caller advertises another endpoint
 )
 
@@ -93,5 +96,5 @@ func (r *result) won() bool { return r.acq != nil && r.acq.Lease != nil }
 
 // String returns the input's name, as in docs/state-diagram.md.
 func (k inputKind) String() string {
-	return [...]string{"join", "standby", "tick", "result", "hint", "release", "end of context", "advertise"}[k]
+	return [...]string{"join", "standby", "tick", "result", "hint", "release", "end of context", "health", "advertise"}[k]
 }

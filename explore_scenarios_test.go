@@ -58,6 +58,7 @@ var scenarios = []scenario{
 	{name: "a revocation without its guard", owned: true, revokes: true, challengers: 1, releases: 1, tampers: 1, tampering: []tampering{removed(guardOf)}, turns: 2},
 	{name: "an owner of another boot", owned: true, swift: true, challengers: 1, clocks: [2]string{"linux 1 x", "linux 2 x"}, tampers: 1, tampering: []tampering{removed(aliveOfA)}, until: 2 * tick},
 	{name: "an owner whose clock is another", owned: true, swift: true, challengers: 2, clocks: [2]string{"linux 1 x", "linux 1 y"}, until: 3 * tick},
+	{name: "an unhealthy owner", owned: true, sick: true, challengers: 1, releases: 1, until: 3 * tick, turns: 1},
 	{name: "an advertisement", owned: true, challengers: 1, advertises: 1, until: 3 * tick, turns: 1},
 	{name: "an advertisement that fails", owned: true, challengers: 1, advertises: 1, failures: 1, until: 3 * tick},
 	{name: "an advertisement and a death", owned: true, challengers: 1, advertises: 1, crashes: 1, turns: 2},

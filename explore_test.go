@@ -36,6 +36,7 @@ type scenario struct {
 	wall        bool          // and that on the wall does, too
 	ttl         time.Duration // 3 ticks if it does not say
 	swift       bool          // the owner's renewals take one step
+	sick        bool          // the owner's work is not healthy for two ticks
 	turns       int           // how often another runs while one is between two calls
 	clocks      [2]string     // the clock domain of the owner, and that of the others
 
@@ -141,6 +142,9 @@ func newSimWorld(s scenario, told bool) *simWorld {
 	w.k.Record, w.k.Show, w.k.WallGoes = told, showContent, s.wall
 	if s.owned {
 		o := w.add("A", false)
+		if s.sick {
+			o.a.core.sickness = 2 * tick
+		}
 		o.p.Domain = s.clocks[0]
 		o.p.Free(true)
 		o.begin()

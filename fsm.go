@@ -32,6 +32,8 @@ var transitions = []struct {
 	{evStop, StateRenewing, StateOwner, "The context has ended. The renewal under way no longer counts, and none follows. The ownership lasts until its deadline."},
 	{evExpire, StateOwner, StateLost, "The fence deadline has passed without a renewal."},
 	{evExpire, StateRenewing, StateLost, "The fence deadline has passed while a renewal was under way. An answer that comes now is too late to count."},
+	{evUnhealthy, StateOwner, StateLost, "The work has not been healthy for HealthTimeout. No renewal follows. As after every loss, the lease blocks a successor until it has expired or Release says that the caller has stopped."},
+	{evUnhealthy, StateRenewing, StateLost, "The same, while a renewal was under way. Its answer no longer counts."},
 	{evTakenOver, StateRenewing, StateLost, "The record is another instance's. Nothing can undo that."},
 	{evRevoked, StateRenewing, StateLost, "The lease was revoked, or the record was removed or replaced by something else. Nothing can undo that."},
 	{evRelease, StateFollower, StateReleased, "The caller stops the standby."},
@@ -58,6 +60,8 @@ var ignored = []ignoredInput{
 	{inputRelease, []State{StateFollower}, "A plain follower holds nothing; nor does a standby whose context has ended."},
 	{inputRelease, []State{StateLost}, "The ownership has ended already. The call says that the caller has stopped, so what would block a successor until the lease has expired is released."},
 	{inputRelease, []State{StateReleased}, "The lease was released before; every caller gets that outcome."},
+	{inputHealth, []State{StateOwner, StateRenewing}, "The work is healthy: HealthTimeout counts from now. Or it is not: that is kept as the reason of a loss."},
+	{inputHealth, []State{StateFollower, StateAcquiring, StateLost, StateReleased}, "This instance does not own: it does not matter."},
 	{inputAdvertise, []State{StateOwner, StateRenewing}, "The endpoint and the metadata are written into the record. That is no renewal: the deadline stays where it was. If it fails, the next renewal comes at once, and checks the record."},
 	{inputAdvertise, []State{StateFollower, StateAcquiring, StateLost, StateReleased}, "Only an owner advertises. The caller gets an error."},
 	{inputEnd, []State{StateFollower}, "It is no longer a standby."},
@@ -75,6 +79,7 @@ type timing struct {
 	pause    time.Duration // from a failed renewal to the next try
 	poll     time.Duration // of a standby: the longest time from a read to the next
 	rest     time.Duration // of a standby: the same while no hint is known to be missing
+	sickness time.Duration // how long the work may go without being healthy; 0: it is not asked
 	aside    time.Duration // of a standby: how long it yields to another instance
 }
 
@@ -97,6 +102,8 @@ type core struct {
 	hinted    bool          // something may have happened since the last renewal was issued
 	standing  bool          // a standby
 	ended     bool          // Join's context has ended: no renewal follows, and no poll
+	healthyAt time.Duration // when the work was healthy last, or the ownership began
+	sick      error         // what it has answered since, nil if nothing
 	late      uint64        // results of abandoned operations
 	err       error         // the last error of the store
 }
@@ -104,6 +111,14 @@ type core struct {
 // fence is when the owner stops, expiry when another may start.
 func (c *core) fence() time.Duration  { return c.validFrom + c.ttl - c.margin }
 func (c *core) expiry() time.Duration { return c.validFrom + c.ttl }
+
+// sickAt is when the owner stops because its work is not healthy.
+func (c *core) sickAt() time.Duration {
+	if c.sickness == 0 {
+		return never
+	}
+	return c.healthyAt + c.sickness
+}
 
 func (c *core) owns() bool { return c.state == StateOwner || c.state == StateRenewing }
 
@@ -146,9 +161,9 @@ func (c *core) wake() time.Duration {
 	case c.state == StateAcquiring:
 		return c.giveUpAt()
 	case c.state == StateOwner && !c.ended:
-		return min(c.renewAt(), c.fence())
+		return min(c.renewAt(), c.fence(), c.sickAt())
 	case c.owns():
-		return c.fence()
+		return min(c.fence(), c.sickAt())
 	case c.state == StateReleased:
 		return c.releaseDeadline()
 	case c.standsBy() && c.pending.kind == opNone:
@@ -224,6 +239,8 @@ func classifyTick(c *core, now time.Duration) event {
 	switch {
 	case c.owns() && now >= c.fence():
 		return evExpire
+	case c.owns() && now >= c.sickAt():
+		return evUnhealthy
 	case c.state == StateOwner && !c.ended && now >= c.renewAt():
 		return evRenew
 	case c.state == StateAcquiring && now >= c.giveUpAt():
@@ -281,6 +298,7 @@ func (d *decision) apply(from State, in *input) {
 		d.issue(opAcquire, in.at)
 	case evAcquired:
 		d.validFrom, d.err = in.res.acq.From, nil
+		d.healthyAt = in.at
 	case evRefused:
 		d.err = nil
 		if in.res.left() {
@@ -354,6 +372,10 @@ func (d *decision) stay(in *input) {
 		}
 	case inputEnd:
 		d.ended = true
+	case inputHealth:
+		if d.sick = in.sick; d.sick == nil {
+			d.healthyAt = in.at
+		}
 	case inputAdvertise:
 		if d.owns() {
 			d.lastID++ // beside the renewal under way, whose result still counts

@@ -12,8 +12,9 @@ type snapshot struct {
 	fence  time.Duration // IsOwner holds before this reading of the store's clock
 	from   time.Duration // what the validity counts from
 	holder *Record       // who owns, never changed after publication
-	lost   *LostError    // in StateLost
-	err    error         // of a standby: why it cannot read or acquire the lease
+	stats  Stats
+	lost   *LostError // in StateLost
+	err    error      // of a standby: why it cannot read or acquire the lease
 
 	// A reader has found the fence passed: this ownership has ended for good.
 	expired bool
@@ -27,7 +28,7 @@ func (a *actor) publish(lost *LostError) {
 
 // snapshot is what readers are to see of the core.
 func (a *actor) snapshot(c *core, lost *LostError) *snapshot {
-	s := &snapshot{state: c.state, fence: c.fence(), from: c.validFrom, holder: a.holder, lost: lost}
+	s := &snapshot{state: c.state, fence: c.fence(), from: c.validFrom, holder: a.holder, lost: lost, stats: a.stats}
 	if c.standsBy() {
 		s.err = c.err
 	}

@@ -1,0 +1,39 @@
+package owner
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestStats(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeStore()
+		o := join(t, t.Context(), s)
+		if o.Stats() != (Stats{}) {
+			t.Errorf("at first: %+v", o.Stats())
+		}
+		took := time.Second
+		s.set(&s.onRenew, func(context.Context) error { time.Sleep(took); took = 2 * time.Second; return nil })
+		time.Sleep(2*interval + 2*time.Second)
+		synctest.Wait()
+		want := Stats{Renewals: 2, RenewTime: 3 * time.Second, LongestRenewal: 2 * time.Second, LeastSlack: fence - interval - 2*time.Second}
+		if got := o.Stats(); got != want {
+			t.Errorf("got %+v\nwant %+v", got, want)
+		}
+		s.set(&s.onRenew, func(context.Context) error { return errors.New("no space left on device") })
+		time.Sleep(interval)
+		synctest.Wait()
+		if got := o.Stats(); got.Renewals != 2 || got.RenewErrors == 0 {
+			t.Errorf("after errors: %+v", got)
+		}
+		<-o.Lost()
+		last := o.Stats()
+		must(t, o.Release())
+		if o.Stats() != last {
+			t.Errorf("after the loss: %+v, then %+v", last, o.Stats())
+		}
+	})
+}

@@ -3,6 +3,7 @@ package owner
 import (
 	"context"
 	"iter"
+	"maps"
 	"time"
 )
 
@@ -45,7 +46,7 @@ func changes(ctx context.Context, s Store) iter.Seq2[Record, error] {
 		var last Record // without an epoch where the owner's record was missing
 		told, trouble := false, ""
 		for view, err := range views(ctx, s) {
-			next := view.Holder
+			next := standIn(view.Holder)
 			switch {
 			case err != nil && err.Error() == trouble:
 				continue
@@ -55,7 +56,7 @@ func changes(ctx context.Context, s Store) iter.Seq2[Record, error] {
 					return
 				}
 				continue
-			case told && trouble == "" && next.InstanceID == last.InstanceID && (last.Epoch != 0 || next.Epoch == 0):
+			case told && trouble == "" && next.InstanceID == last.InstanceID && (last.Epoch != 0 || next.Epoch == 0) && maps.Equal(next.Meta, last.Meta):
 				continue
 			case told && last.InstanceID != "" && next.InstanceID != last.InstanceID:
 				next = Record{} // the lease was free in between; the next look tells who does now
@@ -119,7 +120,7 @@ func readAsync(ctx context.Context, h *hints) (view View, err error, ok bool) {
 func (h *hints) wait(ctx context.Context, p *pacing) bool {
 	given := h.given
 	for {
-		due := time.NewTimer(p.nextPoll() - h.store.Now())
+		due := time.NewTimer(min(2*time.Millisecond, p.nextPoll()-h.store.Now()))
 		select {
 		case <-due.C:
 			return true

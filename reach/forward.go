@@ -61,19 +61,21 @@ func rewrite(p *httputil.ProxyRequest) {
 	p.Out.Header.Set(headerForwarded, "1")
 }
 
-// answerError answers a request that has not been answered by an owner.
+// answerError answers a request that has not been answered by an owner. The error's own
+// words, with paths and ids in them, are not for the clients of a service.
 func answerError(w http.ResponseWriter, _ *http.Request, err error) {
-	status := http.StatusBadGateway
+	status, text := http.StatusBadGateway, "reach: the owner's answer was broken, or it cannot be asked"
 	switch {
 	case errors.Is(err, ErrOutcomeUnknown):
 		w.Header().Set(headerOutcome, "unknown")
+		text = "reach: the request may have taken effect, and no answer has come"
 	case errors.Is(err, ErrNoOwner):
-		status = http.StatusServiceUnavailable
+		status, text = http.StatusServiceUnavailable, "reach: no owner has accepted the request in time: it has not begun"
 		w.Header().Set("Retry-After", "1")
 		w.Header().Set(headerBegun, "no")
 	case errors.Is(err, errKey):
-		status = http.StatusBadRequest
+		status, text = http.StatusBadRequest, err.Error()
 		w.Header().Set(headerBegun, "no")
 	}
-	http.Error(w, err.Error(), status)
+	http.Error(w, text, status)
 }

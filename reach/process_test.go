@@ -1,0 +1,5 @@
+package reach
+
+const childEnv = "REACH_TEST_CHILD"
+
+func runChild(string) int { return 0 }

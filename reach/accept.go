@@ -99,8 +99,8 @@ func (s *session) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case err != nil:
 		http.Error(w, "reach: "+err.Error(), http.StatusBadRequest)
 		return
-	case addressed && !r.ProtoAtLeast(1, 1):
-		http.Error(w, "reach: HTTP/1.0 has no acknowledgements", http.StatusBadRequest)
+	case r.ProtoMajor != 1 || addressed && r.ProtoMinor < 1:
+		http.Error(w, "reach: HTTP/1.1 only; 1.0 has no acknowledgements", http.StatusHTTPVersionNotSupported)
 		return
 	case addressed && to != s.to || !s.begin():
 		refuse(w, http.StatusMisdirectedRequest)

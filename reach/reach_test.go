@@ -112,6 +112,27 @@ func ask(t testing.TB, c http.RoundTripper, method, path, body string) string {
 	return text(t, resp, err)
 }
 
+// askLater asks in a goroutine of its own, and says what was wrong instead of an answer.
+func askLater(t testing.TB, c http.RoundTripper, method, path, body string) <-chan string {
+	t.Helper()
+	answer := make(chan string, 1)
+	r := request(t, method, path, strings.NewReader(body))
+	go func() {
+		resp, err := c.RoundTrip(r)
+		if err != nil {
+			answer <- err.Error()
+			return
+		}
+		defer resp.Body.Close()
+		b, err := io.ReadAll(resp.Body)
+		if err != nil {
+			answer <- err.Error()
+		}
+		answer <- string(b)
+	}()
+	return answer
+}
+
 func says(s string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, s) })
 }
@@ -168,8 +189,7 @@ func TestMetadataIsKept(t *testing.T) {
 func TestHold(t *testing.T) {
 	store := ownertest.NewMemory()
 	c := newClient(t, store)
-	answers := make(chan string)
-	go func() { answers <- ask(t, c, "POST", "/", "early") }()
+	answers := askLater(t, c, "POST", "/", "early")
 	prepare := make(chan struct{})
 	serve(t, store, &Server{Prepare: func(ctx context.Context, o *owner.Owner) (http.Handler, error) {
 		if !o.IsOwner() {

@@ -198,10 +198,11 @@ func (s *Server) drain(ses *session, srv *http.Server) error {
 	return ses.o.LostErr()
 }
 
-// finish cuts off what is left, and waits for the handlers.
+// finish cuts off what is left, and waits for the handlers. The connections come first:
+// what a handler writes as its context has ended must not look like an answer.
 func (s *session) finish(srv *http.Server, cause error) {
-	s.cut(cause)
-	_ = srv.Close()
 	s.disconnect()
+	_ = srv.Close()
+	s.cut(cause)
 	<-s.quiet
 }

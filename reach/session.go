@@ -131,6 +131,9 @@ func (s *session) serve(w http.ResponseWriter, r *http.Request, h http.Handler) 
 		h = s.handler
 	}
 	h.ServeHTTP(w, stripped(r.WithContext(ctx)))
+	if s.work.Err() != nil {
+		panic(http.ErrAbortHandler) // what it has written as it was cut off is no answer
+	}
 	return true
 }
 

@@ -44,8 +44,8 @@ func (r removing) Close() error {
 }
 
 // socketFolder returns a folder that only this user can enter, in which a name of this
-// length fits into a socket's address. Where another has taken its name, and for root
-// without a place of its own, it is a new one, for remove to remove.
+// length fits into a socket's address. Where another has taken its name, it is a new one,
+// for remove to remove.
 func socketFolder(name int) (dir string, remove func(), err error) {
 	bases := []string{os.Getenv("XDG_RUNTIME_DIR"), os.TempDir(), "/tmp"}
 	var tried []error
@@ -61,18 +61,27 @@ func socketFolder(name int) (dir string, remove func(), err error) {
 		tried = append(tried, err)
 	}
 	for _, base := range bases[1:] {
-		dir, err := os.MkdirTemp(base, "owner-")
-		if err != nil || len(dir)+1+name > maxSocketPath {
-			_ = os.Remove(dir)
-			tried = append(tried, err)
-			continue
-		}
-		if err = checkPrivate(dir); err == nil {
+		dir, err := ownFolder(base, name)
+		if err == nil {
 			return dir, func() { _ = os.Remove(dir) }, nil
 		}
 		tried = append(tried, err)
 	}
 	return "", nil, errors.Join(tried...)
+}
+
+// ownFolder makes a folder with a name of its own.
+func ownFolder(base string, name int) (dir string, err error) {
+	if dir, err = os.MkdirTemp(base, "owner-"); err != nil {
+		return "", err
+	}
+	if err = checkPrivate(dir); err == nil && len(dir)+1+name > maxSocketPath {
+		err = fmt.Errorf("a socket in %s would have a path of more than %d bytes", dir, maxSocketPath)
+	}
+	if err != nil {
+		_ = os.Remove(dir)
+	}
+	return dir, err
 }
 
 func makePrivate(dir string) error {

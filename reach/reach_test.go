@@ -512,4 +512,12 @@ func (c *closeCounter) Close() error {
 	return nil
 }
 
-func leasePath(t testing.TB) string { return filepath.Join(t.TempDir(), "x.lease") }
+// leasePath is in a folder that is removed at the end, if nothing is in the way: an
+// acquisition that was given up can still be under way.
+func leasePath(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "lease")
+	must(t, err)
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return filepath.Join(dir, "x.lease")
+}

@@ -302,6 +302,11 @@ func TestStoppedTCP(t *testing.T) {
 	if got := <-answer; !strings.Contains(got, ErrOutcomeUnknown.Error()) {
 		t.Error(got)
 	}
+	c.signal(syscall.SIGCONT) // it can write the acknowledgement, but does not own any more
+	time.Sleep(50 * time.Millisecond)
+	if n := began(t, lease, "1"); n != 0 {
+		t.Errorf("begun %d times", n)
+	}
 }
 
 // A stop that ends in time is a pause.

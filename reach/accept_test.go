@@ -8,8 +8,10 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -29,6 +31,7 @@ func dialRaw(t *testing.T, store owner.Store) *raw {
 	t.Helper()
 	conn, rec, err := newClient(t, store).Dial(t.Context())
 	must(t, err)
+	must(t, conn.SetDeadline(time.Now().Add(20*time.Second)))
 	t.Cleanup(func() { conn.Close() })
 	return &raw{t, conn, bufio.NewReader(conn), rec}
 }
@@ -60,15 +63,18 @@ func TestAcknowledgement(t *testing.T) {
 	both(t, func(t *testing.T, with func(*Server) *Server) {
 		store := ownertest.NewMemory()
 		release := make(chan struct{})
+		goOn := sync.OnceFunc(func() { close(release) })
 		v := serve(t, store, with(&Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			<-release // it is acknowledged before the handler has done anything
 		})}))
+		t.Cleanup(goOn)
 		r := dialRaw(t, store)
+		must(t, r.conn.SetDeadline(time.Now().Add(5*time.Second)))
 		r.send(r.addressed())
 		if got := r.answer(); got.StatusCode != 103 || got.Header.Get(headerAccepted) != v.InstanceID() {
 			t.Errorf("%+v", got)
 		}
-		close(release)
+		goOn()
 		if got := r.answer(); got.StatusCode != 200 || got.Header.Get(headerAccepted) != "" {
 			t.Errorf("%+v", got)
 		}
@@ -164,23 +170,20 @@ func TestToken(t *testing.T) {
 func TestUnwrittenAcknowledgement(t *testing.T) {
 	store := ownertest.NewMemory()
 	var calls atomic.Int32
-	conns := make(chan *failingConn, 1)
+	var broken atomic.Bool
 	serve(t, store, &Server{
 		Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) { calls.Add(1) }),
-		listenDefault: func(id string) (*listening, error) {
-			ln, err := listenDefault(id)
-			if err != nil {
-				return nil, err
+		listenDefault: writing(func([]byte) error {
+			if broken.Load() {
+				return errors.New("broken pipe")
 			}
-			ln.Listener = failingListener{ln.Listener, conns}
-			return ln, nil
-		},
+			return nil
+		}),
 	})
 	r := dialRaw(t, store)
-	c := <-conns
 	r.send("")
 	r.answer() // a plain request, by which the connection is known to work
-	c.broken.Store(true)
+	broken.Store(true)
 	r.send(r.addressed())
 	if _, err := r.in.ReadByte(); err != io.EOF {
 		t.Error(err)
@@ -190,32 +193,36 @@ func TestUnwrittenAcknowledgement(t *testing.T) {
 	}
 }
 
-type failingListener struct {
+// writing listens by default, and has before called with what is written; its error is
+// the write's.
+func writing(before func(p []byte) error) func(string) (*listening, error) {
+	return func(id string) (*listening, error) {
+		ln, err := listenDefault(id)
+		if err == nil {
+			ln.Listener = writingListener{ln.Listener, before}
+		}
+		return ln, err
+	}
+}
+
+type writingListener struct {
 	net.Listener
-	conns chan *failingConn
+	before func([]byte) error
 }
 
-func (l failingListener) Accept() (net.Conn, error) {
+func (l writingListener) Accept() (net.Conn, error) {
 	c, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
-	}
-	f := &failingConn{Conn: c}
-	select {
-	case l.conns <- f:
-	default:
-	}
-	return f, nil
+	return &writingConn{c, l.before}, err
 }
 
-type failingConn struct {
+type writingConn struct {
 	net.Conn
-	broken atomic.Bool
+	before func([]byte) error
 }
 
-func (c *failingConn) Write(p []byte) (int, error) {
-	if c.broken.Load() {
-		return 0, errors.New("broken pipe")
+func (c *writingConn) Write(p []byte) (int, error) {
+	if err := c.before(p); err != nil {
+		return 0, err
 	}
 	return c.Conn.Write(p)
 }

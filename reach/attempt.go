@@ -41,7 +41,10 @@ const (
 	grace = 250 * time.Millisecond
 )
 
-var errTooManyInfos = fmt.Errorf("reach: more than %d informational responses to one request", mostInfos)
+var (
+	errTooManyInfos = fmt.Errorf("reach: more than %d informational responses to one request", mostInfos)
+	errNotByOwner   = errors.New("reach: the acknowledgement is not by the owner that was asked, or not the first")
+)
 
 // send tries it with this owner, for as long as hold if that does not accept it.
 func (c *call) send(h *holder, hold time.Duration) *attempt {
@@ -54,16 +57,13 @@ func (c *call) send(h *holder, hold time.Duration) *attempt {
 		a.err = err
 		return a
 	}
-	// Under the lock, as the timer may fire before the field is set.
-	a.mu.Lock()
 	a.hold = time.AfterFunc(hold, func() {
 		if !isClosed(a.accepted) {
-			a.revoke(0)
+			a.revoke(grace, a.accepted)
 		}
 	})
-	a.mu.Unlock()
-	ended := context.AfterFunc(c.ctx, func() { a.revoke(0) })
-	gone := context.AfterFunc(h.gone, func() { a.revoke(grace) })
+	ended := context.AfterFunc(c.ctx, func() { a.revoke(0, nil) })
+	gone := context.AfterFunc(h.gone, func() { a.revoke(grace, nil) })
 	a.resp, a.err = h.transport.RoundTrip(req)
 	close(a.done)
 	a.hold.Stop()
@@ -124,7 +124,7 @@ func (a *attempt) inform(code int, h textproto.MIMEHeader) (accepted bool, err e
 		return false, nil
 	}
 	if len(by) > 1 || by[0] != a.h.rec.InstanceID || isClosed(a.accepted) {
-		return false, errors.New("reach: the acknowledgement is not by the owner that was asked, or not the first")
+		return false, errNotByOwner
 	}
 	if a.body != nil && !a.call.repeatable() {
 		a.body.b.keepNothing()
@@ -136,8 +136,9 @@ func (a *attempt) inform(code int, h textproto.MIMEHeader) (accepted bool, err e
 
 // revoke ends the attempt, such that what the owner has written until now is read, and
 // that it cannot accept the request any more where this system can do that. Otherwise
-// the owner has as long as wait for what it has written to arrive.
-func (a *attempt) revoke(wait time.Duration) {
+// the owner has as long as wait for what it has written to arrive, and is let be if
+// that is what closes spared.
+func (a *attempt) revoke(wait time.Duration, spared <-chan struct{}) {
 	a.mu.Lock()
 	a.revoked = true
 	conn := a.conn
@@ -155,6 +156,8 @@ func (a *attempt) revoke(wait time.Duration) {
 		select {
 		case <-time.After(wait):
 		case <-a.done:
+			return
+		case <-spared:
 			return
 		}
 		_ = conn.Close()

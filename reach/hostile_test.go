@@ -124,6 +124,27 @@ func TestHostileServers(t *testing.T) {
 	}
 }
 
+// Informational responses without end are an error before the context's.
+func TestEndlessInformation(t *testing.T) {
+	store := ownertest.NewMemory()
+	pretend(t, store, func(c net.Conn, _ *http.Request) { forever(c, "HTTP/1.1 103 Early Hints\r\n\r\n") })
+	if _, err := newClient(t, store).RoundTrip(request(t, "GET", "/", nil)); !errors.Is(err, errTooManyInfos) {
+		t.Error(err)
+	}
+}
+
+// An acknowledgement by an instance that was not asked is not waited upon.
+func TestAnothersAcknowledgement(t *testing.T) {
+	store := ownertest.NewMemory()
+	pretend(t, store, func(c net.Conn, r *http.Request) {
+		r.Header.Set(headerInstance, "another")
+		acknowledge(c, r)
+	})
+	if _, err := newClient(t, store).RoundTrip(request(t, "POST", "/", nil)); !errors.Is(err, errNotByOwner) || !errors.Is(err, ErrOutcomeUnknown) {
+		t.Error(err)
+	}
+}
+
 // A body without end ends with the context.
 func TestEndlessBody(t *testing.T) {
 	store := ownertest.NewMemory()
@@ -165,7 +186,11 @@ func TestForgedEndpoints(t *testing.T) {
 				return ln, at, err
 			}}
 			v := serve(t, store, s)
-			if <-v.done; v.err == nil {
+			select {
+			case <-v.done:
+			case <-time.After(10 * time.Second):
+			}
+			if err := v.end(); err == nil {
 				t.Errorf("a Server advertises %q", at)
 			}
 		}
@@ -248,7 +273,8 @@ func TestHugeBodyIsSentAgain(t *testing.T) {
 	var tries atomic.Int32
 	pretend(t, store, func(c net.Conn, r *http.Request) {
 		if tries.Add(1) < 3 {
-			_, _ = io.CopyN(io.Discard, r.Body, 500<<10)
+			_ = c.SetReadDeadline(time.Now().Add(50 * time.Millisecond)) // as much as comes
+			_, _ = io.Copy(io.Discard, r.Body)
 			c.Close()
 			return
 		}

@@ -299,8 +299,9 @@ func TestStoppedTCP(t *testing.T) {
 	answer := askLater(t, pathClient(t, lease), "POST", "/?id=1", "")
 	c.stopped()
 	standby(t, lease)
-	if got := <-answer; !strings.Contains(got, ErrOutcomeUnknown.Error()) {
-		t.Error(got)
+	stopped := time.Now()
+	if got := <-answer; !strings.Contains(got, ErrOutcomeUnknown.Error()) || time.Since(stopped) > 10*time.Second {
+		t.Errorf("%s, after %v", got, time.Since(stopped))
 	}
 	c.signal(syscall.SIGCONT) // it can write the acknowledgement, but does not own any more
 	time.Sleep(50 * time.Millisecond)

@@ -110,6 +110,9 @@ func (a *attempt) sendOver(c *clientConn) {
 		return
 	}
 	a.conn, a.before = c, c.got.Load()
+	if a.body != nil {
+		a.body.ended = c.ended // before anything is read of it
+	}
 }
 
 // inform takes an informational response, and reports whether it is the acknowledgement.

@@ -99,6 +99,7 @@ type bodyTry struct {
 	b        *keptBody
 	pos      int64
 	accepted <-chan struct{} // closed when the owner has accepted the request
+	ended    <-chan struct{} // closed when nothing more is read from the connection
 
 	once    sync.Once
 	dropped chan struct{}
@@ -121,6 +122,8 @@ func (t *bodyTry) Read(p []byte) (int, error) {
 		select {
 		case <-changed:
 		case <-t.dropped:
+			return 0, errBodyDropped
+		case <-t.ended: // net/http waits for its writer before it says so
 			return 0, errBodyDropped
 		}
 	}

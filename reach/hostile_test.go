@@ -145,6 +145,21 @@ func TestAnothersAcknowledgement(t *testing.T) {
 	}
 }
 
+// later sends a request, and the rest of its body when that can be.
+func later(c *Client, r *http.Request, rest func() bool, body io.WriteCloser) <-chan *http.Response {
+	answer := make(chan *http.Response, 1)
+	go func() {
+		resp, _ := c.RoundTrip(r)
+		answer <- resp
+	}()
+	for !rest() && r.Context().Err() == nil {
+		time.Sleep(time.Millisecond)
+	}
+	_, _ = io.WriteString(body, "body")
+	_ = body.Close()
+	return answer
+}
+
 // A body without end ends with the context.
 func TestEndlessBody(t *testing.T) {
 	store := ownertest.NewMemory()
@@ -286,6 +301,14 @@ func TestHugeBodyIsSentAgain(t *testing.T) {
 	r := request(t, "POST", "/", io.MultiReader(strings.NewReader(strings.Repeat("x", size))))
 	resp, err := newClient(t, store).RoundTrip(r)
 	if got := text(t, resp, err); got != fmt.Sprintf("%8d", size) {
+		t.Error(got)
+	}
+	// Nor is a source waited for that gives nothing, when the connection has ended.
+	tries.Store(1)
+	in, out := io.Pipe()
+	defer out.Close()
+	resp = <-later(newClient(t, store), request(t, "POST", "/", in), func() bool { return tries.Load() == 3 }, out)
+	if got := text(t, resp, nil); got != fmt.Sprintf("%8d", 4) {
 		t.Error(got)
 	}
 	// With a key it could be sent again, but not this body.

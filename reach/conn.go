@@ -1,0 +1,82 @@
+package reach
+
+import (
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"syscall"
+)
+
+// A clientConn is a connection to an owner. It notes how far reading has come, and
+// holds a failed write back until that is known: net/http would close the connection
+// then, and not read the acknowledgement that came before.
+type clientConn struct {
+	net.Conn
+	forget func(*clientConn)
+
+	got   atomic.Int64  // bytes read
+	ended chan struct{} // closed when nothing more will be read
+
+	mu     sync.Mutex
+	over   bool // ended is closed
+	intact bool // all that the owner had written was read before
+}
+
+func newClientConn(c net.Conn, forget func(*clientConn)) *clientConn {
+	return &clientConn{Conn: c, forget: forget, ended: make(chan struct{})}
+}
+
+func (c *clientConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.got.Add(int64(n))
+	if err != nil {
+		c.end(isEndOfStream(err))
+	}
+	return n, err
+}
+
+// isEndOfStream reports whether all that was written before the end has been read. That
+// is so after a reset, too: Unix systems deliver first what has arrived. Windows does not;
+// its code for a reset is another than this.
+func isEndOfStream(err error) bool {
+	return err == io.EOF || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+}
+
+func (c *clientConn) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	if err != nil {
+		<-c.ended
+	}
+	return n, err
+}
+
+func (c *clientConn) Close() error {
+	c.end(false)
+	c.forget(c)
+	return c.Conn.Close()
+}
+
+func (c *clientConn) end(intact bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.over {
+		c.over, c.intact = true, intact
+		close(c.ended)
+	}
+}
+
+// endedIntact reports whether reading has ended, and has missed nothing.
+func (c *clientConn) endedIntact() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.over && c.intact
+}
+
+// closeRead makes the owner's further writes fail, and leaves what it has written
+// before to be read. It reports whether this system can do that with this connection.
+func (c *clientConn) closeRead() bool {
+	u, ok := c.Conn.(*net.UnixConn)
+	return ok && closeReadIsExact && u.CloseRead() == nil
+}

@@ -33,8 +33,10 @@
 // A handler that is paused after the check of its ownership acts late: pass the epoch
 // along with what it does. A request with an Idempotency-Key can run twice, and it is
 // the handler's to make that harmless. A machine that loses its power loses
-// acknowledgements, too, where an owner on another machine is reached by TCP. Programs
-// that do not use this package are served as plain HTTP.
+// acknowledgements, too, where an owner on another machine is reached by TCP. On Windows,
+// a connection that is reset can lose what has arrived: at a handover or a kill, more
+// requests have an unknown outcome there. Programs that do not use this package are served
+// as plain HTTP.
 //
 // # Who can connect
 //

@@ -21,7 +21,8 @@ type clientConn struct {
 
 	mu     sync.Mutex
 	over   bool // ended is closed
-	intact bool // all that the owner had written was read before
+	byPeer bool // by the owner's system
+	intact bool // and all that the owner had written was read before
 }
 
 func newClientConn(c net.Conn, forget func(*clientConn)) *clientConn {
@@ -32,16 +33,25 @@ func (c *clientConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	c.got.Add(int64(n))
 	if err != nil {
-		c.end(isEndOfStream(err))
+		c.end(err)
 	}
 	return n, err
 }
 
 // isEndOfStream reports whether all that was written before the end has been read. That
-// is so after a reset, too: Unix systems deliver first what has arrived. Windows does not;
-// its code for a reset is another than this.
-func isEndOfStream(err error) bool {
-	return err == io.EOF || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+// is so after a reset, too, within a machine: Unix systems deliver first what has arrived.
+// Windows does not; its code for a reset is another than this.
+func isEndOfStream(err error) bool { return err == io.EOF || isReset(err) }
+
+func isReset(err error) bool {
+	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+}
+
+// isRemote reports whether the owner can be on another machine. Then a reset can overtake
+// an acknowledgement: a system that resets sends nothing again that was lost on its way.
+func isRemote(c net.Conn) bool {
+	tcp, ok := c.RemoteAddr().(*net.TCPAddr)
+	return ok && !tcp.IP.IsLoopback()
 }
 
 func (c *clientConn) Write(p []byte) (int, error) {
@@ -53,18 +63,26 @@ func (c *clientConn) Write(p []byte) (int, error) {
 }
 
 func (c *clientConn) Close() error {
-	c.end(false)
+	c.end(net.ErrClosed)
 	c.forget(c)
 	return c.Conn.Close()
 }
 
-func (c *clientConn) end(intact bool) {
+func (c *clientConn) end(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.over {
-		c.over, c.intact = true, intact
+		c.over, c.byPeer = true, isEndOfStream(err)
+		c.intact = c.byPeer && !(isReset(err) && isRemote(c.Conn))
 		close(c.ended)
 	}
+}
+
+// endedByPeer reports whether the owner's system has ended the connection.
+func (c *clientConn) endedByPeer() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.over && c.byPeer
 }
 
 // endedIntact reports whether reading has ended, and has missed nothing.

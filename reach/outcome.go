@@ -34,13 +34,13 @@ func (a *attempt) outcome() outcome {
 	case a.conn == nil:
 		return broken // net/http refuses to send it
 	case isClosed(a.accepted):
-		if a.revoked || a.conn.endedIntact() {
+		if a.revoked || a.conn.endedByPeer() {
 			return unknown
 		}
 		return broken
 	case a.conn.endedIntact() && a.conn.got.Load() == a.before:
 		return notBegun
-	case a.conn.endedIntact() || a.revoked:
+	case a.conn.endedByPeer() || a.revoked:
 		return unknown // half an answer, or it can be on its way
 	}
 	return broken

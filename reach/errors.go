@@ -19,9 +19,10 @@ var (
 	// sending the request again; or give requests an Idempotency-Key that the service
 	// understands, and they are sent again.
 	ErrOutcomeUnknown = errors.New("reach: outcome unknown")
-
-	errClosed = errors.New("reach: the Client is closed")
 )
+
+// errClosed says so of a request that has not begun.
+var errClosed = &noOwnerError{"the Client is closed", nil}
 
 // A noOwnerError says why a request was given up that has not begun.
 type noOwnerError struct {

@@ -13,7 +13,8 @@ import (
 // clients ask while it owns, and forwards it otherwise. Its fields must not change once
 // it is in use.
 type Node struct {
-	// Config is how the lease is joined. Its Endpoint is replaced by the Server's.
+	// Config is how the lease is joined. Its Endpoint is not used: the Server says where
+	// it listens, when it does.
 	Config owner.Config
 	// Server is how this copy serves as the owner.
 	Server *Server
@@ -39,7 +40,9 @@ func (n *Node) Run(ctx context.Context) error {
 	if _, err := c.follower(); err != nil { // the first request need not wait for it
 		return err
 	}
-	return owner.Run(ctx, n.Config, n.Server.Serve)
+	cfg := n.Config
+	cfg.Endpoint = "" // clients would come before the Server is prepared
+	return owner.Run(ctx, cfg, n.Server.Serve)
 }
 
 // Handler returns a handler for the clients of this copy. While it owns and is prepared,

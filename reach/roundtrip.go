@@ -28,7 +28,7 @@ type call struct {
 const mostCuts = 2
 
 func newCall(req *http.Request) (*call, error) {
-	c := &call{req: req, ctx: req.Context(), safe: isSafe(req.Method), cuts: map[string]int{}}
+	c := &call{req: req, ctx: req.Context(), safe: isSafe(req.Method)}
 	if req.URL == nil || req.URL.Scheme != "http" {
 		return nil, errors.New(`reach: the request's URL must have the scheme "http"; its host does not matter`)
 	}
@@ -126,6 +126,9 @@ func (c *call) afterRefusal(a *attempt) error {
 // afterCut returns why a request that may have taken effect is not sent again, or nil.
 func (c *call) afterCut(a *attempt, out outcome) error {
 	id := a.h.rec.InstanceID
+	if c.cuts == nil {
+		c.cuts = map[string]int{}
+	}
 	c.cuts[id]++
 	err := a.err
 	if cause := context.Cause(c.ctx); cause != nil {

@@ -55,7 +55,8 @@ const (
 )
 
 // Serve serves while o owns the lease, and puts its endpoint into the record. It fits
-// owner.Run(ctx, cfg, s.Serve).
+// owner.Run(ctx, cfg, s.Serve), where cfg has no Endpoint: clients would come before
+// Prepare has returned.
 //
 // It returns nil when ctx has ended or nothing has been asked for during Idle: requests
 // that had begun have been answered or, after Drain, cut off; what has not begun is

@@ -84,16 +84,6 @@ func (b *keptBody) closeSource() {
 	}
 }
 
-// failed returns what has gone wrong with the source.
-func (b *keptBody) failed() error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.err == io.EOF {
-		return nil
-	}
-	return b.err
-}
-
 // A bodyTry reads a kept body for one try.
 type bodyTry struct {
 	b        *keptBody
@@ -115,7 +105,7 @@ func (b *keptBody) try(accepted <-chan struct{}) *bodyTry {
 
 func (t *bodyTry) Read(p []byte) (int, error) {
 	for {
-		n, err, changed := t.next(p)
+		n, changed, err := t.next(p)
 		if changed == nil {
 			return n, err
 		}
@@ -130,30 +120,30 @@ func (t *bodyTry) Read(p []byte) (int, error) {
 }
 
 // next returns what there is; a channel where there is nothing until that closes.
-func (t *bodyTry) next(p []byte) (int, error, <-chan struct{}) {
+func (t *bodyTry) next(p []byte) (int, <-chan struct{}, error) {
 	b := t.b
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch {
 	case isClosed(t.dropped):
-		return 0, errBodyDropped, nil
+		return 0, nil, errBodyDropped
 	case t.pos < b.base:
-		return 0, errBodyGone, nil
+		return 0, nil, errBodyGone
 	case t.pos < b.base+int64(len(b.kept)):
 		n := copy(p, b.kept[t.pos-b.base:])
 		t.pos += int64(n)
 		return n, nil, nil
 	case b.err != nil:
-		return 0, b.err, nil
+		return 0, nil, b.err
 	case t.pos+bodyChunk > maxKept && !isClosed(t.accepted):
-		return 0, nil, t.accepted // what was sent without a need could be needed again
+		return 0, t.accepted, nil // what was sent without a need could be needed again
 	case b.closed || b.closing:
-		return 0, errBodyDropped, nil
+		return 0, nil, errBodyDropped
 	case !b.reading:
 		b.reading = true
 		go b.fill()
 	}
-	return 0, nil, b.changed
+	return 0, b.changed, nil
 }
 
 // drop ends the try's reading, also of a source that does not answer.

@@ -98,7 +98,7 @@ func (c *Client) CloseIdleConnections() {
 	if watch == nil {
 		return
 	}
-	if now, _, _, _ := watch.state(); now != nil {
+	if now := watch.state().now; now != nil {
 		now.transport.CloseIdleConnections()
 	}
 }
@@ -155,9 +155,10 @@ func (w *wait) left() time.Duration { return w.limit - time.Since(w.since) }
 // holder waits until there is a holder that says where it can be reached.
 func (w *wait) holder(ctx context.Context, f *follower) (*holder, error) {
 	for {
-		now, trouble, over, changed := f.state()
+		seen := f.state()
+		now := seen.now
 		switch {
-		case over:
+		case seen.over:
 			return nil, errClosed
 		case ctx.Err() != nil:
 			return nil, &noOwnerError{"the request's context has ended", context.Cause(ctx)}
@@ -171,10 +172,10 @@ func (w *wait) holder(ctx context.Context, f *follower) (*holder, error) {
 		if now != nil {
 			why = fmt.Sprintf("instance %s owns the lease, and is not ready", now.rec.InstanceID)
 		}
-		if trouble != nil {
-			w.last = trouble
+		if seen.trouble != nil {
+			w.last = seen.trouble
 		}
-		if err := w.sleep(ctx, changed, w.left(), why); err != nil {
+		if err := w.sleep(ctx, seen.changed, w.left(), why); err != nil {
 			return nil, err
 		}
 	}
@@ -183,8 +184,8 @@ func (w *wait) holder(ctx context.Context, f *follower) (*holder, error) {
 // pause waits after a try that was none for another holder, or to try again.
 func (w *wait) pause(ctx context.Context, f *follower, h *holder, last error) error {
 	w.last = last
-	now, _, over, changed := f.state()
-	if over || now != h {
+	seen := f.state()
+	if seen.over || seen.now != h {
 		return nil
 	}
 	pause := w.again
@@ -196,7 +197,7 @@ func (w *wait) pause(ctx context.Context, f *follower, h *holder, last error) er
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-	case <-changed:
+	case <-seen.changed:
 	case <-ctx.Done():
 	}
 	return nil

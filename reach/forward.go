@@ -39,7 +39,7 @@ func (f *forwarder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answerError(w, r, err)
 		return
 	}
-	if now, _, _, _ := watch.state(); now != nil {
+	if now := watch.state().now; now != nil {
 		if s := now.session(); s != nil && s.serve(w, r, f.c.Local) {
 			return
 		}

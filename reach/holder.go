@@ -84,11 +84,18 @@ func (f *follower) set(h *holder) {
 	}
 }
 
-// state returns the holder, and what closes when it is another.
-func (f *follower) state() (now *holder, trouble error, over bool, changed <-chan struct{}) {
+// A sighting is what a follower knows at a moment.
+type sighting struct {
+	now     *holder         // nil where no instance owns the lease
+	trouble error           // why it cannot be read
+	over    bool            // the Client is closed
+	changed <-chan struct{} // closed when this is the past
+}
+
+func (f *follower) state() sighting {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.now, f.trouble, f.over, f.changed
+	return sighting{f.now, f.trouble, f.over, f.changed}
 }
 
 // A holder is an instance that owns the lease, and the way to it.

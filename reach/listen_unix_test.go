@@ -155,6 +155,7 @@ func runStranger(what, path string) int {
 		return 2
 	}
 	_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+	_ = c.SetDeadline(time.Now().Add(5 * time.Second))
 	b, _ := io.ReadAll(c)
 	fmt.Printf("%q\n", b)
 	return 0

@@ -115,6 +115,7 @@ func TestModeld(t *testing.T) {
 		if err := copies[owner].Process.Signal(end); err != nil {
 			t.Fatal(err)
 		}
+		_ = copies[owner].Wait() // it may answer until it has heard the signal
 		delete(copies, owner)
 		for i, c := range clients {
 			if !alive(copies, sockets[i]) {

@@ -287,14 +287,18 @@ func TestHandovers(t *testing.T) {
 				}
 			}()
 		}
+		end := sync.OnceFunc(func() {
+			close(stop)
+			wg.Wait()
+		})
+		defer end()
 		for range 20 {
 			v := serve(t, store, with(&Server{Handler: count}))
 			time.Sleep(5 * time.Millisecond)
 			must(t, v.end())
 		}
 		v := serve(t, store, with(&Server{Handler: count}))
-		close(stop)
-		wg.Wait()
+		end()
 		must(t, v.end())
 		if sent.Load() != handled.Load() {
 			t.Errorf("%d sent, handled %d times", sent.Load(), handled.Load())

@@ -68,6 +68,9 @@ const (
 // lease from the next owner.
 func (s *Server) Serve(ctx context.Context, o *owner.Owner) error {
 	h, err := s.prepare(ctx, o)
+	if ctx.Err() != nil { // before any client was told: nothing has begun
+		return o.LostErr()
+	}
 	if err != nil {
 		return err
 	}

@@ -63,6 +63,8 @@ func relayedTo(worker string) func(*request) {
 	return func(r *request) { r.Way, r.Target = relayed, worker }
 }
 
+func byAddress(r *request) { r.Way = stale }
+
 func did(what, id, instance string, epoch uint64, at time.Duration) entry {
 	return entry{What: what, ID: id, Instance: instance, Epoch: epoch, At: at, worker: "w-" + instance, lease: "l"}
 }
@@ -74,9 +76,9 @@ func ran(id, instance string, epoch uint64, at time.Duration) []entry {
 
 // Each rule, with a history that keeps it and one that breaks it.
 func TestCheck(t *testing.T) {
-	kill := []injected{{Fault: "kill", Loses: true, Lease: "l", Worker: "w-a", From: 15 * ms, To: 16 * ms}}
+	kill := []injected{{Fault: "kill", Halts: true, Loses: true, Lease: "l", Worker: "w-a", From: 15 * ms, To: 16 * ms}}
 	release := []injected{{Fault: "release", Lease: "l", Worker: "w-a", From: 15 * ms, To: 16 * ms}}
-	elsewhere := []injected{{Fault: "kill", Loses: true, Lease: "other", From: 15 * ms, To: 16 * ms}}
+	elsewhere := []injected{{Fault: "kill", Halts: true, Loses: true, Lease: "other", From: 15 * ms, To: 16 * ms}}
 	once, half := ran("1", "a", 1, 12*ms), ran("1", "a", 1, 12*ms)[:1]
 	twice := append(ran("1", "a", 1, 12*ms), ran("1", "b", 2, 14*ms)...)
 	late := append(ran("2", "b", 2, 11*ms), once...)
@@ -115,6 +117,7 @@ func TestCheck(t *testing.T) {
 		{"unknown by TCP, never begun", asked(post, told(unknown), onTCP), nil, nil, ruleUnknown},
 		{"unknown at a release", asked(post, told(unknown)), once, release, ruleUnknown},
 		{"unknown at a kill elsewhere", asked(post, told(unknown)), once, elsewhere, ruleUnknown},
+		{"unknown at the kill of an earlier owner", asked(post, told(unknown)), ran("1", "b", 2, 12*ms), kill, ruleUnknown},
 		{"unknown at a loss", asked(post, told(unknown)), append(once[:2:2], did(lost, "-", "a", 1, 18*ms)), nil, ""},
 		{"unknown with a key", asked(keyed, told(unknown)), once, kill, ruleFailed},
 
@@ -131,9 +134,12 @@ func TestCheck(t *testing.T) {
 		{"a node that was killed", asked(post, told(noNode)), once, nil, ""},
 		{"a node that was killed, begun twice", asked(post, told(noNode)), twice, nil, ruleTwice},
 
+		{"meant for another", asked(post, byAddress, told(refused)), nil, nil, ""},
+		{"meant for another, and begun", asked(post, byAddress), once, nil, ruleAddress},
+
 		{"late", asked(post), late, nil, ruleLate},
-		{"late after a stop", asked(post), late, []injected{{Loses: true, Lease: "l", Worker: "w-a", From: 9 * ms, To: 12 * ms}}, ""},
-		{"late after another's stop", asked(post), late, []injected{{Loses: true, Lease: "l", Worker: "w-b", From: 9 * ms, To: 12 * ms}}, ruleLate},
+		{"late after a stop", asked(post), late, []injected{{Halts: true, Loses: true, Lease: "l", Worker: "w-a", From: 9 * ms, To: 12 * ms}}, ""},
+		{"late after another's stop", asked(post), late, []injected{{Halts: true, Loses: true, Lease: "l", Worker: "w-b", From: 9 * ms, To: 12 * ms}}, ruleLate},
 		{"late after a pause", asked(post), append(late, entry{What: paused, At: 9 * ms, To: 12 * ms, worker: "w-a", lease: "l"}), nil, ""},
 	} {
 		v := check(&history{[]request{x.request}, x.entries, x.faults})
@@ -152,7 +158,7 @@ func TestCheck(t *testing.T) {
 
 // What is counted is seen.
 func TestCheckCounts(t *testing.T) {
-	kill := injected{Loses: true, Lease: "l", Worker: "w-a", From: 9 * ms, To: 16 * ms}
+	kill := injected{Halts: true, Loses: true, Lease: "l", Worker: "w-a", From: 9 * ms, To: 16 * ms}
 	h := &history{faults: []injected{kill}, entries: append(ran("1", "b", 2, 11*ms), ran("1", "a", 1, 12*ms)...)}
 	h.requests = []request{asked(keyed), asked(post, told(unknown), func(r *request) { r.ID = "2" })}
 	v := check(h)
@@ -192,7 +198,7 @@ func TestJournal(t *testing.T) {
 // first of the next.
 func TestDisruption(t *testing.T) {
 	at := func(start, end time.Duration, epoch uint64) request {
-		return request{Lease: "l", Kind: post, Start: start * ms, End: end * ms, Outcome: answered, Epoch: epoch}
+		return request{Lease: "l", Kind: post, Way: direct, Start: start * ms, End: end * ms, Outcome: answered, Epoch: epoch}
 	}
 	h := &history{
 		faults:   []injected{{Fault: "kill", Lease: "l", From: 10 * ms, To: 12 * ms}},

@@ -19,6 +19,7 @@ const (
 	ruleFailed  rule = "failed"  // it has failed although there are owners
 	ruleLate    rule = "late"    // it has begun at an owner after a later one has begun
 	ruleForward rule = "forward" // it was forwarded twice
+	ruleAddress rule = "address" // it has begun at another owner than it was meant for
 )
 
 type violation struct {
@@ -44,8 +45,9 @@ type checker struct {
 	begun, ended map[string][]entry // by request
 	// disturbed are the times, by lease, in which owners lose the lease.
 	disturbed map[string][]span
-	// halted are the times, by worker, in which it was not scheduled.
+	// halted are the times, by worker, in which it was killed, stopped or not scheduled.
 	halted map[string][]span
+	lost   map[string]bool // the instances that have lost the lease
 }
 
 type span struct{ from, to time.Duration }
@@ -61,7 +63,7 @@ func check(h *history) *verdict {
 	c := &checker{
 		history: h, verdict: &verdict{unknown: map[string]int{}},
 		begun: map[string][]entry{}, ended: map[string][]entry{},
-		disturbed: map[string][]span{}, halted: map[string][]span{},
+		disturbed: map[string][]span{}, halted: map[string][]span{}, lost: map[string]bool{},
 	}
 	c.index()
 	for i := range h.requests {
@@ -80,6 +82,7 @@ func (c *checker) index() {
 			c.ended[e.ID] = append(c.ended[e.ID], e)
 		case lost: // its connections may have been closed before it was noted
 			c.disturbed[e.lease] = append(c.disturbed[e.lease], span{e.At - slack, e.At + slack})
+			c.lost[e.Instance] = true
 		case paused:
 			c.disturbed[e.lease] = append(c.disturbed[e.lease], span{e.At, e.To + slack})
 			c.halted[e.worker] = append(c.halted[e.worker], span{e.At, e.To})
@@ -88,6 +91,8 @@ func (c *checker) index() {
 	for _, x := range c.faults {
 		if x.Loses {
 			c.disturbed[x.Lease] = append(c.disturbed[x.Lease], span{x.From, x.To + slack})
+		}
+		if x.Halts {
 			c.halted[x.Worker] = append(c.halted[x.Worker], span{x.From, x.To})
 		}
 	}
@@ -113,8 +118,12 @@ func (c *checker) request(r *request) {
 	case n > 1:
 		c.repeated++
 	}
-	if r.Way == relayed {
+	switch {
+	case r.Way == relayed:
 		c.relayed(r)
+	case r.Way == stale && n > 0:
+		c.violated(ruleAddress, r, "begun")
+		return
 	}
 	switch r.Outcome {
 	case answered:
@@ -128,7 +137,7 @@ func (c *checker) request(r *request) {
 			c.violated(ruleBegun, r, "begun")
 		}
 	case cutShort:
-		if r.Kind != stream || !c.disturbs(r) {
+		if r.Kind != stream || !c.interrupted(r) {
 			c.violated(ruleFailed, r, "and no fault has met it")
 		}
 	case failed:
@@ -139,9 +148,17 @@ func (c *checker) request(r *request) {
 	}
 }
 
-// disturbs reports whether an owner may have lost the lease while the request was sent.
-func (c *checker) disturbs(r *request) bool {
-	return meetsAny(c.disturbed[r.Lease], r.Start, r.End)
+// interrupted reports whether the owner that has begun with the request was killed or
+// stopped meanwhile, or has lost the lease. Where none has begun, that can be any owner
+// of the lease.
+func (c *checker) interrupted(r *request) bool {
+	b := c.begun[r.ID]
+	if len(b) == 0 {
+		return meetsAny(c.disturbed[r.Lease], r.Start, r.End)
+	}
+	return slices.ContainsFunc(b, func(e entry) bool {
+		return c.lost[e.Instance] || meetsAny(c.halted[e.worker], r.Start, r.End)
+	})
 }
 
 func (c *checker) answered(r *request) {
@@ -176,7 +193,7 @@ func (c *checker) unknownOutcome(r *request) {
 		on = "tcp"
 	}
 	c.unknown[on+", "+is]++
-	met := c.disturbs(r)
+	met := c.interrupted(r)
 	switch {
 	case r.Kind == cancel && (met || is == "begun" || r.TCP):
 	case r.Kind.repeatable():

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -187,28 +188,54 @@ const mostThought = 16 * time.Millisecond
 
 // ask is a client: it sends one request after another.
 func (l *leaseRun) ask(ctx context.Context, rng *rand.Rand, name string) {
-	// A plain connection that is used again lets net/http send a request again by itself.
-	plain := &http.Transport{DisableKeepAlives: true}
 	for i := 0; ctx.Err() == nil; i++ {
 		r := draw(rng, fmt.Sprintf("%s-%d", name, i))
 		r.Lease, r.TCP = l.name, l.address != ""
-		rt, host := http.RoundTripper(l.client), "owner"
-		switch r.Way {
-		case forwarded:
-			rt, host = plain, l.forward
-		case viaNode, relayed:
-			p := l.aNode(rng)
-			if p == nil {
-				continue
-			}
-			rt, host, r.Target = plain, p.node, p.Worker
+		rt, host := l.route(rng, &r)
+		if rt == nil {
+			continue
 		}
 		r.send(context.WithoutCancel(ctx), rt, rng, host)
+		if plain, ok := rt.(*http.Transport); ok {
+			plain.CloseIdleConnections()
+		}
 		l.mu.Lock()
 		l.sent = append(l.sent, r)
 		l.mu.Unlock()
 		wait(ctx, time.Duration(rng.Int64N(int64(mostThought))))
 	}
+}
+
+// route returns what carries a request and to which host, nil where there is no such way
+// now. Plain HTTP gets a new connection for each request: on one that was used before,
+// net/http may send a request again by itself.
+func (l *leaseRun) route(rng *rand.Rand, r *request) (rt http.RoundTripper, host string) {
+	switch r.Way {
+	case forwarded:
+		return &http.Transport{}, l.forward
+	case viaNode, relayed:
+		p := l.aNode(rng)
+		if p == nil {
+			return nil, ""
+		}
+		r.Target = p.Worker
+		return &http.Transport{}, p.node
+	case stale:
+		return endpointTransport(l.path), "owner"
+	}
+	return l.client, "owner"
+}
+
+// endpointTransport is plain HTTP to the endpoint in the lease's record.
+func endpointTransport(path string) *http.Transport {
+	return &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		rec, err := owner.Inspect(path)
+		if err != nil {
+			return nil, err
+		}
+		network, addr, _ := strings.Cut(rec.Meta[owner.EndpointMetaKey], ":")
+		return new(net.Dialer).DialContext(ctx, network, addr)
+	}}
 }
 
 // close ends all that was started.

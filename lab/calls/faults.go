@@ -15,24 +15,26 @@ import (
 type fault struct {
 	name  string
 	often int // in each round of all faults
-	// loses: the owner loses the lease or may, and so requests that have begun are cut off.
-	loses bool
-	do    func(*leaseRun, context.Context, *process, *rand.Rand) error
+	// halts: its process is killed or stopped. loses: it loses the lease, or may. Both cut
+	// off requests that have begun.
+	halts, loses bool
+	do           func(*leaseRun, context.Context, *process, *rand.Rand) error
 }
 
 var faults = []fault{
-	{"kill", 3, true, (*leaseRun).kill},
-	{"stop, shorter than the TTL", 1, true, (*leaseRun).stopShortly},
-	{"stop, longer than the TTL", 2, true, (*leaseRun).stopLong},
-	{"release", 2, false, (*leaseRun).release},
-	{"unhealthy", 1, true, (*leaseRun).sicken},
-	{"revoke", 1, true, (*leaseRun).revoke},
-	{"replace", 2, false, (*leaseRun).replace},
+	{"kill", 3, true, true, (*leaseRun).kill},
+	{"stop, shorter than the TTL", 1, true, true, (*leaseRun).stopShortly},
+	{"stop, longer than the TTL", 2, true, true, (*leaseRun).stopLong},
+	{"release", 2, false, false, (*leaseRun).release},
+	{"unhealthy", 1, false, true, (*leaseRun).sicken},
+	{"revoke", 1, false, true, (*leaseRun).revoke},
+	{"replace", 2, false, false, (*leaseRun).replace},
 }
 
 // An injected fault is one that was done.
 type injected struct {
 	Fault  string
+	Halts  bool
 	Loses  bool
 	Lease  string
 	Worker string
@@ -77,7 +79,7 @@ func (l *leaseRun) inject(ctx context.Context, f fault) error {
 		}
 		wait(ctx, time.Millisecond)
 	}
-	x := injected{Fault: f.name, Loses: f.loses, Lease: l.name, Worker: p.Worker, From: clock.Now()}
+	x := injected{Fault: f.name, Halts: f.halts, Loses: f.loses, Lease: l.name, Worker: p.Worker, From: clock.Now()}
 	err := f.do(l, ctx, p, rng)
 	x.To = clock.Now()
 	l.faults = append(l.faults, x)

@@ -128,7 +128,7 @@ func (d *disruption) add(x injected, requests []request) {
 	met := change(x, answers)
 	for _, r := range requests {
 		// A Node's port does not answer while its process is stopped: that is no stall of the lease.
-		if r.Kind == cancel || r.Way == viaNode || r.Way == relayed || !met.meets(r.Start, r.End) {
+		if r.Kind == cancel || !r.Way.promises() || !met.meets(r.Start, r.End) {
 			continue
 		}
 		if d.stalls = append(d.stalls, r.stall()); r.Outcome == unknown {

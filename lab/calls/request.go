@@ -42,9 +42,14 @@ const (
 	forwarded way = "forward"   // by a reach.Forward that no fault meets
 	viaNode   way = "node"      // by the port of a reach.Node, which may be killed
 	relayed   way = "forwarded" // to such a port, and marked as forwarded before
+	stale     way = "address"   // to the owner's endpoint, and meant for a former owner
 )
 
-var ways = []way{direct, forwarded, viaNode, relayed}
+var ways = []way{direct, forwarded, viaNode, relayed, stale}
+
+// promises reports whether this package is at both ends of the way: only then does a cut
+// connection tell anything.
+func (w way) promises() bool { return w == direct || w == forwarded }
 
 // What a client was told.
 type outcome string
@@ -55,7 +60,7 @@ const (
 	unknown  outcome = "unknown"
 	failed   outcome = "failed"
 	cutShort outcome = "cut short" // an answer that has begun has not ended
-	noNode   outcome = "no node"   // the connection to a Node's port was cut: it promises nothing then
+	noNode   outcome = "no node"   // a connection of plain HTTP was cut, which promises nothing
 	refused  outcome = "refused"   // not forwarded again
 )
 
@@ -84,15 +89,17 @@ const largeBody = 200_000
 // draw makes a request of a random kind.
 func draw(rng *rand.Rand, id string) request {
 	r := request{ID: id, Kind: kinds[rng.IntN(len(kinds))]}
-	switch n := rng.IntN(10); {
-	case n < 5 || r.Kind == cancel:
+	switch n := rng.IntN(20); {
+	case n < 10 || r.Kind == cancel:
 		r.Way = direct
-	case n < 7:
+	case n < 14:
 		r.Way = forwarded
-	case n < 9:
+	case n < 18:
 		r.Way = viaNode
-	default:
+	case n < 19:
 		r.Way = relayed
+	default:
+		r.Way = stale
 	}
 	return r
 }
@@ -119,8 +126,12 @@ func (r *request) build(ctx context.Context, rng *rand.Rand, host string) (*http
 	if r.Kind == keyed {
 		req.Header.Set("Idempotency-Key", "key-"+r.ID)
 	}
-	if r.Way == relayed {
+	switch r.Way {
+	case relayed:
 		req.Header.Set("Owner-Forwarded", "1")
+	case stale:
+		req.Header.Set("Owner-Instance", "00000000-0000-4000-8000-000000000000")
+		req.Header.Set("Owner-Epoch", "1")
 	}
 	return req, nil
 }
@@ -182,7 +193,7 @@ func (r *request) send(ctx context.Context, rt http.RoundTripper, rng *rand.Rand
 // fail notes an error instead of an answer.
 func (r *request) fail(err error) {
 	switch {
-	case r.Way == viaNode || r.Way == relayed:
+	case !r.Way.promises():
 		r.Outcome = noNode
 	case errors.Is(err, reach.ErrOutcomeUnknown):
 		r.Outcome = unknown
@@ -209,7 +220,7 @@ func (r *request) read(resp *http.Response) error {
 		return r.compare(h.Get(headerGot), n)
 	case h.Get("Owner-Outcome") == "unknown":
 		r.Outcome = unknown
-	case resp.StatusCode == http.StatusMisdirectedRequest && h.Get("Owner-Begun") == "no" && r.Way == relayed:
+	case resp.StatusCode == http.StatusMisdirectedRequest && h.Get("Owner-Begun") == "no" && (r.Way == relayed || r.Way == stale):
 		r.Outcome = refused
 	case resp.StatusCode == http.StatusServiceUnavailable && h.Get("Owner-Begun") == "no":
 		r.Outcome = noOwner

@@ -34,6 +34,31 @@ func TestCalls(t *testing.T) {
 	}
 }
 
+// The comparison runs, and counts what the naive forwarder loses at a kill.
+func TestCompare(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes three seconds and more: run it without -short")
+	}
+	o := options{seed: 1, duration: 1200 * time.Millisecond, worker: os.Args[0]}
+	rows, err := compareRows(t.Context(), o, t.TempDir(), systems, scenarios[:1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, r := range rows {
+		if r.system != systems[i].name || r.sent < 20 || len(r.stalls) != r.sent || r.twice > 0 {
+			t.Errorf("%+v", r)
+		}
+		if r.system == systemReach && r.failed > 0 {
+			t.Errorf("%d of %d have failed", r.failed, r.sent)
+		}
+	}
+	var out bytes.Buffer
+	printRows(&out, rows)
+	if n := strings.Count(out.String(), "\n"); n != 1+len(rows) {
+		t.Error(&out)
+	}
+}
+
 func TestOptions(t *testing.T) {
 	for _, o := range []options{{leases: 0, clients: 1}, {leases: 1, clients: 0}} {
 		if err := run(t.Context(), &bytes.Buffer{}, o); err == nil {

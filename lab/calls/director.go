@@ -35,7 +35,9 @@ type leaseRun struct {
 	d       *director
 	name    string
 	path    string
-	address string     // of TCP, where its owners listen; "" on Unix sockets
+	address string // of TCP, where its owners listen; "" on Unix sockets
+	system  string // of the comparison
+	load    time.Duration
 	rng     *rand.Rand // draws the faults
 	client  *reach.Client
 	forward string // the address of a forwarder in this process
@@ -128,7 +130,8 @@ func (l *leaseRun) hire() error {
 	n := len(l.started)
 	l.mu.Unlock()
 	t := task{
-		Worker: fmt.Sprintf("%s-worker%d", l.name, n+1), Lease: l.path, Address: l.address, Node: n%2 == 1,
+		Worker: fmt.Sprintf("%s-worker%d", l.name, n+1), Lease: l.path, Address: l.address, Node: n%2 == 1 && l.system == "",
+		System: l.system, Load: l.load,
 	}
 	t.Journal = filepath.Join(l.d.dir, t.Worker+".journal")
 	p, err := start(l.d.worker, t, l.d.stderr)

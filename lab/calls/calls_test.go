@@ -128,6 +128,7 @@ func TestCheck(t *testing.T) {
 		{"begun twice, safe", asked(get), twice, kill, ""},
 
 		{"no owner", asked(post, told(noOwner)), nil, nil, ruleFailed},
+		{"no owner on a machine that stood still", asked(post, told(noOwner)), []entry{{What: paused, At: 11 * ms, To: 19 * ms, worker: byDirector}}, nil, ""},
 		{"no owner, and begun", asked(post, told(noOwner)), half, kill, ruleBegun},
 		{"given up on, and begun", asked(cancel, told(noOwner)), once, nil, ruleBegun},
 		{"given up on", asked(cancel, told(noOwner)), nil, nil, ""},

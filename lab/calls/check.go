@@ -33,6 +33,7 @@ type verdict struct {
 	repeated   int            // safe and keyed requests that have begun more than once
 	unknown    map[string]int // outcomes that are unknown, by transport and by what the journals say
 	late       int            // begun after a later owner, in a process that was stopped
+	excused    int            // not answered in time, as the whole machine stood still
 }
 
 // slack is how long after a fault its effects may come: the lease has to expire.
@@ -48,6 +49,7 @@ type checker struct {
 	// halted are the times, by worker, in which it was killed, stopped or not scheduled.
 	halted map[string][]span
 	lost   map[string]bool // the instances that have lost the lease
+	frozen []span
 }
 
 type span struct{ from, to time.Duration }
@@ -73,7 +75,19 @@ func check(h *history) *verdict {
 	return c.verdict
 }
 
+// freezes are the times in which the clients themselves did not run: the whole machine
+// stood still.
+func (h *history) freezes() (all []span) {
+	for _, e := range h.entries {
+		if e.What == paused && e.worker == byDirector {
+			all = append(all, span{e.At, e.To})
+		}
+	}
+	return all
+}
+
 func (c *checker) index() {
+	c.frozen = c.freezes()
 	for _, e := range c.entries {
 		switch e.What {
 		case begun:
@@ -84,6 +98,9 @@ func (c *checker) index() {
 			c.disturbed[e.lease] = append(c.disturbed[e.lease], span{e.At - slack, e.At + slack})
 			c.lost[e.Instance] = true
 		case paused:
+			if e.worker == byDirector {
+				continue
+			}
 			c.disturbed[e.lease] = append(c.disturbed[e.lease], span{e.At, e.To + slack})
 			c.halted[e.worker] = append(c.halted[e.worker], span{e.At, e.To})
 		}
@@ -176,7 +193,10 @@ func (c *checker) noOwner(r *request) {
 	switch {
 	case len(c.begun[r.ID]) > 0 && !r.Kind.safe(): // an error says nothing about requests without effect
 		c.violated(ruleBegun, r, "begun")
-	case r.Kind != cancel:
+	case r.Kind == cancel:
+	case meetsAny(c.frozen, r.Start, r.End):
+		c.excused++ // the time to hold it passed, and nobody could answer
+	default:
 		c.violated(ruleFailed, r, "although there are owners")
 	}
 }
@@ -196,6 +216,8 @@ func (c *checker) unknownOutcome(r *request) {
 	met := c.interrupted(r)
 	switch {
 	case r.Kind == cancel && (met || is == "begun" || r.TCP):
+	case r.Kind.repeatable() && meetsAny(c.frozen, r.Start, r.End):
+		c.excused++
 	case r.Kind.repeatable():
 		c.violated(ruleFailed, r, "although it can be repeated")
 	case !met:

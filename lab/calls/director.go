@@ -18,6 +18,9 @@ import (
 	"github.com/ownerlease/owner/reach"
 )
 
+// byDirector is the journal of the director, in which the clients are.
+const byDirector = "director"
+
 // copies is how many workers contend for a lease.
 const copies = 3
 
@@ -71,9 +74,18 @@ func (d *director) run(ctx context.Context) (*history, error) {
 
 // play sends requests and injects faults until the time is over.
 func (d *director) play(ctx context.Context) error {
+	j, err := openJournal(filepath.Join(d.dir, byDirector))
+	if err != nil {
+		return err
+	}
+	defer j.file.Close()
+	noticing, end := context.WithCancel(context.Background())
+	var notices, all sync.WaitGroup
+	notices.Go(func() { noticePauses(noticing, j, longFreeze) })
+	defer notices.Wait()
+	defer end()
 	ctx, cancel := context.WithTimeout(ctx, d.duration)
 	defer cancel()
-	var all sync.WaitGroup
 	failures := make(chan error, len(d.runs))
 	for i, l := range d.runs {
 		all.Go(func() { failures <- l.play(ctx) })
@@ -270,6 +282,10 @@ type history struct {
 
 func (d *director) history() (*history, error) {
 	h := &history{}
+	var err error
+	if h.entries, err = readJournal(filepath.Join(d.dir, byDirector), byDirector, ""); err != nil {
+		return nil, err
+	}
 	for _, l := range d.runs {
 		h.requests = append(h.requests, l.sent...)
 		h.faults = append(h.faults, l.faults...)

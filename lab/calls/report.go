@@ -22,6 +22,9 @@ func report(out io.Writer, h *history, v *verdict) error {
 	}
 	fmt.Fprintf(&w, "\nsafe or keyed requests that began more than once: %d\n", v.repeated)
 	fmt.Fprintf(&w, "handlers of a process that was stopped, begun after those of a later owner: %d\n", v.late)
+	if v.excused > 0 {
+		fmt.Fprintf(&w, "not answered while the whole machine stood still: %d\n", v.excused)
+	}
 	if len(v.violations) == 0 {
 		fmt.Fprintln(&w, "ok")
 	} else {
@@ -103,8 +106,12 @@ func disruptions(h *history) map[string]*disruption {
 	for _, r := range h.requests {
 		byLease[r.Lease] = append(byLease[r.Lease], r)
 	}
+	frozen := h.freezes()
 	all := map[string]*disruption{}
 	for _, x := range h.faults {
+		if meetsAny(frozen, x.From, x.To+slack) {
+			continue // what the machine's own pause has cost is no measurement
+		}
 		d := all[x.Fault]
 		if d == nil {
 			d = &disruption{}

@@ -83,7 +83,7 @@ func (w *worker) live() error {
 	defer stop()
 	ctx, leave := context.WithCancel(ctx)
 	go w.obey(leave)
-	go w.noticePauses()
+	go noticePauses(context.Background(), w.journal, longPause)
 	serve, address, end, err := w.service()
 	if err != nil {
 		return err
@@ -109,17 +109,21 @@ func (w *worker) obey(leave func()) {
 	leave()
 }
 
-// longPause is how late a process may be scheduled without a note of it.
-const longPause = 30 * time.Millisecond
+// longPause is how late a worker may be scheduled without a note of it; longFreeze, the
+// director.
+const (
+	longPause  = 30 * time.Millisecond
+	longFreeze = time.Second
+)
 
 // noticePauses writes down when this process was not scheduled for long: what it does
 // late is then not the library's fault.
-func (w *worker) noticePauses() {
-	for before := clock.Now(); ; {
-		time.Sleep(2 * time.Millisecond)
+func noticePauses(ctx context.Context, j journal, long time.Duration) {
+	before := clock.Now()
+	for wait(ctx, 2*time.Millisecond) {
 		now := clock.Now()
-		if now-before > longPause {
-			w.journal.put(entry{What: paused, At: before, To: now})
+		if now-before > long {
+			j.put(entry{What: paused, At: before, To: now})
 		}
 		before = now
 	}

@@ -65,6 +65,7 @@ func (c *call) send(h *holder, hold time.Duration) *attempt {
 	ended := context.AfterFunc(c.ctx, func() { a.revoke(0, nil) })
 	gone := context.AfterFunc(h.gone, func() { a.revoke(grace, nil) })
 	a.resp, a.err = h.transport.RoundTrip(req)
+	a.leaveConn()
 	close(a.done)
 	a.hold.Stop()
 	ended()
@@ -109,6 +110,7 @@ func (a *attempt) sendOver(c *clientConn) {
 		_ = c.Close()
 		return
 	}
+	c.give(a)
 	a.conn, a.before = c, c.got.Load()
 	if a.body != nil {
 		a.body.ended = c.ended // before anything is read of it
@@ -140,22 +142,25 @@ func (a *attempt) inform(code int, h textproto.MIMEHeader) (accepted bool, err e
 // revoke ends the attempt, such that what the owner has written until now is read, and
 // that it cannot accept the request any more where this system can do that. Otherwise
 // the owner has as long as wait for what it has written to arrive, and is let be if
-// that is what closes spared.
+// that is what closes spared. An attempt that is answered at this moment has its
+// connection no more: that can be another request's, and is not touched.
 func (a *attempt) revoke(wait time.Duration, spared <-chan struct{}) {
 	a.mu.Lock()
 	a.revoked = true
 	conn := a.conn
 	a.mu.Unlock()
-	switch {
-	case conn == nil:
-	case conn.closeRead():
-		select {
-		case <-conn.ended:
-		case <-a.done:
+	if conn != nil {
+		switch has, closed := conn.closeReadFor(a); {
+		case !has:
+			return
+		case closed:
+			select {
+			case <-conn.ended:
+			case <-a.done:
+			}
+			a.dropBody() // the transport waits for those who read it
+			return
 		}
-		a.dropBody() // the transport waits for those who read it
-		return
-	default:
 		select {
 		case <-time.After(wait):
 		case <-a.done:
@@ -163,10 +168,19 @@ func (a *attempt) revoke(wait time.Duration, spared <-chan struct{}) {
 		case <-spared:
 			return
 		}
-		_ = conn.Close()
+		conn.closeFor(a)
 	}
 	a.dropBody()
 	a.cancel(errRevoked)
+}
+
+// leaveConn is called when there is nothing to revoke any more.
+func (a *attempt) leaveConn() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.conn != nil {
+		a.conn.leave(a)
+	}
 }
 
 var errRevoked = errors.New("reach: revoked, as the owner has not answered in time")

@@ -20,9 +20,10 @@ type clientConn struct {
 	ended chan struct{} // closed when nothing more will be read
 
 	mu     sync.Mutex
-	over   bool // ended is closed
-	byPeer bool // by the owner's system
-	intact bool // and all that the owner had written was read before
+	over   bool     // ended is closed
+	byPeer bool     // by the owner's system
+	intact bool     // and all that the owner had written was read before
+	user   *attempt // the one that has it, nil where that is over
 }
 
 func newClientConn(c net.Conn, forget func(*clientConn)) *clientConn {
@@ -71,6 +72,10 @@ func (c *clientConn) Close() error {
 func (c *clientConn) end(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.endLocked(err)
+}
+
+func (c *clientConn) endLocked(err error) {
 	if !c.over {
 		c.over, c.byPeer = true, isEndOfStream(err)
 		c.intact = c.byPeer && !(isReset(err) && isRemote(c.Conn))
@@ -90,6 +95,43 @@ func (c *clientConn) endedIntact() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.over && c.intact
+}
+
+// give says which attempt has the connection from now on. net/http can give it to
+// another before it has returned the first one's answer.
+func (c *clientConn) give(a *attempt) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.user = a
+}
+
+// leave is called when an attempt is over.
+func (c *clientConn) leave(a *attempt) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.user == a {
+		c.user = nil
+	}
+}
+
+// closeFor closes the connection, unless the attempt has it no more.
+func (c *clientConn) closeFor(a *attempt) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.user == a {
+		c.endLocked(net.ErrClosed)
+		_ = c.Conn.Close()
+	}
+}
+
+// closeReadFor is closeRead, unless the attempt has the connection no more.
+func (c *clientConn) closeReadFor(a *attempt) (has, closed bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.user != a {
+		return false, false
+	}
+	return true, c.closeRead()
 }
 
 // closeRead makes the owner's further writes fail, and leaves what it has written

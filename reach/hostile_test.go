@@ -220,8 +220,7 @@ func TestForgedEndpoints(t *testing.T) {
 
 // An owner of the past, as the record of a restored folder names it, gets nothing.
 func TestStaleEpoch(t *testing.T) {
-	f := follow(&Client{}, ownertest.NewMemory())
-	defer f.close()
+	f := &follower{c: &Client{}, changed: make(chan struct{})} // one that watches nothing
 	id := func(n int) string { return fmt.Sprintf("00000000-0000-0000-0000-%012d", n) }
 	see := func(n int, epoch uint64) {
 		f.see(owner.Record{InstanceID: id(n), Epoch: epoch, Meta: map[string]string{owner.EndpointMetaKey: fmt.Sprintf("unix:/%d", n)}}, nil)

@@ -236,6 +236,13 @@ func (c *checker) relayed(r *request) {
 	}
 }
 
+// begins are the beginnings of all handlers, in their order.
+func (h *history) begins() []entry {
+	all := slices.DeleteFunc(slices.Clone(h.entries), func(e entry) bool { return e.What != begun })
+	slices.SortFunc(all, func(a, b entry) int { return cmp.Compare(a.At, b.At) })
+	return all
+}
+
 // order looks for handlers that begin after those of a later epoch. One that was paused
 // after its check may: it is counted.
 func (c *checker) order() {
@@ -243,10 +250,8 @@ func (c *checker) order() {
 		epoch uint64
 		at    time.Duration
 	}
-	begins := slices.DeleteFunc(slices.Clone(c.entries), func(e entry) bool { return e.What != begun })
-	slices.SortFunc(begins, func(a, b entry) int { return cmp.Compare(a.At, b.At) })
 	highest := map[string]first{}
-	for _, e := range begins {
+	for _, e := range c.begins() {
 		switch h := highest[e.lease]; {
 		case e.Epoch > h.epoch:
 			highest[e.lease] = first{e.Epoch, e.At}

@@ -73,6 +73,7 @@ type row struct {
 	failedRun        int // of the failed, those that the journals say have begun
 	unknown          int
 	twice            int
+	late             int // begun at an owner after a later one has begun
 	stalls           []time.Duration
 }
 
@@ -92,6 +93,7 @@ func compare(ctx context.Context, out io.Writer, o options, dir string) error {
 		return err
 	}
 	printRows(out, rows)
+	fmt.Fprintln(out, "late: run by an owner that was stopped, after a later owner has begun to serve")
 	c, err := measure(ctx, dir)
 	if err != nil {
 		return err
@@ -231,9 +233,11 @@ func (l *leaseRun) askOnce(client *http.Transport, at string, i int) {
 // answer, and then to another.
 func (r *row) judge(h *history) {
 	begins := map[string]int{}
-	for _, e := range h.entries {
-		if e.What == begun {
-			begins[e.ID]++
+	var highest uint64
+	for _, e := range h.begins() {
+		begins[e.ID]++
+		if highest = max(highest, e.Epoch); e.Epoch < highest {
+			r.late++
 		}
 	}
 	for _, x := range h.requests {
@@ -257,7 +261,7 @@ func (r *row) judge(h *history) {
 }
 
 func printRows(out io.Writer, rows []row) {
-	fmt.Fprintf(out, "%-30s %-6s %6s %7s %10s %8s %6s %10s %10s %10s\n", "", "", "sent", "failed", "(had run)", "unknown", "twice", "median", "p99", "worst")
+	fmt.Fprintf(out, "%-30s %-6s %6s %7s %10s %8s %6s %6s %10s %10s %10s\n", "", "", "sent", "failed", "(had run)", "unknown", "twice", "late", "median", "p99", "worst")
 	last := ""
 	for _, r := range rows {
 		name := r.scenario
@@ -265,7 +269,7 @@ func printRows(out io.Writer, rows []row) {
 			name = strings.Repeat(" ", len(name))
 		}
 		last = r.scenario
-		fmt.Fprintf(out, "%-30s %-6s %6d %7d %10d %8d %6d %10v %10v %10v\n", name, r.system, r.sent, r.failed, r.failedRun, r.unknown, r.twice,
+		fmt.Fprintf(out, "%-30s %-6s %6d %7d %10d %8d %6d %6d %10v %10v %10v\n", name, r.system, r.sent, r.failed, r.failedRun, r.unknown, r.twice, r.late,
 			percentile(r.stalls, 50), percentile(r.stalls, 99), percentile(r.stalls, 100))
 	}
 }

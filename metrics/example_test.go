@@ -3,6 +3,7 @@ package metrics_test
 import (
 	"context"
 	"fmt"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -50,7 +51,7 @@ func ExampleLease() {
 	for range 3 {
 		o, err := owner.Join(context.Background(), owner.Config{Store: store, TTL: 10 * time.Second})
 		if err != nil {
-			panic(err)
+			log.Fatal(err)
 		}
 		lease.Observe(o)
 		o.Release()

@@ -286,6 +286,28 @@ func TestFollowers(t *testing.T) {
 	})
 }
 
+// What was seen of the epoch stays, also where the lease has no owner any more.
+func TestEpochStays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, l := ownertest.NewMemory(), metrics.NewLease("gpu")
+		first := join(t, t.Context(), store)
+		peer := store.Peer()
+		second := join(t, t.Context(), peer, standby)
+		peer.Fail(errors.New("disk full"), ownertest.Acquire)
+		l.Observe(first)
+		l.Observe(second)
+		if err := first.Release(); err != nil {
+			t.Error(err)
+		}
+		time.Sleep(ttl)
+		if second.Epoch() != 0 {
+			t.Fatalf("the standby sees epoch %d", second.Epoch())
+		}
+		expect(t, l, map[string]float64{"owner_epoch": 1, "owner_is_owner": 0})
+		_ = second.Release()
+	})
+}
+
 // Run campaigns again after each loss; no counter ever falls meanwhile.
 func TestRunUnderFaults(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -301,10 +323,10 @@ func TestRunUnderFaults(t *testing.T) {
 		}()
 		faults := []func(){func() { store.TakeOver() }, func() { store.Hang() }, func() { store.Revoke() }, func() { store.Heal() }}
 		last := map[string]float64{}
-		for tick := range 4000 {
-			time.Sleep(100 * time.Millisecond)
-			if tick%300 == 299 {
-				faults[tick/300%len(faults)]()
+		for tick := range 1000 {
+			time.Sleep(400 * time.Millisecond)
+			if tick%75 == 74 {
+				faults[tick/75%len(faults)]()
 			}
 			now := scrape(t, l)
 			notLess(t, last, now)

@@ -240,6 +240,8 @@ func TestAccept(t *testing.T) {
 		"text/*, text/plain;q=0": openMetrics, // the more specific range counts
 		"text/plain;q=0, text/*": openMetrics,
 		"text/plain;q=0.5, */*":  openMetrics,
+		// A range that comes twice, for two versions.
+		"application/openmetrics-text;version=1.0.0;q=0.5,application/openmetrics-text;version=0.0.1;q=0.2,text/plain;q=0.3": openMetrics,
 		// Prometheus 2 and 3.
 		"application/openmetrics-text;version=1.0.0;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2":                                                                          openMetrics,
 		"application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2": openMetrics,

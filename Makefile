@@ -1,7 +1,7 @@
 goreleaser = $(shell cat .ci/goreleaser)
 
 # What .ci/run runs, by parts; `make ci` is all of it.
-.PHONY: test race lint docs explore mutants torture bench install release ci
+.PHONY: test race lint docs explore mutants torture calls bench install release ci
 
 test: ## as the README has it
 	go test ./...
@@ -29,10 +29,14 @@ mutants: ## that a library that is broken on purpose is found
 	go test -run '^TestMutants$$' -v . -mutants
 	go test -C etcdstore -run '^TestMutants$$' -v . -mutants
 	go test -C lab -run '^TestMutants$$' -v ./torture -mutants
+	go test -C lab -run '^TestMutants$$' -v ./calls -mutants
 
 for ?= 1m
 torture: ## real processes and faults; make torture for=1h
 	go run -C lab ./torture -for $(for)
+
+calls: ## requests to owners while faults are injected; make calls for=10m
+	go run -C lab ./calls -for $(for)
 
 bench: ## each with its floor, in the same run
 	go test -run '^$$' -bench . .

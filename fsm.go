@@ -133,7 +133,18 @@ func (c *core) renewAt() time.Duration {
 	case c.failed:
 		return c.failedAt + c.pause
 	}
-	return c.issued + c.interval
+	return coalesced(c.issued+c.interval, c.interval/32)
+}
+
+// coalesced returns a time up to slack before at, which is the same for as many owners of
+// this machine as can be: their timers fire together, and what a renewal costs is then its
+// system calls more than the waking of an idle processor.
+func coalesced(at, slack time.Duration) time.Duration {
+	early := at % max(slack, 1)
+	if early < 0 { // a clock that begins below zero
+		early += slack
+	}
+	return at - early
 }
 
 // giveUpAt is when Join abandons an acquisition that has not answered: a lease that it

@@ -37,3 +37,22 @@ func TestStats(t *testing.T) {
 		}
 	})
 }
+
+// Owners that renew at about the same time do so at the same time: never later than
+// RenewInterval, and not much sooner.
+func TestRenewTogether(t *testing.T) {
+	for _, interval := range []time.Duration{time.Millisecond, 10 * time.Second, 7*time.Second + 13} {
+		times := map[time.Duration]int{}
+		for n := range 10_000 {
+			c := core{timing: timing{interval: interval}, issued: interval * time.Duration(n-5000) / 10_000}
+			at := c.renewAt()
+			if late := at - c.issued - interval; late > 0 || late <= -interval/32 {
+				t.Fatalf("a renewal after %v of %v", at-c.issued, interval)
+			}
+			times[at]++
+		}
+		if len(times) > 34 {
+			t.Errorf("10,000 owners renew %d times in %v", len(times), interval)
+		}
+	}
+}

@@ -20,7 +20,8 @@ import (
 	"github.com/ownerlease/owner/ownertest"
 )
 
-// With this TTL, a renewal is due every 4 s, and an ownership ends 9 s after the last.
+// With this TTL, a renewal is due every 4 s, and an ownership ends 9 s after the last. What
+// begins at a multiple of 1/8 s is renewed then, and no sooner: see RenewInterval.
 const (
 	ttl      = 12 * time.Second
 	interval = ttl / 3

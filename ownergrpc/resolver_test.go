@@ -153,15 +153,17 @@ func TestAddressOf(t *testing.T) {
 // A scripted store shows what the test says.
 type scripted struct {
 	*ownertest.Memory
-	mu   sync.Mutex
-	rec  owner.Record
-	err  error
-	hint func()
+	mu    sync.Mutex
+	rec   owner.Record
+	err   error
+	hint  func()
+	looks int // at what is there now
 }
 
 func (s *scripted) Look(context.Context) (owner.View, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.looks++
 	return owner.View{Holder: s.rec}, s.err
 }
 
@@ -175,10 +177,24 @@ func (s *scripted) Watch(_ owner.Record, hint func()) (func(), error) {
 func (s *scripted) set(rec owner.Record, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.rec, s.err = rec, err
+	s.rec, s.err, s.looks = rec, err, 0
 	if s.hint != nil {
 		s.hint()
 	}
+}
+
+// seen waits until a resolver has read what was set so many times.
+func (s *scripted) seen(t *testing.T, times int) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		s.mu.Lock()
+		looks := s.looks
+		s.mu.Unlock()
+		if looks >= times {
+			return
+		}
+	}
+	t.Fatal("the lease is not read")
 }
 
 // A recorder is a connection that records what the resolver says.
@@ -226,7 +242,6 @@ func TestOldRecordIgnored(t *testing.T) {
 	cc := newRecorder()
 	r, err := b.Build(resolver.Target{}, cc, resolver.BuildOptions{})
 	must(t, err)
-	defer r.Close()
 	expect := func(cc *recorder, want string, id identity) {
 		t.Helper()
 		if got, gotID := cc.next(t); got != want || gotID != id {
@@ -235,9 +250,10 @@ func TestOldRecordIgnored(t *testing.T) {
 	}
 	of := func(n byte, epoch uint64) identity { return identity{record(n, epoch).InstanceID, epoch} }
 	expect(cc, "host:5", of(5, 5))
-	s.set(owner.Record{InstanceID: record(5, 5).InstanceID}, nil)
 	s.set(owner.Record{}, errors.New("not now"))
 	<-cc.errs
+	s.set(owner.Record{InstanceID: record(5, 5).InstanceID}, nil)
+	s.seen(t, 1)
 	s.set(record(5, 5), nil)
 	expect(cc, "host:5", of(5, 5))
 	s.set(record(4, 4), nil) // Watch yields first that there is none
@@ -249,20 +265,24 @@ func TestOldRecordIgnored(t *testing.T) {
 		t.Fatal(err)
 	}
 
+	r.Close()
 	again := newRecorder()
 	s.set(record(4, 4), nil)
 	r2, err := b.Build(resolver.Target{}, again, resolver.BuildOptions{})
 	must(t, err)
 	defer r2.Close()
-	time.Sleep(50 * time.Millisecond) // for what must not come
+	s.seen(t, 1) // and the connection is told nothing
 	s.set(record(7, 7), nil)
 	expect(again, "", identity{})
 	expect(again, "host:7", of(7, 7))
 	s.set(record(3, 7), nil) // another instance with the same epoch
 	expect(again, "", identity{})
+	s.seen(t, 4) // in the second of Watch's reads, each of which may read twice
 	s.set(record(8, 8), nil)
-	if got, _ := again.next(t); got == "host:3" {
-		t.Fatal("an instance that has the epoch of another was followed")
+	for got := ""; got != "host:8"; {
+		if got, _ = again.next(t); got == "host:3" {
+			t.Fatal("an instance with the epoch of another was followed")
+		}
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
@@ -160,32 +161,76 @@ func TestInterruptedByLoss(t *testing.T) {
 	}
 }
 
-// Without an owner a call ends when the hold is over, or its context, and has not begun.
+// Without an owner a call waits, and ends when the hold is over, or its context. It has not
+// begun.
 func TestHold(t *testing.T) {
 	s := ownertest.NewMemory()
-	for name, hang := range map[string]bool{"no owner": false, "a store that hangs": true} {
-		if hang {
+	for _, trouble := range []string{"no owner", "a store that hangs"} {
+		if trouble != "no owner" {
 			s.Hang(ownertest.Look)
 		}
-		cc := dialStore(t, s, Retry{Hold: 50 * time.Millisecond})
+		attempts := 0
+		cc := dial(t, "owner:///", NewStoreResolver(s), grpc.WithChainUnaryInterceptor(
+			UnaryClientInterceptor(Retry{Hold: 50 * time.Millisecond}),
+			func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+				attempts++
+				return invoker(ctx, method, req, reply, cc, opts...)
+			}))
 		for range 2 { // the first waits for the resolver, too
 			begin := time.Now()
 			_, err := say(t.Context(), cc, "")
 			wants(t, err, ErrNotBegun)
 			if took := time.Since(begin); status.Code(err) != codes.Unavailable || took < 25*time.Millisecond || took > 10*time.Second {
-				t.Errorf("%s: %v, after %v", name, err, took)
+				t.Errorf("%s: %v, after %v", trouble, err, took)
 			}
 		}
-		cc = dialStore(t, s, Retry{})
-		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		if attempts != 2 {
+			t.Errorf("%s: 2 calls that wait made %d attempts", trouble, attempts)
+		}
+		endsWithContext(t, s)
+	}
+}
+
+func endsWithContext(t *testing.T, s owner.Store) {
+	t.Helper()
+	cc := dialStore(t, s, Retry{})
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	for range 2 { // the second when it has ended
 		_, err := say(ctx, cc, "")
 		wants(t, err, ErrNotBegun)
 		if status.Code(err) != codes.DeadlineExceeded {
-			t.Errorf("%s: %v", name, err)
+			t.Error(err)
 		}
-		cancel()
-		_, err = say(ctx, cc, "")
-		wants(t, err, ErrNotBegun)
+	}
+}
+
+// After the hold gRPC's own repetitions of a call get no connection, and no time.
+func TestHoldEndsRepetitions(t *testing.T) {
+	fly := func(a *attempt) func(balancer.DoneInfo) {
+		t.Helper()
+		picked, err := a.begin(balancer.PickResult{})
+		must(t, err)
+		return picked.Done
+	}
+	a := newAttempt(t.Context(), time.Now().Add(time.Hour))
+	fly(a)(balancer.DoneInfo{}) // that connection was closing
+	done := fly(a)
+	a.expire()
+	if a.ctx.Err() != nil {
+		t.Error("the hold has ended a call that runs")
+	}
+	done(balancer.DoneInfo{})
+	if _, err := a.begin(balancer.PickResult{}); a.ctx.Err() == nil || status.Code(err) != codes.Unavailable {
+		t.Errorf("after the hold: %v, %v", a.ctx.Err(), err)
+	}
+	if a.finish() {
+		t.Error("nothing was sent, and it is said to have begun")
+	}
+	a = newAttempt(t.Context(), time.Now().Add(time.Hour))
+	fly(a)
+	if !a.finish() {
+		t.Error("a call without an outcome is said not to have begun")
 	}
 }
 

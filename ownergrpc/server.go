@@ -78,7 +78,7 @@ func admit(ctx context.Context, o *owner.Owner) (*admission, error) {
 	if err != nil {
 		return nil, status.Error(codes.InvalidArgument, "ownergrpc: "+err.Error())
 	}
-	// A standby has its owner's id, so it must be asked before whether it owns.
+	// First: while it is a standby, its id and epoch are its owner's.
 	if !o.IsOwner() {
 		return nil, refused(ctx, "this instance does not own the lease")
 	}
@@ -90,10 +90,6 @@ func admit(ctx context.Context, o *owner.Owner) (*admission, error) {
 	a.ctx, cancel = context.WithCancelCause(ctx)
 	stop := context.AfterFunc(a.owned, func() { cancel(context.Cause(a.owned)) })
 	a.leave = func() { stop(); cancel(nil) }
-	if !o.IsOwner() { // last, as close to the handler as can be
-		a.leave()
-		return nil, refused(ctx, "this instance no longer owns the lease")
-	}
 	return a, nil
 }
 

@@ -78,6 +78,7 @@ func (c *ownedConn) NewSubConn(addresses []resolver.Address, opts balancer.NewSu
 		}
 		listener(s)
 	}
+	//lint:ignore SA1019 gRPC has no other method for it yet
 	sc, err := c.ClientConn.NewSubConn(addresses, opts) // connects later
 	if err == nil && len(addresses) > 0 {
 		c.owners.Store(sc, identityAt(addresses[0].Attributes).metadata())

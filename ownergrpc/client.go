@@ -64,7 +64,9 @@ type Retry struct {
 // method is idempotent. It ends with the handler's answer, when its context ends, or when
 // [Retry.Hold] is over.
 //
-// Errors match [ErrNotBegun] or [ErrOutcomeUnknown], or are the answer. A call whose method
+// Errors match [ErrNotBegun] or [ErrOutcomeUnknown], or are the answer. Unavailable, and
+// [codes.DeadlineExceeded] of a call with a deadline, are not told from an answer that has
+// such a code, and match ErrOutcomeUnknown. A call whose method
 // is not idempotent was run at most once, unless an interceptor behind this one, or a
 // retryPolicy of the service config, sends it twice. How a call that is in progress at an
 // owner that hangs ends, the package's documentation says.

@@ -22,6 +22,9 @@
 //		return server.Serve(listener)
 //	})
 //
+// GracefulStop waits for every call in progress, for as long as that takes: a service with
+// streams that do not end stops the server after a while.
+//
 // # The protocol
 //
 // A call has the metadata owner-instance and owner-epoch: the instance id and the fencing
@@ -44,7 +47,8 @@
 //	an answer, of any code but Unavailable begun, ended             returns it
 //	anything else: a broken connection,    outcome unknown          sends it again if its method is
 //	Unavailable, owner-begun: yes                                   idempotent, or ErrOutcomeUnknown
-//	the end of its context, in progress    outcome unknown          ErrOutcomeUnknown
+//	the end of its context, in progress,   outcome unknown          ErrOutcomeUnknown
+//	or its deadline
 //
 // # What HTTP/2 cannot tell
 //
@@ -52,10 +56,11 @@
 // HTTP/1.1 a server can say "accepted" before it runs the handler, and have that written to
 // the connection before it goes on: then no "accepted" means not begun, also after a kill.
 // HTTP/2 as Go has it gives no such order. A header is handed to a writer that sends it
-// later, so the handler may run, and the process die, before the client is told: of 600
-// servers killed right behind the acknowledgement, 568 had sent it over HTTP/2, and 600 over
-// HTTP/1.1. A stream that was reset and a connection that broke do not tell whether the
-// handler ran, either. GOAWAY tells it of later streams only.
+// later, so the handler may run, and the process die, before the client is told. In a
+// prototype on Linux, whose servers were killed right behind the acknowledgement, the client
+// had it in 568 of 600 runs over HTTP/2, and in 600 of 600 over HTTP/1.1. A stream that was
+// reset and a connection that broke do not tell whether the handler ran, either. GOAWAY
+// tells it of later streams only.
 //
 // So there is no "accepted" here, and a call that was in progress when its connection broke
 // has an unknown outcome, although its handler may not have run. Where owners drain, as

@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -306,6 +307,33 @@ func TestCloseLeavesNothing(t *testing.T) {
 				r.Close()
 			}
 		})
+	}
+}
+
+// A busy connection is slow to take a state.
+type busy struct {
+	*recorder
+	entered chan struct{}
+	taken   atomic.Bool
+}
+
+func (c *busy) UpdateState(resolver.State) error {
+	close(c.entered)
+	time.Sleep(20 * time.Millisecond)
+	c.taken.Store(true)
+	return nil
+}
+
+// Close waits until the connection has been told the last.
+func TestCloseWaits(t *testing.T) {
+	s := &scripted{Memory: ownertest.NewMemory(), rec: record(1, 1)}
+	cc := &busy{recorder: newRecorder(), entered: make(chan struct{})}
+	r, err := NewStoreResolver(s).Build(resolver.Target{}, cc, resolver.BuildOptions{})
+	must(t, err)
+	within(t, "a state", cc.entered)
+	r.Close()
+	if !cc.taken.Load() {
+		t.Error("Close has not waited")
 	}
 }
 

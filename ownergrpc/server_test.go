@@ -82,7 +82,6 @@ func refusal(ctx context.Context, t *testing.T, n *node, code codes.Code, begun 
 func TestServerRefuses(t *testing.T) {
 	s := ownertest.NewMemory()
 	n, standby := join(t, s, "unix"), join(t, s, "unix")
-	n.chat = func(grpc.ServerStream) error { return nil }
 	id, other := n.o.InstanceID(), "00000000-0000-4000-8000-000000000000"
 	mine := identity{id, n.o.Epoch()}.metadata()
 	own := metadata.NewOutgoingContext(t.Context(), mine)

@@ -122,6 +122,7 @@ func listenOn(t testing.TB, network string) (net.Listener, string) {
 func serve(t testing.TB, o *owner.Owner, l net.Listener, endpoint string) *node {
 	n := &node{o: o, endpoint: endpoint, talker: &talker{said: map[string]int{}}}
 	n.say = func(context.Context, string) (string, error) { return endpoint, nil }
+	n.chat = func(grpc.ServerStream) error { return nil }
 	n.server = grpc.NewServer(grpc.UnaryInterceptor(UnaryServerInterceptor(o)), grpc.StreamInterceptor(StreamServerInterceptor(o)))
 	n.server.RegisterService(&talk, n.talker)
 	served := make(chan struct{})

@@ -14,8 +14,6 @@ type Stats struct {
 	// ownership would have ended when a renewal was confirmed: how close to a loss it
 	// was. It is 0 before the first renewal.
 	LeastSlack time.Duration
-	// LateAnswers is how many answers of the store came after they were given up.
-	LateAnswers uint64
 }
 
 // Stats returns what has been counted so far.
@@ -23,7 +21,6 @@ func (o *Owner) Stats() Stats { return o.a.snap.Load().stats }
 
 // count counts what has just been decided.
 func (s *Stats) count(before *core, d *decision, in *input) {
-	s.LateAnswers = d.late
 	switch d.event {
 	case evRetry:
 		s.RenewErrors++

@@ -56,7 +56,6 @@ func (l *Lease) Collect(add func(Sample)) {
 	}
 	series(Counter, "owner_renewals", "Renewals that were confirmed in time.", float64(t.Renewals))
 	series(Counter, "owner_renew_errors", "Renewals that failed without ending the ownership.", float64(t.RenewErrors))
-	series(Counter, "owner_late_answers", "Answers of the store that came after they were given up.", float64(t.LateAnswers))
 	add(Sample{Name: "owner_renew_seconds", Type: Summary, Help: "How long the confirmed renewals took.",
 		Labels: map[string]string{"lease": l.name}, Value: t.RenewTime.Seconds(), Count: t.Renewals})
 	series(Gauge, "owner_renew_longest_seconds", "How long the longest confirmed renewal took.", t.LongestRenewal.Seconds())
@@ -150,5 +149,4 @@ func (t *totals) addStats(s owner.Stats) {
 	t.RenewErrors += s.RenewErrors
 	t.RenewTime += s.RenewTime
 	t.LongestRenewal = max(t.LongestRenewal, s.LongestRenewal)
-	t.LateAnswers += s.LateAnswers
 }

@@ -78,7 +78,7 @@ func TestLeaseAtFirst(t *testing.T) {
 	want := map[string]float64{
 		"owner_is_owner" + labels: 0, "owner_epoch" + labels: 0, "owner_ownerships_total" + labels: 0,
 		loss + `"expired"}`: 0, loss + `"taken_over"}`: 0, loss + `"revoked"}`: 0, loss + `"unhealthy"}`: 0,
-		"owner_renewals_total" + labels: 0, "owner_renew_errors_total" + labels: 0, "owner_late_answers_total" + labels: 0,
+		"owner_renewals_total" + labels: 0, "owner_renew_errors_total" + labels: 0,
 		"owner_renew_seconds_count" + labels: 0, "owner_renew_seconds_sum" + labels: 0, "owner_renew_longest_seconds" + labels: 0,
 	}
 	l := metrics.NewLease("gpu")
@@ -98,9 +98,6 @@ owner_fence_slack_seconds{lease="gpu"} 3.5
 # TYPE owner_is_owner gauge
 # HELP owner_is_owner Whether this process owns the lease at the time of the scrape.
 owner_is_owner{lease="gpu"} 1
-# TYPE owner_late_answers counter
-# HELP owner_late_answers Answers of the store that came after they were given up.
-owner_late_answers_total{lease="gpu"} 0
 # TYPE owner_losses counter
 # HELP owner_losses Ownerships that this process has lost, by reason.
 owner_losses_total{lease="gpu",reason="expired"} 0

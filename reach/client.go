@@ -36,6 +36,8 @@ type Client struct {
 	// returned by RoundTrip and Dial: for one of another version, for example.
 	Accept func(owner.Record) error
 
+	counts counts
+
 	inProcess bool // a Server of this process is served by its own handler, not dialled
 
 	mu     sync.Mutex

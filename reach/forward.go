@@ -41,6 +41,7 @@ func (f *forwarder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if now := watch.state().now; now != nil {
 		if s := now.session(); s != nil && s.serve(w, r, f.c.Local) {
+			f.c.counts.count(nil, 0)
 			return
 		}
 	}

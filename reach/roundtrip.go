@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"time"
 )
 
 // A call is a request until it is answered or given up.
@@ -19,6 +20,7 @@ type call struct {
 	safe  bool // its method asks for no effect
 	keyed bool // its key lets the service recognise a repetition
 	kept  *keptBody
+	sent  time.Time      // when it was last sent, zero before
 	tries int            // attempts that were given the body
 	cuts  map[string]int // by instance: how often it has accepted the request, and not answered
 }
@@ -66,10 +68,12 @@ func (c *Client) RoundTrip(req *http.Request) (*http.Response, error) {
 		closeBody(req)
 		return nil, err
 	}
+	began := time.Now()
 	resp, err := call.do(f, c.newWait())
 	if err != nil {
 		call.giveUp()
 	}
+	c.counts.count(err, call.heldSince(began))
 	return resp, err
 }
 
@@ -85,6 +89,7 @@ func (c *call) do(f *follower, w *wait) (*http.Response, error) {
 		if err != nil {
 			return nil, c.explain(err)
 		}
+		c.sent = time.Now()
 		a := c.send(h, w.left())
 		switch out := a.outcome(); out {
 		case answered:
@@ -156,6 +161,14 @@ func (c *call) afterCut(a *attempt, out outcome) error {
 		return fmt.Errorf("reach: %s to instance %s: %s: %w", c.req.Method, id, why, err)
 	}
 	return &unknownError{c.req.Method, &a.h.rec, why, err}
+}
+
+// heldSince returns how long it was held before it was sent for the last time.
+func (c *call) heldSince(began time.Time) time.Duration {
+	if c.sent.IsZero() {
+		return time.Since(began)
+	}
+	return c.sent.Sub(began)
 }
 
 // explain makes an end of the wait into one of an unknown outcome, where an earlier

@@ -13,6 +13,7 @@ type listening struct {
 	net.Listener
 	endpoint string
 	token    string // what each request must have, "" where who can connect is known
+	tidy     func() // nil, or removes what owners of the past have left: no client waits for that
 }
 
 // listen listens where the Server says, or else where this system does by default.

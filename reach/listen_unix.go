@@ -27,8 +27,10 @@ func listenDefault(instance string) (*listening, error) {
 		remove()
 		return nil, err
 	}
-	removeDead(dir, instance)
-	return &listening{Listener: removing{peerListener{ln}, remove}, endpoint: "unix:" + path}, nil
+	return &listening{
+		Listener: removing{peerListener{ln}, remove}, endpoint: "unix:" + path,
+		tidy: func() { removeDead(dir, instance) },
+	}, nil
 }
 
 // removing removes a folder after the socket in it.

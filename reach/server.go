@@ -89,6 +89,9 @@ func (s *Server) Serve(ctx context.Context, o *owner.Owner) error {
 		ses.finish(srv, err)
 		return fmt.Errorf("reach: advertise the endpoint: %w", err)
 	}
+	if ln.tidy != nil {
+		go ln.tidy() // not waited for: a folder that hangs must not keep the end of the ownership from being noticed
+	}
 	if err := s.await(ctx, ses, failed); err != nil {
 		ses.close()
 		ses.finish(srv, err)

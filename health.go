@@ -12,7 +12,7 @@ type health struct {
 	every time.Duration
 }
 
-var errNoHealth = errors.New("Healthy has not returned in time")
+var errNoHealth = errors.New("no answer of Healthy in time")
 
 // askHealth asks while the ownership lasts. The actor counts the time, not this
 // goroutine: it hangs where the work does.

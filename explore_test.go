@@ -294,8 +294,7 @@ func (i *simProcess) offerActor() {
 	}
 }
 
-// simAdvertisement makes the record longer.
-func simAdvertisement() *advertisement {
+func simAdvertisement() *advertisement { // which makes the record longer
 	return &advertisement{map[string]string{EndpointMetaKey: "unix:/advertised"}, make(chan error, 1)}
 }
 
@@ -553,7 +552,7 @@ func (i *simProcess) sum(h *explore.Hash) {
 	if l, ok := i.a.lease.(*fileLease); ok && (!i.gone || i.held || i.busy > 0) {
 		h.Int(l.file.Number())
 		h.Int(l.alive.Number())
-		h.Bytes(l.enc.buf) // a failed advertisement is in none of the files
+		h.Bytes(l.enc.buf) // a failed advertisement is in no file
 	}
 	if i.gone {
 		return

@@ -55,8 +55,8 @@ type actor struct {
 	lost      chan struct{}
 	done      chan struct{}
 
-	notices *notices // nil: nothing listens
-	health  *health  // nil: the work is not asked
+	notices *notices                    // nil: nothing listens
+	healthy func(context.Context) error // nil: the work is not asked
 }
 
 func newActor(parent context.Context, store Store, claim *Record, t timing, n *notices) *actor {
@@ -325,8 +325,8 @@ func (a *actor) moved(before State, d *decision, own string, now time.Duration) 
 		if before == StateAcquiring && a.elected != nil { // not within Join
 			close(a.elected)
 		}
-		if before == StateAcquiring && a.health != nil {
-			go a.askHealth(*a.health)
+		if before == StateAcquiring && a.healthy != nil {
+			go a.askHealth(a.core.interval)
 		}
 	case StateLost:
 		a.cancel(lost)

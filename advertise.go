@@ -8,9 +8,10 @@ import (
 )
 
 // Advertise replaces the endpoint and the metadata that this owner has in the lease's
-// record: by its own when it has listened, loaded, or moved. Followers that are standbys,
-// [Watch] and [Probe] show them within milliseconds, other followers what they had when
-// they joined. It returns when the record has them. Renewals keep them, and the next owner
+// record: when it has begun to listen, has loaded, or has moved. It returns when the record
+// has them. [Watch] and standbys show them within milliseconds, a few of many standbys
+// within 50, and where there are no hints at their next poll. Other followers keep what
+// they had when they joined. Renewals keep them, and the next owner
 // begins with its own. Of concurrent calls, the last one counts.
 //
 // meta may be nil. Together with the endpoint it is limited as [Config.Meta] is.
@@ -88,7 +89,7 @@ func (a *actor) advertised(meta map[string]string) {
 	}
 }
 
-// write makes the call of the store. It ends early enough for the renewals behind it.
+// writeAdvertisement makes the call of the store. It ends early enough for the renewals behind it.
 func (a *actor) writeAdvertisement(meta map[string]string) error {
 	ctx, cancel := context.WithTimeoutCause(a.ctx, a.ttl/4, errors.New("the store has not answered within a quarter of the TTL"))
 	defer cancel()

@@ -11,10 +11,10 @@ import (
 	"github.com/ownerlease/owner/internal/disk"
 )
 
-// On real files with real hints: what is waited for comes by a hint, as the TTL is longer
-// than any test runs.
+// On real files with real hints. That there is a hint of each advertisement, the suite of
+// stores tests; these tests would wait for a poll.
 
-func TestAdvertiseIsSeenAtOnce(t *testing.T) {
+func TestAdvertiseIsSeen(t *testing.T) {
 	p := leasePath(t)
 	o := joinFile(t, p)
 	standby := joinFile(t, p, watched, func(c *Config) { c.Standby = true })
@@ -53,7 +53,7 @@ func TestAdvertiseIsSeenAtOnce(t *testing.T) {
 	<-standbySees // closed
 }
 
-// Whoever reads while it is written sees the old facts or the new ones.
+// A reader sees the old facts or the new ones, also while they are written.
 func TestAdvertiseIsReadWhole(t *testing.T) {
 	p := leasePath(t)
 	o := joinFile(t, p)

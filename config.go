@@ -186,13 +186,6 @@ func (cfg *Config) resolveHealth() error {
 	return nil
 }
 
-func (cfg *Config) health() *health {
-	if cfg.Healthy == nil {
-		return nil
-	}
-	return &health{cfg.Healthy, cfg.RenewInterval}
-}
-
 // retryPause is the time from a failed renewal to the next try.
 func retryPause(ttl time.Duration) time.Duration { return ttl / 20 }
 

@@ -28,6 +28,36 @@ var (
 	lastOf   = leasename.Last(simLease)
 )
 
+// A tampering is a change of a file that none of the processes makes.
+type tampering struct {
+	what, path string
+	do         func(k *explore.Kernel, path string)
+}
+
+func removed(path string) tampering {
+	return tampering{"removes", path, (*explore.Kernel).Unlink}
+}
+
+// pairs removes any two of the files at once.
+func pairs(paths ...string) (all []tampering) {
+	for i, one := range paths {
+		for _, other := range paths[i+1:] {
+			all = append(all, tampering{"removes " + other + " and", one, func(k *explore.Kernel, _ string) {
+				k.Unlink(one)
+				k.Unlink(other)
+			}})
+		}
+	}
+	return all
+}
+
+func cut(path string) tampering { return tampering{"cuts", path, (*explore.Kernel).Truncate} }
+
+// exchanged puts a copy of the file, as it is now, in its place.
+func exchanged(path string) tampering {
+	return tampering{"puts a copy in the place of", path, (*explore.Kernel).Copy}
+}
+
 // The scenarios. A owns in those that say so, B and so on challenge it.
 var scenarios = []scenario{
 	{name: "a race", challengers: 2, turns: anyTurns},

@@ -45,47 +45,18 @@ type scenario struct {
 	tampering                                        []tampering // with what: the next one comes when the owner has renewed
 }
 
-// A tampering is a change of a file that none of the processes makes.
-type tampering struct {
-	what, path string
-	do         func(k *explore.Kernel, path string)
-}
-
-func removed(path string) tampering {
-	return tampering{"removes", path, (*explore.Kernel).Unlink}
-}
-
-// pairs removes any two of the files at once.
-func pairs(paths ...string) (all []tampering) {
-	for i, one := range paths {
-		for _, other := range paths[i+1:] {
-			all = append(all, tampering{"removes " + other + " and", one, func(k *explore.Kernel, _ string) {
-				k.Unlink(one)
-				k.Unlink(other)
-			}})
-		}
-	}
-	return all
-}
-
-func cut(path string) tampering { return tampering{"cuts", path, (*explore.Kernel).Truncate} }
-
-// exchanged puts a copy of the file, as it is now, in its place.
-func exchanged(path string) tampering {
-	return tampering{"puts a copy in the place of", path, (*explore.Kernel).Copy}
-}
-
 type simWorld struct {
 	scenario
-	k        *explore.Kernel
-	all      []*simProcess
-	last     *simProcess // the one that has moved last
-	ticked   bool        // the clock was the last that has moved
-	unmended bool        // since a file was tampered with, no owner has renewed
-	choices  []choice
-	epoch    uint64 // of the last one that was elected
-	wrong    error  // what is wrong with the last move
-	closed   chan struct{}
+	advertising bool // an owner may advertise, or has
+	k           *explore.Kernel
+	all         []*simProcess
+	last        *simProcess // the one that has moved last
+	ticked      bool        // the clock was the last that has moved
+	unmended    bool        // since a file was tampered with, no owner has renewed
+	choices     []choice
+	epoch       uint64 // of the last one that was elected
+	wrong       error  // what is wrong with the last move
+	closed      chan struct{}
 }
 
 type choice struct {
@@ -135,7 +106,7 @@ func (s simStore) Now() time.Duration { return s.k.Now() }
 func (s simStore) Watch(Record, func()) (func(), error) { return func() {}, nil }
 
 func newSimWorld(s scenario, told bool) *simWorld {
-	w := &simWorld{scenario: s, k: explore.NewKernel(), closed: make(chan struct{})}
+	w := &simWorld{scenario: s, advertising: s.advertises > 0, k: explore.NewKernel(), closed: make(chan struct{})}
 	if w.ttl == 0 {
 		w.ttl = 3 * tick
 	}
@@ -552,7 +523,9 @@ func (i *simProcess) sum(h *explore.Hash) {
 	if l, ok := i.a.lease.(*fileLease); ok && (!i.gone || i.held || i.busy > 0) {
 		h.Int(l.file.Number())
 		h.Int(l.alive.Number())
-		h.Bytes(l.enc.buf) // a failed advertisement is in no file
+		if i.w.advertising { // a failed one is in no file
+			h.Bytes(l.enc.buf)
+		}
 	}
 	if i.gone {
 		return

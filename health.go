@@ -1,27 +1,20 @@
 package owner
 
 import (
-	"context"
 	"errors"
 	"time"
 )
-
-// health is how the owner's work is asked whether it is alive.
-type health struct {
-	ask   func(context.Context) error
-	every time.Duration
-}
 
 var errNoHealth = errors.New("no answer of Healthy in time")
 
 // askHealth asks while the ownership lasts. The actor counts the time, not this
 // goroutine: it hangs where the work does.
-func (a *actor) askHealth(h health) {
-	next := time.NewTicker(h.every)
+func (a *actor) askHealth(every time.Duration) {
+	next := time.NewTicker(every)
 	defer next.Stop()
 	for {
 		select {
-		case a.mailbox <- input{kind: inputHealth, sick: h.ask(a.ctx)}:
+		case a.mailbox <- input{kind: inputHealth, sick: a.healthy(a.ctx)}:
 		case <-a.ctx.Done():
 			return
 		}

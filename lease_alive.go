@@ -105,7 +105,7 @@ func (s *fileStore) instances(most int) ([]string, error) {
 			continue
 		}
 		id, _, _ := strings.Cut(rest, ".")
-		if isInstanceID(id) && !slices.Contains(ids, id) {
+		if leasename.IsInstanceID(id) && !slices.Contains(ids, id) {
 			ids = append(ids, id)
 		}
 	}

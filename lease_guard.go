@@ -172,11 +172,11 @@ var errBadLastAcquirer = errors.New("invalid data about the last acquirer")
 // sums could overflow.
 func (m *lastAcquirer) validate() error {
 	for _, id := range m.Left {
-		if !isInstanceID(id) {
+		if !leasename.IsInstanceID(id) {
 			return errBadLastAcquirer
 		}
 	}
-	if m.InstanceID != "" && !isInstanceID(m.InstanceID) || m.Epoch > maxNumber {
+	if m.InstanceID != "" && !leasename.IsInstanceID(m.InstanceID) || m.Epoch > maxNumber {
 		return errBadLastAcquirer
 	}
 	if s := m.FirstSeen; s != nil && (s.At < -maxNumber || s.At > maxNumber) {

@@ -21,7 +21,7 @@ import (
 // Acquire reads without the guard first, so that the many processes that find a live
 // holder do not contend, and takes the guard only when the lease seems free.
 func (s *fileStore) Acquire(ctx context.Context, claim Record) (acq Acquisition, err error) {
-	if !isInstanceID(claim.InstanceID) || claim.TTL <= 0 {
+	if !leasename.IsInstanceID(claim.InstanceID) || claim.TTL <= 0 {
 		return Acquisition{}, fmt.Errorf("%w: a claim needs a UUID as its InstanceID, and a TTL: it has %q and %v", ErrInvalidConfig, claim.InstanceID, claim.TTL)
 	}
 	if err := s.CheckTrusted(filepath.Dir(s.path)); err != nil {

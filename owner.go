@@ -47,7 +47,7 @@ func Join(ctx context.Context, cfg Config) (*Owner, error) {
 		}
 	}
 	a := newActor(ctx, store, cfg.claim(), t, newNotices(&cfg))
-	a.health = cfg.health()
+	a.healthy = cfg.Healthy
 	if err := a.join(cfg.Standby); err != nil {
 		return nil, cfg.joinError(err)
 	}

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/ownerlease/owner/internal/leasename"
 )
 
 // Record names the owner of a lease. Its times are wall-clock times, for display only: no
@@ -294,7 +296,7 @@ func checksumHolds(b []byte) bool {
 // validate refuses what only an attacker can have written: paths are made from the id,
 // and sums from the numbers.
 func (r *diskRecord) validate() error {
-	if !isInstanceID(r.InstanceID) {
+	if !leasename.IsInstanceID(r.InstanceID) {
 		return errors.New("instance_id is not a UUID")
 	}
 	if ttl, err := time.ParseDuration(r.TTL); err != nil || ttl <= 0 || ttl > maxNumber {
@@ -304,20 +306,4 @@ func (r *diskRecord) validate() error {
 		return errors.New("a number is out of range")
 	}
 	return nil
-}
-
-// isInstanceID reports whether s is a UUID in the form in which this package
-// writes it: no other is safe as a part of a file's name.
-func isInstanceID(s string) bool {
-	const form = "00000000-0000-0000-0000-000000000000"
-	if len(s) != len(form) {
-		return false
-	}
-	for i := range len(s) {
-		digit := '0' <= s[i] && s[i] <= '9' || 'a' <= s[i] && s[i] <= 'f'
-		if form[i] == '-' && s[i] != '-' || form[i] != '-' && !digit {
-			return false
-		}
-	}
-	return true
 }

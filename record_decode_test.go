@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/ownerlease/owner/internal/leasename"
 )
 
 // written are records as this package writes them, in every form that it has.
@@ -100,7 +102,7 @@ func TestInstanceIDs(t *testing.T) {
 		id: true, "": false, id[:35]: false, id + "0": false, strings.ToUpper("a" + id[1:]): false,
 		"g" + id[1:]: false, strings.ReplaceAll(id, "-", "0"): false, "../" + id[3:]: false, "{" + id + "}": false,
 	} {
-		if isInstanceID(s) != want {
+		if leasename.IsInstanceID(s) != want {
 			t.Errorf("%q: %v", s, !want)
 		}
 	}

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/ownerlease/owner/internal/leasename"
 )
 
 func testHead() diskHead {
@@ -165,7 +167,7 @@ func FuzzDecodeRecord(f *testing.F) {
 				}
 				continue
 			}
-			if !isInstanceID(r.InstanceID) || strings.ContainsAny(r.InstanceID, "/\\.") || r.public().TTL <= 0 || r.Epoch > maxNumber {
+			if !leasename.IsInstanceID(r.InstanceID) || strings.ContainsAny(r.InstanceID, "/\\.") || r.public().TTL <= 0 || r.Epoch > maxNumber {
 				t.Fatalf("accepted %+v", r)
 			}
 		}

@@ -19,7 +19,7 @@ import (
 	"github.com/ownerlease/owner/ownergrpc"
 )
 
-// The owner serves, and a client reaches it, whoever it is.
+// The owner serves, and a client reaches it, whichever process that is.
 func Example() {
 	dir, err := os.MkdirTemp("", "owner")
 	if err != nil {

@@ -3,6 +3,7 @@ module github.com/ownerlease/owner/ownergrpc
 go 1.25.0
 
 require (
+	github.com/google/uuid v1.6.0
 	github.com/ownerlease/owner v0.1.0
 	go.uber.org/goleak v1.3.0
 	google.golang.org/grpc v1.84.0
@@ -12,7 +13,6 @@ require (
 require (
 	github.com/fsnotify/fsnotify v1.10.1 // indirect
 	github.com/gofrs/flock v0.13.1 // indirect
-	github.com/google/uuid v1.6.0 // indirect
 	github.com/looplab/fsm v1.0.3 // indirect
 	golang.org/x/net v0.57.0 // indirect
 	golang.org/x/sys v0.47.0 // indirect

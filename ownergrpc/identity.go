@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 
+	"github.com/google/uuid"
 	"google.golang.org/grpc/metadata"
 )
 
@@ -48,17 +49,8 @@ func identityOf(md metadata.MD) (id identity, given bool, err error) {
 
 // isInstanceID reports whether s is a UUID as package owner writes it.
 func isInstanceID(s string) bool {
-	const form = "00000000-0000-0000-0000-000000000000"
-	if len(s) != len(form) {
-		return false
-	}
-	for i := range len(s) {
-		digit := '0' <= s[i] && s[i] <= '9' || 'a' <= s[i] && s[i] <= 'f'
-		if form[i] == '-' && s[i] != '-' || form[i] != '-' && !digit {
-			return false
-		}
-	}
-	return true
+	id, err := uuid.Parse(s) // which takes other forms, too
+	return err == nil && id.String() == s
 }
 
 // saysNotBegun reports whether a trailer says that the handler has not run.

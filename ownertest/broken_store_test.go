@@ -86,7 +86,7 @@ func (s *broken) change(f func(l *lease)) {
 	f(s.lease)
 }
 
-// force takes the lease whoever has it.
+// force takes the lease, also from an owner.
 func (s *broken) force(claim owner.Record) owner.Acquisition {
 	from := s.Now()
 	s.change(func(l *lease) { l.put(&claim, from) })

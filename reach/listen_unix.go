@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"syscall"
 	"time"
+
+	"github.com/ownerlease/owner/internal/leasename"
 )
 
 // listenDefault listens on a socket that is named by the instance. As no id is used
@@ -128,7 +130,7 @@ func removeDead(dir, own string) {
 	looked := 0
 	for _, e := range entries {
 		info, err := e.Info()
-		if err != nil || e.Type() != fs.ModeSocket || e.Name() == own || !isInstanceID(e.Name()) || time.Since(info.ModTime()) < newborn {
+		if err != nil || e.Type() != fs.ModeSocket || e.Name() == own || !leasename.IsInstanceID(e.Name()) || time.Since(info.ModTime()) < newborn {
 			continue
 		}
 		if looked++; looked > mostDead {

@@ -83,7 +83,11 @@ func runChild(lease string) int {
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		os.Exit(1)
 	}()
-	if err := owner.Run(context.Background(), owner.Config{LeasePath: lease, TTL: ttl}, s.Serve); err != nil {
+	serve := func(ctx context.Context, o *owner.Owner) error {
+		defer fmt.Println("served")
+		return s.Serve(ctx, o)
+	}
+	if err := owner.Run(context.Background(), owner.Config{LeasePath: lease, TTL: ttl}, serve); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
@@ -137,6 +141,15 @@ func (c *faultyConn) Write(p []byte) (int, error) {
 type child struct {
 	t   *testing.T
 	cmd *exec.Cmd
+	out *bufio.Reader
+}
+
+// says waits for a line of the child.
+func (c *child) says(want string) {
+	c.t.Helper()
+	if line, err := c.out.ReadString('\n'); err != nil || line != want+"\n" {
+		c.t.Fatalf("%q, %v; want %q", line, err, want)
+	}
 }
 
 func startChild(t *testing.T, lease, fault string, ttl time.Duration, env ...string) *child {
@@ -148,14 +161,12 @@ func startChild(t *testing.T, lease, fault string, ttl time.Duration, env ...str
 	must(t, err)
 	out, err := cmd.StdoutPipe()
 	must(t, err, cmd.Start())
-	c := &child{t, cmd}
+	c := &child{t, cmd, bufio.NewReader(out)}
 	t.Cleanup(func() {
 		_ = in.Close()
 		c.kill()
 	})
-	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil {
-		t.Fatal(line, err)
-	}
+	c.says("listening")
 	return c
 }
 
@@ -284,7 +295,7 @@ func TestStopped(t *testing.T) {
 			if closeReadIsExact && got != "1 0" || !closeReadIsExact && !strings.Contains(got, ErrOutcomeUnknown.Error()) {
 				t.Error(got)
 			}
-			time.Sleep(50 * time.Millisecond) // for the stopped one to do what it must not
+			c.says("served") // when no handler is left
 			if n := began(t, lease, "1"); n > 1 || closeReadIsExact && n != 1 {
 				t.Errorf("begun %d times", n)
 			}
@@ -304,7 +315,7 @@ func TestStoppedTCP(t *testing.T) {
 		t.Errorf("%s, after %v", got, time.Since(stopped))
 	}
 	c.signal(syscall.SIGCONT) // it can write the acknowledgement, but does not own any more
-	time.Sleep(50 * time.Millisecond)
+	c.says("served") // when no handler is left
 	if n := began(t, lease, "1"); n != 0 {
 		t.Errorf("begun %d times", n)
 	}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+
+	"github.com/ownerlease/owner/internal/leasename"
 )
 
 // The headers of the protocol. A request has the first two or neither; a name that
@@ -40,30 +42,14 @@ func addressOf(h http.Header) (to address, ok bool, err error) {
 	if len(instances) != 1 || len(epochs) != 1 {
 		return address{}, false, fmt.Errorf("want one %s and one %s, have %d and %d", headerInstance, headerEpoch, len(instances), len(epochs))
 	}
-	if !isInstanceID(instances[0]) {
+	if !leasename.IsInstanceID(instances[0]) {
 		return address{}, false, errors.New(headerInstance + " is not a UUID")
 	}
 	epoch, err := strconv.ParseUint(epochs[0], 10, 64)
-	if err != nil || strconv.FormatUint(epoch, 10) != epochs[0] {
-		return address{}, false, errors.New(headerEpoch + " is not a decimal number")
+	if err != nil || epoch == 0 || strconv.FormatUint(epoch, 10) != epochs[0] {
+		return address{}, false, errors.New(headerEpoch + " is not a positive decimal number")
 	}
 	return address{instances[0], epoch}, true, nil
-}
-
-// isInstanceID reports whether s is a UUID as the library writes it. It becomes a
-// file's name.
-func isInstanceID(s string) bool {
-	const form = "00000000-0000-0000-0000-000000000000"
-	if len(s) != len(form) {
-		return false
-	}
-	for i := range len(s) {
-		digit := '0' <= s[i] && s[i] <= '9' || 'a' <= s[i] && s[i] <= 'f'
-		if form[i] == '-' && s[i] != '-' || form[i] != '-' && !digit {
-			return false
-		}
-	}
-	return true
 }
 
 // isSafe reports whether a method asks for no effect (RFC 9110, 9.2.1).

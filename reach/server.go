@@ -32,7 +32,7 @@ type Server struct {
 	// "unix:" and an absolute path, or "tcp:", a host and a port. Anyone who can
 	// connect is served. nil listens on a Unix socket that only this user can connect
 	// to; where there are none, on the loopback interface, with a secret in the
-	// record: whoever can read the lease can connect then.
+	// record: a user who can read the lease can connect then.
 	Listen func(*owner.Owner) (net.Listener, string, error)
 
 	// Drain is how long requests that have begun may take when the context of Serve

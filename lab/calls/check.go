@@ -195,7 +195,7 @@ func (c *checker) noOwner(r *request) {
 		c.violated(ruleBegun, r, "begun")
 	case r.Kind == cancel:
 	case meetsAny(c.frozen, r.Start, r.End):
-		c.excused++ // the time to hold it passed, and nobody could answer
+		c.excused++ // the time to hold it passed, and no owner could answer
 	default:
 		c.violated(ruleFailed, r, "although there are owners")
 	}

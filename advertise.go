@@ -65,7 +65,7 @@ func (a *actor) settleAdvertisement(in *input) {
 		in.ad.outcome <- a.whyNotAdvertised()
 	case ad == nil:
 	default:
-		if in.res.err == nil && a.core.owns() {
+		if in.res.err == nil {
 			a.advertised(ad.meta)
 		}
 		ad.outcome <- in.res.err

@@ -178,8 +178,10 @@ func TestAdvertiseBesideOthers(t *testing.T) {
 		go func() { released <- o.Release() }()
 		synctest.Wait()
 		answer()
-		must(t, <-released)
-		<-outcome
+		must(t, <-released, <-outcome)
+		if advertisedIn(o.Holder()) != "unix:/run/z.sock" {
+			t.Error("the owner does not know what its record had at the release")
+		}
 	})
 }
 

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/ownerlease/owner"
 	"github.com/ownerlease/owner/etcdstore/internal/etcdtest"
@@ -56,9 +57,7 @@ func TestAcquireUndecided(t *testing.T) {
 				if !errors.Is(err, owner.ErrUnavailable) || !strings.Contains(err.Error(), key) || acq.Lease != nil {
 					t.Errorf("Acquire: %+v, %v", acq, err)
 				}
-				if keys, leases := keys(t, own, key), line.left(t, own); keys != 0 || leases != 0 {
-					t.Errorf("%d keys and %d etcd leases are left", keys, leases)
-				}
+				nothingLeft(t, own, key, line)
 				return
 			}
 			must(t, err)
@@ -71,10 +70,17 @@ func TestAcquireUndecided(t *testing.T) {
 				t.Errorf("the owner has epoch %d, and others see %d", acq.Holder.Epoch, v.Holder.Epoch)
 			}
 			must(t, acq.Lease.Release(context.Background()))
-			if keys, leases := keys(t, own, key), line.left(t, own); keys != 0 || leases != 0 {
-				t.Errorf("%d keys and %d etcd leases are left", keys, leases)
-			}
+			nothingLeft(t, own, key, line)
 		})
+	}
+}
+
+// nothingLeft checks that neither a key of the lease nor an etcd lease that was granted
+// through the line is there any more.
+func nothingLeft(t *testing.T, own *clientv3.Client, key string, line *line) {
+	t.Helper()
+	if keys, leases := keys(t, own, key), line.left(t, own); keys != 0 || leases != 0 {
+		t.Errorf("%d keys and %d etcd leases are left", keys, leases)
 	}
 }
 
@@ -120,11 +126,46 @@ func TestAdvertiseUndecided(t *testing.T) {
 			}
 			must(t, acq.Lease.Renew(t.Context(), s.Now()))
 			must(t, acq.Lease.Release(context.Background()))
-			if keys, leases := keys(t, own, key), line.left(t, own); keys != 0 || leases != 0 {
-				t.Errorf("%d keys and %d etcd leases are left", keys, leases)
-			}
+			nothingLeft(t, own, key, line)
 		})
 	}
+}
+
+// A put of an advertisement that is applied when it has long been given up changes nothing
+// that was put after it: not by its own lease, and not by another's.
+func TestAdvertiseTooLate(t *testing.T) {
+	t.Parallel()
+	srv := etcdtest.Start(t)
+	own := srv.Client(t)
+	c, line := through(t, srv)
+	s := New(c, "/k")
+	acq := acquire(t, s, time.Minute)
+	var late []func(context.Context) error
+	line.disturb(only("put", func(_ context.Context, _ string, apply func(context.Context) error) error {
+		late = append(late, apply)
+		return errLine
+	}))
+	if err := acq.Lease.Advertise(t.Context(), map[string]string{"n": "late"}); !errors.Is(err, owner.ErrUnavailable) {
+		t.Fatalf("Advertise: %v", err)
+	}
+	line.disturb(nil)
+	must(t, acq.Lease.Advertise(t.Context(), map[string]string{"n": "later"}))
+	unchanged := func(holder owner.Record, want string) {
+		t.Helper()
+		for _, apply := range late {
+			_ = apply(t.Context())
+		}
+		if v := look(t, New(own, "/k")); v.Holder.InstanceID != holder.InstanceID || v.Holder.Meta["n"] != want {
+			t.Errorf("others see %+v", v.Holder)
+		}
+	}
+	unchanged(acq.Holder, "later")
+	must(t, acq.Lease.Renew(t.Context(), s.Now()))
+	must(t, acq.Lease.Release(context.Background()))
+	next := acquire(t, New(own, "/k"), time.Minute)
+	unchanged(next.Holder, "")
+	must(t, next.Lease.Renew(t.Context(), s.Now()))
+	must(t, next.Lease.Release(context.Background()))
 }
 
 // Keys that an attempt has put and could not delete have no owner: the error says for how
@@ -267,9 +308,7 @@ func TestAcquireCancelled(t *testing.T) {
 				if acq.Lease != nil || !errors.Is(err, enough) || !strings.Contains(err.Error(), key) {
 					t.Errorf("Acquire: %+v, %v", acq, err)
 				}
-				if keys, leases := keys(t, own, key), line.left(t, own); keys != 0 || leases != 0 {
-					t.Errorf("%d keys and %d etcd leases are left", keys, leases)
-				}
+				nothingLeft(t, own, key, line)
 			})
 		}
 	}

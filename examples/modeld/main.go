@@ -43,7 +43,10 @@ func main() {
 
 // run serves until ctx ends. All that is about ownership is in the Node.
 func run(ctx context.Context, lease, listen string) error {
+	client := &reach.Client{}
+	defer client.Close()
 	node := &reach.Node{
+		Client: client,
 		Config: owner.Config{LeasePath: lease, TTL: 5 * time.Second},
 		Server: &reach.Server{
 			// After the election: nothing is loaded twice, and no request comes before.
@@ -58,7 +61,11 @@ func run(ctx context.Context, lease, listen string) error {
 	go front.Serve(ln)
 	defer front.Close()
 	fmt.Println("listening at", ln.Addr())
-	return node.Run(ctx)
+	err = node.Run(ctx)
+	// What this copy forwards at its end is answered, too.
+	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	return errors.Join(err, front.Shutdown(ending))
 }
 
 func listenAt(addr string) (net.Listener, error) {

@@ -16,7 +16,7 @@ import (
 )
 
 var (
-	exploreAll = flag.Bool("explore", false, "explore each scenario to its end: a million states in all")
+	exploreAll = flag.Bool("explore", false, "explore each scenario to its end: six million states in all")
 	moreTurns  = flag.Int("explore.turns", 0, "explore each scenario with this many more turns: each makes some ten times as many states")
 )
 

@@ -315,7 +315,7 @@ func TestStoppedTCP(t *testing.T) {
 		t.Errorf("%s, after %v", got, time.Since(stopped))
 	}
 	c.signal(syscall.SIGCONT) // it can write the acknowledgement, but does not own any more
-	c.says("served") // when no handler is left
+	c.says("served")          // when no handler is left
 	if n := began(t, lease, "1"); n != 0 {
 		t.Errorf("begun %d times", n)
 	}

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -34,6 +36,29 @@ func TestCalls(t *testing.T) {
 	}
 }
 
+// One fault alone, with short requests on Unix sockets: all that is reported is of this kind.
+func TestOneFault(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes two seconds: run it without -short")
+	}
+	o := options{seed: 1, duration: 2 * time.Second, leases: 2, clients: 3, fault: "kill", unix: true, short: true, dir: t.TempDir()}
+	var out bytes.Buffer
+	if err := run(t.Context(), &out, o); err != nil {
+		t.Fatalf("%v\n%s", err, &out)
+	}
+	for _, never := range []string{"\n  release", "\n  replace", " tcp,"} {
+		if strings.Contains(out.String(), never) {
+			t.Errorf("%q is in\n%s", never, &out)
+		}
+	}
+	if !regexp.MustCompile(`(?m)^  kill +[1-9]`).MatchString(out.String()) {
+		t.Errorf("no kill in\n%s", &out)
+	}
+	if !regexp.MustCompile(`(?m)^  post, slow body +0 +0 +0`).MatchString(out.String()) {
+		t.Errorf("a long request in\n%s", &out)
+	}
+}
+
 // The comparison runs, and counts what the naive forwarder loses at a kill.
 func TestCompare(t *testing.T) {
 	if testing.Short() {
@@ -60,7 +85,10 @@ func TestCompare(t *testing.T) {
 }
 
 func TestOptions(t *testing.T) {
-	for _, o := range []options{{leases: 0, clients: 1}, {leases: 1, clients: 0}} {
+	for _, o := range []options{
+		{leases: 0, clients: 1}, {leases: 1, clients: 0},
+		{leases: 1, clients: 1, think: -1}, {leases: 1, clients: 1, fault: "flood"},
+	} {
 		if err := run(t.Context(), &bytes.Buffer{}, o); err == nil {
 			t.Errorf("%+v was accepted", o)
 		}
@@ -231,7 +259,7 @@ func TestDisruption(t *testing.T) {
 		requests: []request{at(1, 2, 1), at(8, 11, 1), at(9, 40, 2), at(13, 45, 2), at(41, 42, 2)},
 	}
 	d := disruptions(h)["kill"]
-	if d.number != 1 || len(d.stalls) != 3 || d.gap != 29*ms {
+	if d.number != 1 || len(d.stalls) != 3 || !slices.Equal(d.gaps, []time.Duration{29 * ms}) {
 		t.Errorf("%+v", d)
 	}
 }

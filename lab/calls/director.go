@@ -102,12 +102,13 @@ func (d *director) play(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// prepare makes a lease and starts its workers. Every second lease is on TCP.
+// prepare makes a lease and starts its workers. Every second lease is on TCP, unless all
+// are to be on Unix sockets.
 func (d *director) prepare(i int) error {
 	l := &leaseRun{d: d, name: fmt.Sprint("lease", i+1), rng: rand.New(rand.NewPCG(d.seed, uint64(i)))}
 	d.runs = append(d.runs, l)
 	l.path = filepath.Join(d.dir, l.name)
-	if i%2 == 1 {
+	if i%2 == 1 && !d.unix {
 		var err error
 		if l.address, err = freePort(); err != nil {
 			return err
@@ -198,13 +199,13 @@ func (l *leaseRun) aNode(rng *rand.Rand) *process {
 	return nil
 }
 
-// mostThought is how long a client waits between two requests, at most.
-const mostThought = 16 * time.Millisecond
-
 // ask is a client: it sends one request after another.
 func (l *leaseRun) ask(ctx context.Context, rng *rand.Rand, name string) {
 	for i := 0; ctx.Err() == nil; i++ {
 		r := draw(rng, fmt.Sprintf("%s-%d", name, i))
+		if l.d.short {
+			r.shorten(rng)
+		}
 		r.Lease, r.TCP = l.name, l.address != ""
 		rt, host := l.route(rng, &r)
 		if rt == nil {
@@ -217,7 +218,7 @@ func (l *leaseRun) ask(ctx context.Context, rng *rand.Rand, name string) {
 		l.mu.Lock()
 		l.sent = append(l.sent, r)
 		l.mu.Unlock()
-		wait(ctx, time.Duration(rng.Int64N(int64(mostThought))))
+		wait(ctx, time.Duration(rng.Int64N(int64(l.d.think))))
 	}
 }
 

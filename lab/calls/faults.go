@@ -47,7 +47,7 @@ func (l *leaseRun) play(ctx context.Context) error {
 	var cards []fault
 	for _, f := range faults {
 		for range f.often {
-			if canStop || f.name[:4] != "stop" {
+			if (canStop || f.name[:4] != "stop") && (l.d.fault == "" || l.d.fault == f.name) {
 				cards = append(cards, f)
 			}
 		}
@@ -86,9 +86,12 @@ func (l *leaseRun) inject(ctx context.Context, f fault) error {
 	return err
 }
 
-func (l *leaseRun) kill(_ context.Context, p *process, _ *rand.Rand) error {
+// kill ends the process, and starts another a moment later, as a supervisor does: starting
+// one takes the processor from the standby that takes over.
+func (l *leaseRun) kill(ctx context.Context, p *process, _ *rand.Rand) error {
 	p.kill()
 	l.dismiss(p)
+	wait(ctx, 50*time.Millisecond)
 	return l.hire()
 }
 

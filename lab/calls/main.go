@@ -5,9 +5,10 @@
 // outcome is unknown only where a fault has made it so.
 //
 //	go run -C lab ./calls -for 1m
+//	go run -C lab ./calls -fault kill -unix -short -leases 1 -clients 32 -for 10m
 //	go run -C lab ./calls -compare
 //
-// The second prints what package reach does at each fault beside plain net/http and a
+// The last prints what package reach does at each fault beside plain net/http and a
 // forwarder that does not retry, and what it costs.
 //
 // Half of the leases are served on the default Unix sockets, half on loopback TCP. A seed
@@ -15,6 +16,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -24,6 +26,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"slices"
 	"syscall"
 	"time"
 
@@ -38,7 +41,11 @@ type options struct {
 	clients  int
 	dir      string
 	compare  bool
-	worker   string // the program that is the workers: this one, or a test's
+	fault    string        // the only one that is injected, "" for all
+	think    time.Duration // how long a client waits between two requests, at most
+	unix     bool          // no lease is served on TCP
+	short    bool          // only requests that take no time by themselves
+	worker   string        // the program that is the workers: this one, or a test's
 }
 
 func main() {
@@ -48,6 +55,10 @@ func main() {
 	flag.DurationVar(&o.duration, "for", 0, "how long requests are sent; default 1m, with -compare 2s for each row")
 	flag.IntVar(&o.leases, "leases", 4, "how many leases; every second is served on TCP")
 	flag.IntVar(&o.clients, "clients", 8, "how many requests are under way to each lease")
+	flag.StringVar(&o.fault, "fault", "", "inject only the fault of this name")
+	flag.DurationVar(&o.think, "think", 0, "how long a client waits between two requests, at most; default 16ms")
+	flag.BoolVar(&o.short, "short", false, "send only requests that take no time by themselves, so that a stall is what a fault costs")
+	flag.BoolVar(&o.unix, "unix", false, "serve all leases on Unix sockets")
 	flag.StringVar(&o.dir, "dir", "", "where to make the scratch folder; it is removed if there are no violations")
 	flag.BoolVar(&o.compare, "compare", false, "compare with plain net/http and with a naive forwarder, and measure the cost of a request")
 	flag.Parse()
@@ -88,6 +99,13 @@ func run(ctx context.Context, out io.Writer, o options) error {
 func (o *options) resolve() error {
 	if o.leases < 1 || o.clients < 1 {
 		return fmt.Errorf("%d leases and %d clients: there must be one of each", o.leases, o.clients)
+	}
+	if o.think < 0 {
+		return fmt.Errorf("-think %v: it must not be negative", o.think)
+	}
+	o.think = cmp.Or(o.think, 16*time.Millisecond)
+	if o.fault != "" && !slices.ContainsFunc(faults, func(f fault) bool { return f.name == o.fault }) {
+		return fmt.Errorf("no fault has the name %q; the names are in the report of a run", o.fault)
 	}
 	if clock.Domain() == "" {
 		return errors.New("the processes of this machine share no clock: their journals cannot be compared")

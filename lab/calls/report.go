@@ -73,20 +73,22 @@ type disruption struct {
 	number  int
 	stalls  []time.Duration // of the requests that met one
 	unknown int
-	gap     time.Duration // the longest without an answer
+	gaps    []time.Duration // at each fault, the longest time without an answer
 }
 
 func printStalls(w io.Writer, h *history) {
 	all := disruptions(h)
-	fmt.Fprintf(w, "%-28s %7s %8s %10s %10s %10s %8s %12s\n", "fault", "number", "requests", "median", "p99", "worst", "unknown", "longest gap")
+	fmt.Fprintf(w, "%-28s %7s %8s %10s %10s %10s %8s   %s\n", "fault", "number", "requests", "median", "p99", "worst", "unknown", "no answer for: median, p99, worst")
 	for _, f := range faults {
 		d := all[f.name]
 		if d == nil {
 			continue
 		}
 		slices.Sort(d.stalls)
-		fmt.Fprintf(w, "  %-26s %7d %8d %10v %10v %10v %8d %12v\n", f.name, d.number, len(d.stalls),
-			percentile(d.stalls, 50), percentile(d.stalls, 99), percentile(d.stalls, 100), d.unknown, round(d.gap))
+		slices.Sort(d.gaps)
+		fmt.Fprintf(w, "  %-26s %7d %8d %10v %10v %10v %8d   %v, %v, %v\n", f.name, d.number, len(d.stalls),
+			percentile(d.stalls, 50), percentile(d.stalls, 99), percentile(d.stalls, 100), d.unknown,
+			percentile(d.gaps, 50), percentile(d.gaps, 99), percentile(d.gaps, 100))
 	}
 }
 
@@ -142,11 +144,13 @@ func (d *disruption) add(x injected, requests []request) {
 			d.unknown++
 		}
 	}
+	var gap time.Duration
 	for i := 1; i < len(answers); i++ {
 		if met.meets(answers[i-1].End, answers[i].End) {
-			d.gap = max(d.gap, answers[i].End-answers[i-1].End)
+			gap = max(gap, answers[i].End-answers[i-1].End)
 		}
 	}
+	d.gaps = append(d.gaps, gap)
 }
 
 // change is from the last answer of the owner that the fault was done to, to the first of

@@ -70,6 +70,7 @@ var outcomes = []outcome{answered, noOwner, unknown, cutShort, noNode, refused, 
 type request struct {
 	ID       string
 	Kind     kind
+	Short    bool `json:",omitempty"` // its handler has no work
 	Way      way
 	Lease    string
 	TCP      bool   // the owner listens on TCP
@@ -104,9 +105,18 @@ func draw(rng *rand.Rand, id string) request {
 	return r
 }
 
+// shorten makes it one that takes no time by itself.
+func (r *request) shorten(rng *rand.Rand) {
+	r.Short, r.Kind, r.Way = true, []kind{get, post, keyed}[rng.IntN(3)], ways[rng.IntN(2)]
+}
+
 // build makes the HTTP request. host matters only where it does not go by a Client.
 func (r *request) build(ctx context.Context, rng *rand.Rand, host string) (*http.Request, error) {
-	url := fmt.Sprintf("http://%s/?id=%s&work=%v", host, r.ID, time.Duration(rng.Int64N(int64(6*time.Millisecond))))
+	work := time.Duration(rng.Int64N(int64(6 * time.Millisecond)))
+	if r.Short {
+		work = 0
+	}
+	url := fmt.Sprintf("http://%s/?id=%s&work=%v", host, r.ID, work)
 	method, body := http.MethodPost, io.Reader(bytes.NewReader([]byte("small")))
 	switch r.Kind {
 	case get, stream:

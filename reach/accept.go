@@ -137,7 +137,7 @@ func (s *session) admits(h http.Header) bool {
 // has revoked the request or has gone, the handler must not run.
 func (s *session) accept(w http.ResponseWriter, c *serverConn) bool {
 	h := w.Header()
-	h.Set(headerAccepted, s.to.instance)
+	h[headerAccepted] = s.accepted
 	w.WriteHeader(http.StatusEarlyHints)
 	h.Del(headerAccepted)
 	if c.failed.Load() {

@@ -18,6 +18,7 @@ type attempt struct {
 	body   *bodyTry // nil where there is none, or it can be had again
 	cancel context.CancelCauseFunc
 	hold   *time.Timer
+	ended  func() bool   // ends the watch of the caller's context
 	done   chan struct{} // closed when resp and err are there
 
 	resp *http.Response
@@ -62,18 +63,33 @@ func (c *call) send(h *holder, hold time.Duration) *attempt {
 			a.revoke(grace, a.accepted)
 		}
 	})
-	ended := context.AfterFunc(c.ctx, func() { a.revoke(0, nil) })
+	a.ended = context.AfterFunc(c.ctx, a.giveUp)
 	gone := context.AfterFunc(h.gone, func() { a.revoke(grace, nil) })
 	a.resp, a.err = h.transport.RoundTrip(req)
 	a.leaveConn()
 	close(a.done)
 	a.hold.Stop()
-	ended()
 	gone()
 	if a.err != nil {
-		cancel(nil)
+		a.release()
 	}
 	return a
+}
+
+// giveUp is called when the caller's context has ended: it revokes the request, or breaks
+// off its answer. An answer that comes meanwhile is broken off by answer.
+func (a *attempt) giveUp() {
+	if isClosed(a.done) {
+		a.cancel(context.Cause(a.call.ctx))
+		return
+	}
+	a.revoke(0, nil)
+}
+
+// release is called when nothing of the attempt is used any more, once or more often.
+func (a *attempt) release() {
+	a.ended()
+	a.cancel(nil)
 }
 
 // trace is the caller's, with what the attempt has to know. The acknowledgement is not

@@ -183,30 +183,36 @@ func isClosed(c <-chan struct{}) bool {
 // An answerBody is the body of a response. It ends with the request's context.
 type answerBody struct {
 	io.ReadCloser
-	ctx    context.Context
-	read   func() // is called when it has been read
-	closed func()
+	a *attempt
 }
 
 func (b *answerBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	if err != nil {
-		if err != io.EOF && b.ctx.Err() != nil {
-			err = context.Cause(b.ctx)
+		if ctx := b.a.call.ctx; err != io.EOF && ctx.Err() != nil {
+			err = context.Cause(ctx)
 		}
-		b.read()
+		b.a.release()
 	}
 	return n, err
 }
 
 func (b *answerBody) Close() error {
 	err := b.ReadCloser.Close()
-	b.closed()
+	b.end()
 	return err
+}
+
+// end says that nothing of the response is used any more. What net/http has not sent of
+// the request by now, it does not send any more; but it would wait for a source that does
+// not answer.
+func (b *answerBody) end() {
+	b.a.dropBody()
+	b.a.release()
 }
 
 // An upgradedBody is that of a response by which the protocol was switched.
 type upgradedBody struct {
-	answerBody
+	*answerBody
 	io.Writer
 }

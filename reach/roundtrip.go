@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
-	"sync"
 	"time"
 )
 
@@ -114,7 +113,7 @@ func (c *call) afterRefusal(a *attempt) error {
 	if a.resp != nil {
 		_, _ = io.CopyN(io.Discard, a.resp.Body, 1<<10) // so that the connection can be used again
 		_ = a.resp.Body.Close()
-		a.cancel(nil)
+		a.release()
 		a.err = fmt.Errorf("instance %s answers that it is not the owner, or steps down", a.h.rec.InstanceID)
 	}
 	switch {
@@ -242,30 +241,22 @@ func (c *call) request(ctx context.Context, a *attempt) (*http.Request, error) {
 // answer is the response for the caller.
 func (a *attempt) answer() *http.Response {
 	ctx := a.call.ctx
-	stop := context.AfterFunc(ctx, func() { a.cancel(context.Cause(ctx)) })
-	release := sync.OnceFunc(func() {
-		stop()
-		a.cancel(nil)
-	})
-	// What net/http has not sent by now, it does not send any more; but it would wait for
-	// a source that does not answer.
-	closed := func() {
-		a.dropBody()
-		release()
+	if ctx.Err() != nil { // giveUp may have come too early to break it off
+		a.cancel(context.Cause(ctx))
 	}
 	resp := a.resp
 	resp.Request = a.call.req
 	if a.body != nil {
 		a.body.settle()
 	}
-	body := answerBody{resp.Body, ctx, release, closed}
+	body := &answerBody{resp.Body, a}
 	switch w, writable := resp.Body.(io.Writer); {
 	case writable:
 		resp.Body = &upgradedBody{body, w}
 	case resp.Body == http.NoBody:
-		closed()
+		body.end()
 	default:
-		resp.Body = &body
+		resp.Body = body
 	}
 	return resp
 }

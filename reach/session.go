@@ -13,13 +13,14 @@ import (
 // A session is one ownership that is served: from the first connection to the end of
 // the last handler. Its gate decides about each request whether it begins.
 type session struct {
-	o       *owner.Owner
-	to      address
-	handler http.Handler
-	token   string
-	work    context.Context // of all handlers
-	cut     context.CancelCauseFunc
-	pipes   *pipeListener
+	o        *owner.Owner
+	to       address
+	accepted []string // the header's value in an acknowledgement
+	handler  http.Handler
+	token    string
+	work     context.Context // of all handlers
+	cut      context.CancelCauseFunc
+	pipes    *pipeListener
 
 	mu     sync.Mutex
 	closed bool          // no request begins any more
@@ -32,7 +33,7 @@ type session struct {
 func newSession(ctx context.Context, o *owner.Owner, h http.Handler, token string) *session {
 	work, cut := context.WithCancelCause(context.WithoutCancel(ctx))
 	return &session{
-		o: o, to: address{o.InstanceID(), o.Epoch()}, handler: h, token: token, work: work, cut: cut,
+		o: o, to: address{o.InstanceID(), o.Epoch()}, accepted: []string{o.InstanceID()}, handler: h, token: token, work: work, cut: cut,
 		pipes: newPipeListener(), quiet: make(chan struct{}), rested: time.Now(), conns: map[*serverConn]struct{}{},
 	}
 }

@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -41,6 +42,9 @@ func TestPages(t *testing.T) {
 				for _, program := range strings.Fields(c.needs) {
 					needed(t, program)
 				}
+				if strings.Contains(c.text, "owner-etcd ") && os.Getenv(etcdProgram) == "" {
+					t.Skip("the test of owner-etcd runs it: go test -C etcdstore -run TestPage ./cmd/owner-etcd")
+				}
 				if strings.Contains(c.needs, "unshare") && exec.Command("unshare", "--pid", "--fork", "--mount-proc", "true").Run() != nil {
 					t.Skip("no namespaces: run it as root")
 				}
@@ -61,6 +65,10 @@ func TestPages(t *testing.T) {
 }
 
 const endOfCommand = "-- end of command "
+
+// etcdProgram is set by the test of owner-etcd to the path of that program, which finds
+// its server by ETCDCTL_ENDPOINTS.
+const etcdProgram = "OWNER_ETCD_PROGRAM"
 
 // A pageCommand is a command of a page, and what it prints.
 type pageCommand struct {
@@ -126,7 +134,10 @@ var programs = sync.OnceValues(func() (string, error) {
 			return dir, fmt.Errorf("%w: %s", err, out)
 		}
 	}
-	return dir, os.Symlink(self(), filepath.Join(dir, "owner"))
+	if etcd := os.Getenv(etcdProgram); etcd != "" {
+		err = os.Symlink(etcd, filepath.Join(dir, "owner-etcd"))
+	}
+	return dir, errors.Join(err, os.Symlink(self(), filepath.Join(dir, "owner")))
 })
 
 // pageDir is an empty home, with the programs in bin.
@@ -153,7 +164,7 @@ func runPage(t *testing.T, dir, name string, args ...string) string {
 	t.Helper()
 	cmd := exec.Command(name, args...)
 	cmd.Dir = dir
-	cmd.Env = []string{"HOME=" + dir, "XDG_RUNTIME_DIR=" + dir, "PATH=" + dir + "/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "OWNER_TEST=1", "GORACE=atexit_sleep_ms=0"}
+	cmd.Env = []string{"HOME=" + dir, "XDG_RUNTIME_DIR=" + dir, "PATH=" + dir + "/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "OWNER_TEST=1", "GORACE=atexit_sleep_ms=0", "ETCDCTL_ENDPOINTS=" + os.Getenv("ETCDCTL_ENDPOINTS")}
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	cmd.WaitDelay = time.Second

@@ -104,9 +104,17 @@ func round(d time.Duration) time.Duration { return d.Round(10 * time.Microsecond
 
 // disruptions are by the fault's name.
 func disruptions(h *history) map[string]*disruption {
-	byLease := map[string][]request{}
+	byLease := map[string]*leaseRequests{}
 	for _, r := range h.requests {
-		byLease[r.Lease] = append(byLease[r.Lease], r)
+		l := byLease[r.Lease]
+		if l == nil {
+			l = &leaseRequests{}
+			byLease[r.Lease] = l
+		}
+		l.all = append(l.all, r)
+	}
+	for _, l := range byLease {
+		l.sort()
 	}
 	frozen := h.freezes()
 	all := map[string]*disruption{}
@@ -125,17 +133,39 @@ func disruptions(h *history) map[string]*disruption {
 	return all
 }
 
-// add adds what a fault has done to the requests to its lease.
-func (d *disruption) add(x injected, requests []request) {
-	var answers []request
-	for _, r := range requests {
+// leaseRequests are the requests to a lease, by their ends; answers are those that were
+// answered.
+type leaseRequests struct {
+	all, answers []request
+	longest      time.Duration // that one has taken
+}
+
+func (l *leaseRequests) sort() {
+	slices.SortFunc(l.all, func(a, b request) int { return cmp.Compare(a.End, b.End) })
+	for _, r := range l.all {
+		l.longest = max(l.longest, r.stall())
 		if r.Outcome == answered {
-			answers = append(answers, r)
+			l.answers = append(l.answers, r)
 		}
 	}
-	slices.SortFunc(answers, func(a, b request) int { return cmp.Compare(a.End, b.End) })
-	met := change(x, answers)
-	for _, r := range requests {
+}
+
+// endedSince are those that have not ended before.
+func endedSince(requests []request, at time.Duration) []request {
+	i, _ := slices.BinarySearchFunc(requests, at, func(r request, at time.Duration) int { return cmp.Compare(r.End, at) })
+	return requests[i:]
+}
+
+// add adds what a fault has done to the requests to its lease.
+func (d *disruption) add(x injected, l *leaseRequests) {
+	if l == nil {
+		return
+	}
+	met := change(x, l.answers)
+	for _, r := range endedSince(l.all, met.from) {
+		if r.End > met.to+l.longest {
+			break // it, and all that follow, began after the span
+		}
 		// A Node's port does not answer while its process is stopped: that is no stall of the lease.
 		if r.Kind == cancel || !r.Way.promises() || !met.meets(r.Start, r.End) {
 			continue
@@ -144,13 +174,21 @@ func (d *disruption) add(x injected, requests []request) {
 			d.unknown++
 		}
 	}
-	var gap time.Duration
-	for i := 1; i < len(answers); i++ {
-		if met.meets(answers[i-1].End, answers[i].End) {
-			gap = max(gap, answers[i].End-answers[i-1].End)
+	d.gaps = append(d.gaps, longestGap(met, l.answers))
+}
+
+// longestGap is the longest time without an answer that meets the span.
+func longestGap(met span, answers []request) (gap time.Duration) {
+	for i := len(answers) - len(endedSince(answers, met.from)); i < len(answers); i++ {
+		if i == 0 {
+			continue
 		}
+		if answers[i-1].End > met.to {
+			break
+		}
+		gap = max(gap, answers[i].End-answers[i-1].End)
 	}
-	d.gaps = append(d.gaps, gap)
+	return gap
 }
 
 // change is from the last answer of the owner that the fault was done to, to the first of

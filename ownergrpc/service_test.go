@@ -24,7 +24,15 @@ import (
 	"github.com/ownerlease/owner"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// serveIfStarted makes this program a server, if a test has started it as one.
+var serveIfStarted = func() bool { return false }
+
+func TestMain(m *testing.M) {
+	if serveIfStarted() {
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
 
 const (
 	sayMethod  = "/owner.test.Talk/Say"

@@ -60,6 +60,7 @@ func serveProcess() error {
 		}
 		t := &talker{said: map[string]int{}, say: func(_ context.Context, said string) (string, error) {
 			_, err := fmt.Fprintln(journal, said)
+			time.Sleep(time.Millisecond) // the work in which a kill meets it
 			return "", err
 		}}
 		server := grpc.NewServer(grpc.UnaryInterceptor(UnaryServerInterceptor(o)))

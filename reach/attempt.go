@@ -27,7 +27,8 @@ type attempt struct {
 	accepted chan struct{} // closed when the owner has accepted the request
 
 	mu      sync.Mutex
-	conn    *clientConn // nil until the request was given to one
+	conn    *clientConn // nil until the request was given to one that can be written to
+	unsent  bool        // it was given to one that was closed
 	before  int64       // what was read from it before
 	infos   int         // informational responses
 	revoked bool
@@ -118,15 +119,16 @@ func (a *attempt) trace(outer *httptrace.ClientTrace) *httptrace.ClientTrace {
 }
 
 // sendOver is called before anything is written to the connection. What was revoked by
-// then is not written at all.
+// then is not written at all, and nor is anything where an attempt before has closed the
+// connection, which net/http may hand on in the same moment.
 func (a *attempt) sendOver(c *clientConn) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.revoked {
+	if a.revoked || !c.give(a) {
+		a.unsent = true
 		_ = c.Close()
 		return
 	}
-	c.give(a)
 	a.conn, a.before = c, c.got.Load()
 	if a.body != nil {
 		a.body.ended = c.ended // before anything is read of it

@@ -97,12 +97,13 @@ func (c *clientConn) endedIntact() bool {
 	return c.over && c.intact
 }
 
-// give says which attempt has the connection from now on. net/http can give it to
-// another before it has returned the first one's answer.
-func (c *clientConn) give(a *attempt) {
+// give says which attempt has the connection from now on, and reports whether it is open.
+// net/http can give it to another before it has returned the first one's answer.
+func (c *clientConn) give(a *attempt) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.user = a
+	return !c.over
 }
 
 // leave is called when an attempt is over.

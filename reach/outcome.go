@@ -29,7 +29,7 @@ func (a *attempt) outcome() outcome {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	switch {
-	case a.conn == nil && (a.revoked || isDialError(a.err)):
+	case a.conn == nil && (a.revoked || a.unsent || isDialError(a.err)):
 		return notBegun
 	case a.conn == nil:
 		return broken // net/http refuses to send it

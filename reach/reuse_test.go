@@ -1,6 +1,9 @@
 package reach
 
 import (
+	"errors"
+	"io"
+	"net"
 	"net/http"
 	"testing"
 	"time"
@@ -42,5 +45,24 @@ func TestRevokedWhenAnswered(t *testing.T) {
 				t.Error(got)
 			}
 		})
+	}
+}
+
+// A request's context ends in the moment in which it is answered, and its connection is
+// closed just before net/http gives it to another request. Nothing of that one was sent, so
+// it has not begun, and is sent again.
+func TestGivenWhenClosed(t *testing.T) {
+	near, far := net.Pipe()
+	defer far.Close()
+	c := newClientConn(near, func(*clientConn) {})
+	before, after := &attempt{}, &attempt{err: errors.New("use of closed network connection")}
+	before.sendOver(c)
+	c.closeFor(before)
+	after.sendOver(c)
+	if got := after.outcome(); got != notBegun {
+		t.Errorf("outcome %d; want %d, not begun", got, notBegun)
+	}
+	if _, err := far.Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("the owner reads %v; want the end of the connection", err)
 	}
 }

@@ -20,7 +20,7 @@ import (
 	"github.com/ownerlease/owner/start"
 )
 
-// Those who want more than CI does: go test -run IdleExit -idle-exits 10000 ./reach
+// Those who want more than CI does: go test ./reach -run IdleExits -idle-exits 10000 -v
 var idleExits = flag.Int("idle-exits", 200, "how many servers are to step down as they are idle, in this process and with started ones")
 
 // A local starts servers in this process, as start.Ensure does with others.

@@ -184,4 +184,6 @@ func end(b *testing.B, pid string) {
 	n, err := strconv.Atoi(strings.TrimSpace(pid))
 	must(b, err)
 	_ = syscall.Kill(n, syscall.SIGKILL)
+	var ws syscall.WaitStatus
+	_, _ = syscall.Wait4(n, &ws, 0, nil) // it is this process's child
 }

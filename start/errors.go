@@ -19,6 +19,8 @@ var ErrNotReady = errors.New("start: no owner is ready")
 type StartError struct {
 	// Path is the program.
 	Path string
+	// Started says that the process was started.
+	Started bool
 	// ExitCode is its exit status, -1 if it was not started, has not ended by itself, or
 	// was ended by a signal.
 	ExitCode int
@@ -76,7 +78,7 @@ func (t *try) lease() string {
 func (t *try) failed(err error) error {
 	e := &StartError{Path: t.cmd.Path, ExitCode: -1, Err: err}
 	if c := t.child; c != nil {
-		e.Log = c.log.tail()
+		e.Started, e.Log = true, c.log.tail()
 		if c.ended && !c.terminated {
 			e.ExitCode = c.status.code
 		}

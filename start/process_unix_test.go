@@ -81,6 +81,7 @@ func TestManyProcesses(t *testing.T) {
 // A starter is killed when it has started a process: the next one waits for that, and its
 // lock is free.
 func TestKilledStarter(t *testing.T) {
+	t.Parallel()
 	l := newLease(t)
 	s := startStarter(t, l, "late 1s")
 	for len(l.started()) == 0 {
@@ -98,6 +99,7 @@ func TestKilledStarter(t *testing.T) {
 
 // If that process has gone, too, another is started.
 func TestKilledStarterAndItsProcess(t *testing.T) {
+	t.Parallel()
 	l := newLease(t)
 	s := startStarter(t, l, "hang")
 	for len(l.started()) == 0 {
@@ -117,6 +119,7 @@ func TestKilledStarterAndItsProcess(t *testing.T) {
 // The process has its own session, and nothing of its starter: neither the standard
 // files, nor the lock, nor a descriptor that the starter has itself inherited.
 func TestDetached(t *testing.T) {
+	t.Parallel()
 	l := newLease(t)
 	held, err := os.Create(filepath.Join(t.TempDir(), "held"))
 	must(t, err)
@@ -179,6 +182,7 @@ func TestDescriptorsAreRestored(t *testing.T) {
 
 // Those that have been started and have ended do not stay as zombies.
 func TestNoZombie(t *testing.T) {
+	t.Parallel()
 	l := newLease(t)
 	rec, err := l.ensure(command(l.path, "serve"))
 	must(t, err)
@@ -192,16 +196,21 @@ func TestNoZombie(t *testing.T) {
 
 // A process that ignores TERM is killed, and what it has left in its group.
 func TestStubborn(t *testing.T) {
+	t.Parallel()
 	l := newLease(t)
 	c := start.Command{
 		Path: "/bin/sh", Args: []string{"-c", `trap "" TERM; sleep 60 & echo $$ >>"$0.journal"; echo $! >>"$0.journal"; wait; wait`, l.path},
-		Timeout: 300 * time.Millisecond,
+		Timeout: 2 * time.Second,
 	}
 	_, err := l.ensure(c)
 	if err == nil {
 		t.Fatal("no error")
 	}
-	for _, pid := range l.started() {
+	pids := l.started()
+	if len(pids) != 2 {
+		t.Fatalf("started %v", pids)
+	}
+	for _, pid := range pids {
 		for until := time.Now().Add(10 * time.Second); start.Exists(pid); time.Sleep(time.Millisecond) {
 			if time.Now().After(until) {
 				t.Fatalf("process %d was not ended: %v", pid, err)

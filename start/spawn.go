@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"sync"
 	"time"
 )
@@ -56,9 +57,25 @@ func spawn(c *Command) (*child, error) {
 	err = cmd.Start()
 	restore()
 	if err != nil {
-		return nil, &StartError{Path: c.Path, ExitCode: -1, Err: fmt.Errorf("it cannot be started: %w", err), advice: adviseStart(c, err)}
+		return nil, c.cannotStart(err)
 	}
 	return newChild(cmd.Process, l), nil
+}
+
+// find returns an error where it is known beforehand that there is no such program: then
+// no file is made. A path that is relative to Dir is left to the system.
+func (c *Command) find() error {
+	if c.Dir != "" && !filepath.IsAbs(c.Path) && filepath.Base(c.Path) != c.Path {
+		return nil
+	}
+	if _, err := exec.LookPath(c.Path); err != nil {
+		return c.cannotStart(err)
+	}
+	return nil
+}
+
+func (c *Command) cannotStart(err error) error {
+	return &StartError{Path: c.Path, ExitCode: -1, Err: fmt.Errorf("it cannot be started: %w", err), advice: adviseStart(c, err)}
 }
 
 // adviseStart says what can be done about a program that cannot be started.

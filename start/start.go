@@ -20,6 +20,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"time"
 
 	"github.com/ownerlease/owner"
@@ -107,7 +108,9 @@ func (c *Command) resolve(s owner.Store) error {
 		}
 		c.Lock = leasename.Start(path)
 	}
-	return nil
+	var err error
+	c.Lock, err = filepath.Abs(c.Lock)
+	return err
 }
 
 // leaseOf is the path of the lease, "" where it is not a file.

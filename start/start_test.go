@@ -63,8 +63,6 @@ func child(do, lease string) int {
 		}
 		fmt.Println("the end")
 		return 1
-	case "unready": // owns, and is never ready
-		return serve(lease, time.Hour)
 	case "exit":
 		code, _ := strconv.Atoi(arg)
 		fmt.Println("first words")
@@ -279,6 +277,7 @@ func TestOwnerThatIsNotReadyYet(t *testing.T) {
 
 // An owner that goes before it is ready is followed by one that is started.
 func TestOwnerThatGoesBeforeItIsReady(t *testing.T) {
+	t.Parallel()
 	l := newLease(t)
 	o, err := owner.Join(t.Context(), owner.Config{LeasePath: l.path, TTL: time.Minute})
 	must(t, err)
@@ -353,9 +352,10 @@ func TestProcessThatCannotBeStarted(t *testing.T) {
 
 // A process that does not own in time is of no use, and is ended.
 func TestProcessThatHangs(t *testing.T) {
+	t.Parallel()
 	l := newLease(t)
 	c := command(l.path, "hang")
-	c.Timeout = 500 * time.Millisecond
+	c.Timeout = 2 * time.Second
 	_, err := l.ensure(c)
 	if !errors.Is(err, start.ErrNotReady) || !strings.Contains(err.Error(), "was ended") {
 		t.Error(err)
@@ -369,9 +369,10 @@ func TestProcessThatHangs(t *testing.T) {
 
 // A process that owns and is not ready is left: it may be loading.
 func TestProcessThatIsNotReady(t *testing.T) {
+	t.Parallel()
 	l := newLease(t)
-	c := command(l.path, "serve 1s")
-	c.Timeout = 400 * time.Millisecond
+	c := command(l.path, "serve 4s")
+	c.Timeout = 2 * time.Second
 	_, err := l.ensure(c)
 	if !errors.Is(err, start.ErrNotReady) || !strings.Contains(err.Error(), "left running") {
 		t.Error(err)
@@ -387,6 +388,7 @@ func TestProcessThatIsNotReady(t *testing.T) {
 // A process that ends with status 0 may have left one behind; without one, Timeout ends
 // the wait.
 func TestProcessThatLeavesAnother(t *testing.T) {
+	t.Parallel()
 	l := newLease(t)
 	rec, err := l.ensure(command(l.path, "daemon"))
 	must(t, err)
@@ -395,7 +397,7 @@ func TestProcessThatLeavesAnother(t *testing.T) {
 	}
 	l = newLease(t)
 	c := command(l.path, "exit 0")
-	c.Timeout = 500 * time.Millisecond
+	c.Timeout = 2 * time.Second
 	_, err = l.ensure(c)
 	var failed *start.StartError
 	if !errors.As(err, &failed) || failed.ExitCode != 0 || !errors.Is(err, start.ErrNotReady) || failed.Log == "" {
@@ -405,6 +407,7 @@ func TestProcessThatLeavesAnother(t *testing.T) {
 
 // A process that finds another owner and ends is a success, with whatever status.
 func TestProcessThatFindsAnotherOwner(t *testing.T) {
+	t.Parallel()
 	l := newLease(t)
 	found := make(chan error, 1)
 	var rec owner.Record
@@ -429,6 +432,7 @@ func TestProcessThatFindsAnotherOwner(t *testing.T) {
 
 // If that owner ends in the same moment, the process is started once more.
 func TestOtherOwnerThatEnds(t *testing.T) {
+	t.Parallel()
 	l := newLease(t)
 	found := make(chan error, 1)
 	go func() {
@@ -455,6 +459,7 @@ func TestOtherOwnerThatEnds(t *testing.T) {
 
 // The end of the context leaves the process, and the next call waits for it.
 func TestCanceled(t *testing.T) {
+	t.Parallel()
 	l := newLease(t)
 	ctx, cancel := context.WithCancelCause(t.Context())
 	over := make(chan error, 1)

@@ -92,7 +92,10 @@ func (t *try) step(ctx context.Context) error {
 // before that: the one whose turn it was may have been successful.
 func (t *try) takeTurn(ctx context.Context) error {
 	if t.turn == nil {
-		var err error
+		err := t.cmd.find()
+		if err != nil {
+			return err
+		}
 		if t.turn, err = t.lock.take(); err != nil {
 			return err
 		}

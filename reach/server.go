@@ -90,7 +90,6 @@ func (s *Server) Serve(ctx context.Context, o *owner.Owner) error {
 		ses.finish(srv, err)
 		return fmt.Errorf("reach: advertise the endpoint: %w", err)
 	}
-	ses.rest() // no client could come before
 	if ln.tidy != nil {
 		go ln.tidy() // not waited for: a folder that hangs must not keep the end of the ownership from being noticed
 	}

@@ -59,13 +59,6 @@ func (s *session) end() {
 	}
 }
 
-// rest begins the time without a request.
-func (s *session) rest() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.rested = time.Now()
-}
-
 // close closes the gate.
 func (s *session) close() {
 	s.mu.Lock()

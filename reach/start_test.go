@@ -308,3 +308,42 @@ func TestIdleExits(t *testing.T) {
 		t.Logf("%d servers stepped down under %d requests, %d of them sent within a millisecond of that moment", all.exits, all.requests, all.near)
 	})
 }
+
+// Idle counts from the advertisement: no client could come before.
+func TestIdleBeginsWithTheAdvertisement(t *testing.T) {
+	const idle = 50 * time.Millisecond
+	memory := ownertest.NewMemory()
+	advertised := make(chan time.Time, 1)
+	v := serve(t, slowStore{memory, func() {
+		time.Sleep(2 * idle)
+		advertised <- time.Now()
+	}}, &Server{Handler: says("it"), Idle: idle})
+	<-v.done
+	if d := time.Since(<-advertised); v.err != nil || d < idle {
+		t.Errorf("stepped down %v after the advertisement: %v", d, v.err)
+	}
+}
+
+// A slowStore calls a function before each advertisement.
+type slowStore struct {
+	owner.Store
+	before func()
+}
+
+func (s slowStore) Acquire(ctx context.Context, claim owner.Record) (owner.Acquisition, error) {
+	a, err := s.Store.Acquire(ctx, claim)
+	if a.Lease != nil {
+		a.Lease = slowLease{a.Lease, s.before}
+	}
+	return a, err
+}
+
+type slowLease struct {
+	owner.Lease
+	before func()
+}
+
+func (l slowLease) Advertise(ctx context.Context, meta map[string]string) error {
+	l.before()
+	return l.Lease.Advertise(ctx, meta)
+}

@@ -136,8 +136,8 @@ func TestDetached(t *testing.T) {
 	pid := s.pid()
 	rest, err := io.ReadAll(s.out) // ends with the starter, as the owner does not have its stdout
 	must(t, err, s.cmd.Wait())
-	if len(rest) > 0 {
-		t.Errorf("%q", rest)
+	if st, err := owner.Probe(l.path); len(rest) > 0 || err != nil || !st.Owned() {
+		t.Fatalf("stdout ended only with the owner: %q, %+v, %v", rest, st, err)
 	}
 	if _, err := inW.Write([]byte("x")); err == nil {
 		t.Error("the owner has the starter's stdin")

@@ -23,8 +23,9 @@ const EndpointMetaKey = "endpoint"
 type Config struct {
 	// LeasePath is the lease file, one owner per path. Its folder must exist, on a
 	// local disk, and be writable; files named LeasePath.lock, LeasePath.last and
-	// LeasePath.*.alive appear beside it. A file of such a name that is not the lease's
-	// is never touched: the lease is then refused. A relative path is resolved when Join
+	// LeasePath.*.alive appear beside it, and LeasePath.start where the package start is
+	// used. A file of such a name that is not the lease's is never touched: the lease is
+	// then refused. A relative path is resolved when Join
 	// is called; a process that changes its root directory afterwards, by chroot(2),
 	// loses the lease at its next renewal.
 	LeasePath string

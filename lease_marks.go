@@ -20,7 +20,7 @@ import (
 // it. A guard's first byte is not part of the mark: other processes cannot read it on
 // Windows while the guard is locked.
 const (
-	guardMark = "#owner-lease/1 guard\n"
+	guardMark = leasename.GuardMark
 	aliveMark = "owner-lease/1 alive\n"
 )
 

@@ -49,3 +49,6 @@ func openLease(path string) (*fileStore, error) {
 
 // String returns the lease's path.
 func (s *fileStore) String() string { return s.path }
+
+// LeasePath is for the package start, which puts its lock beside the lease.
+func (s *fileStore) LeasePath() string { return s.path }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/ownerlease/owner"
+	"github.com/ownerlease/owner/start"
 )
 
 // Client is an http.RoundTripper to the process that owns a lease. The request's URL must
@@ -28,6 +29,13 @@ type Client struct {
 	// ownership and Drain are as for other requests.
 	Local http.Handler
 
+	// Start, if not nil, starts an owner when a request finds that no instance owns the
+	// lease; a Server must serve in that process. All requests that wait share one start. If
+	// it fails, they get the reason, in an error that matches ErrNoOwner; the next request
+	// tries again, after a pause that grows up to 5 s while starts fail. The lease must be
+	// a file, or Start have a Lock.
+	Start *start.Command
+
 	// Hold is how long a request waits for an owner that accepts it, in all, and at the
 	// longest: a context that ends before ends the wait. Default 30 s.
 	Hold time.Duration
@@ -38,7 +46,8 @@ type Client struct {
 
 	counts counts
 
-	inProcess bool // a Server of this process is served by its own handler, not dialled
+	ensure    func(context.Context) (owner.Record, error) // of tests, in place of Start
+	inProcess bool                                        // a Server of this process is served by its own handler, not dialled
 
 	mu     sync.Mutex
 	watch  *follower
@@ -139,6 +148,8 @@ type wait struct {
 	since time.Time
 	again time.Duration // until the next try
 	last  error         // why the last try was none
+
+	starting *starting // nil, or the start that the request has waited for
 }
 
 const (
@@ -149,7 +160,7 @@ const (
 func (c *Client) newWait() *wait { return &wait{limit: c.hold(), since: time.Now(), again: firstPause} }
 
 // restart is for a request that had begun, and waits anew.
-func (w *wait) restart() { w.since, w.again = time.Now(), firstPause }
+func (w *wait) restart() { w.since, w.again, w.starting = time.Now(), firstPause, nil }
 
 // left is how long the wait may last.
 func (w *wait) left() time.Duration { return w.limit - time.Since(w.since) }
@@ -177,7 +188,13 @@ func (w *wait) holder(ctx context.Context, f *follower) (*holder, error) {
 		if seen.trouble != nil {
 			w.last = seen.trouble
 		}
-		if err := w.sleep(ctx, seen.changed, w.left(), why); err != nil {
+		var err error
+		if f.starter != nil && seen.free {
+			err = w.start(ctx, f.starter, seen)
+		} else {
+			err = w.sleep(ctx, seen.changed, nil, w.left(), why)
+		}
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -190,27 +207,34 @@ func (w *wait) pause(ctx context.Context, f *follower, h *holder, last error) er
 	if seen.over || seen.now != h {
 		return nil
 	}
-	pause := w.again
-	w.again = min(2*w.again, longestPause)
 	if left := w.left(); left <= 0 {
-		return w.sleep(ctx, nil, 0, fmt.Sprintf("instance %s owns the lease, and has accepted nothing", h.rec.InstanceID))
+		return w.sleep(ctx, nil, nil, 0, fmt.Sprintf("instance %s owns the lease, and has accepted nothing", h.rec.InstanceID))
 	}
-	timer := time.NewTimer(pause)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-seen.changed:
-	case <-ctx.Done():
-	}
+	w.rest(ctx, seen.changed)
 	return nil
 }
 
-// sleep waits for a change. It returns an error when there has been none in time.
-func (w *wait) sleep(ctx context.Context, changed <-chan struct{}, left time.Duration, why string) error {
+// rest waits until the next try, each time for longer, or for a change.
+func (w *wait) rest(ctx context.Context, changed <-chan struct{}) {
+	timer := time.NewTimer(w.again)
+	defer timer.Stop()
+	w.again = min(2*w.again, longestPause)
+	select {
+	case <-timer.C:
+	case <-changed:
+	case <-ctx.Done():
+	}
+}
+
+// sleep waits for a change, or what else is closed. It returns an error when there has
+// been none in time.
+func (w *wait) sleep(ctx context.Context, changed, other <-chan struct{}, left time.Duration, why string) error {
 	timer := time.NewTimer(left)
 	defer timer.Stop()
 	select {
 	case <-changed:
+		return nil
+	case <-other:
 		return nil
 	case <-ctx.Done():
 		return &noOwnerError{why, context.Cause(ctx)}

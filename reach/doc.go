@@ -7,7 +7,9 @@
 // A [Server] serves while its process owns the lease, at an endpoint that it puts into
 // the lease's record. A [Client] is an http.RoundTripper to the owner, whichever process
 // that is; [Forward] makes a handler of it. A [Node] is all of this in one: each copy of
-// a program serves its own port, and the one that owns handles the requests of all.
+// a program serves its own port, and the one that owns handles the requests of all. With
+// [Client.Start], a request that finds no owner has one started; [Server.Idle] ends it
+// when it is not needed.
 //
 // # What a call promises
 //

@@ -12,6 +12,7 @@ import (
 	"github.com/ownerlease/owner"
 	"github.com/ownerlease/owner/ownertest"
 	"github.com/ownerlease/owner/reach"
+	"github.com/ownerlease/owner/start"
 )
 
 // The owner serves; who has its lease reaches it, wherever it listens.
@@ -71,6 +72,21 @@ func ExampleClient() {
 		return resp.Body.Close()
 	}
 	_ = ask
+}
+
+// A server that is started by the first request, and steps down when it has been idle.
+func ExampleClient_start() {
+	client := func(path string) *http.Client {
+		return &http.Client{Transport: &reach.Client{
+			LeasePath: path,
+			Start:     &start.Command{Path: "modeld", Args: []string{path}, Log: path + ".log"},
+		}}
+	}
+	modeld := func(ctx context.Context, path string, model http.Handler) error { // the program
+		s := &reach.Server{Handler: model, Idle: 10 * time.Minute}
+		return owner.Run(ctx, owner.Config{LeasePath: path, TTL: 10 * time.Second}, s.Serve)
+	}
+	_, _ = client, modeld
 }
 
 // Each copy of the program serves a port of its own; one of them owns, and handles the

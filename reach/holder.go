@@ -14,11 +14,13 @@ import (
 
 // A follower watches the lease for a Client, and keeps the way to its holder.
 type follower struct {
-	c      *Client
-	cancel context.CancelFunc
-	done   chan struct{}
+	c       *Client
+	starter *starter // nil where no owner is to be started
+	cancel  context.CancelFunc
+	done    chan struct{}
 
 	mu      sync.Mutex
+	known   bool          // the lease has been read
 	now     *holder       // nil where no instance owns the lease, as far as is known
 	epoch   uint64        // the highest that was seen
 	trouble error         // why the lease cannot be read
@@ -28,7 +30,7 @@ type follower struct {
 
 func follow(c *Client, store owner.Store) *follower {
 	ctx, cancel := context.WithCancel(context.Background())
-	f := &follower{c: c, cancel: cancel, done: make(chan struct{}), changed: make(chan struct{})}
+	f := &follower{c: c, starter: newStarter(ctx, c, store), cancel: cancel, done: make(chan struct{}), changed: make(chan struct{})}
 	go f.watch(ctx, store)
 	return f
 }
@@ -48,6 +50,7 @@ func (f *follower) watch(ctx context.Context, store owner.Store) {
 func (f *follower) close() {
 	f.cancel()
 	<-f.done
+	f.starter.close()
 }
 
 // see takes what the watching has yielded. A record of the past, as a store can show
@@ -57,9 +60,11 @@ func (f *follower) see(rec owner.Record, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.trouble = err
-	switch {
-	case err != nil:
+	if err != nil {
 		return
+	}
+	f.known = true
+	switch {
 	case rec.InstanceID == "" || rec.Released:
 		f.set(nil)
 		return
@@ -87,6 +92,7 @@ func (f *follower) set(h *holder) {
 // A sighting is what a follower knows at a moment.
 type sighting struct {
 	now     *holder         // nil where no instance owns the lease
+	free    bool            // that is known
 	trouble error           // why it cannot be read
 	over    bool            // the Client is closed
 	changed <-chan struct{} // closed when this is the past
@@ -95,7 +101,7 @@ type sighting struct {
 func (f *follower) state() sighting {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return sighting{f.now, f.trouble, f.over, f.changed}
+	return sighting{f.now, f.known && f.now == nil && f.trouble == nil, f.trouble, f.over, f.changed}
 }
 
 // A holder is an instance that owns the lease, and the way to it.

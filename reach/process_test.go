@@ -66,7 +66,9 @@ func hit(what string) {
 var faulted atomic.Bool
 
 func runChild(lease string) int {
-	if what, path, _ := strings.Cut(lease, "="); what == "dial" || what == "listen" {
+	if what, path, _ := strings.Cut(lease, "="); what == "start" || what == "bare" {
+		return runStarted(what, path)
+	} else if what == "dial" || what == "listen" {
 		return runStranger(what, path)
 	}
 	ttl, err := time.ParseDuration(os.Getenv(ttlEnv))

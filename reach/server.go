@@ -39,7 +39,8 @@ type Server struct {
 	// ends. What has not ended then is cut off. Default 10 s; negative: not at all.
 	Drain time.Duration
 
-	// Idle, if positive, ends Serve when no request has been under way for so long.
+	// Idle, if positive, ends Serve when no request has been under way for so long,
+	// counted from the advertisement at first.
 	// A connection that a handler has hijacked counts until the handler returns.
 	Idle time.Duration
 

@@ -1,5 +1,5 @@
-// Command owner runs commands while it owns a lease, shows who owns one, and takes it
-// away.
+// Command owner runs commands while it owns a lease, starts an owner on demand, shows who
+// owns a lease, and takes it away.
 package main
 
 import (
@@ -20,6 +20,7 @@ at once; when it hangs, after the lease's ttl.
 
   owner demo
   owner run --lease /run/lock/gpu0 -- python train.py
+  owner ensure --lease /run/lock/gpu0 -- modeld
   owner status --lease /run/lock/gpu0
   owner list /run/lock
   owner watch --lease /run/lock/gpu0
@@ -37,7 +38,7 @@ func program() *cli.Command {
 		Usage:       "one process at a time owns a lease",
 		Description: description,
 		Commands: []*cli.Command{
-			cmdline.Run(&files), cmdline.Status(&files), cmdline.List(), cmdline.Watch(&files),
+			cmdline.Run(&files), cmdline.Ensure(&files), cmdline.Status(&files), cmdline.List(), cmdline.Watch(&files),
 			cmdline.Revoke(&files, revoke), cmdline.Demo(), cmdline.Diagram(),
 		},
 	}

@@ -52,6 +52,9 @@ func TestMain(m *testing.M) {
 			time.Sleep(300 * time.Millisecond)
 			fmt.Println("interrupts:", 1+len(signals))
 			os.Exit(0)
+		case "test-linger": // owner ensure has started it
+			time.Sleep(time.Minute)
+			os.Exit(0)
 		case "test-cat":
 			fmt.Println("started")
 			_, _ = io.Copy(os.Stdout, os.Stdin)
@@ -347,6 +350,7 @@ func TestMistakes(t *testing.T) {
 	run := func(args ...string) []string {
 		return append(append([]string{"run", "--lease", lease}, args...), self(), "test-exit", "0")
 	}
+	ensure := func(args ...string) []string { return append([]string{"ensure", "--lease", lease}, args...) }
 	for _, c := range []struct {
 		args []string
 		code int
@@ -405,6 +409,20 @@ func TestMistakes(t *testing.T) {
 		{[]string{"revoke", "--lease", lease, "-w", "0s"}, 125, "not positive"},
 		{[]string{"revoke", "--lease", lease, "--json"}, 125, "-json (see: owner revoke --help)"},
 		{[]string{"revoke", "--lease", filepath.Join(folder, "a", "b")}, 125, "the lease's folder must exist"},
+		{[]string{"ensure", self()}, 125, "--lease is missing (see: owner ensure --help)"},
+		{ensure(), 125, "COMMAND is missing"},
+		{ensure("--"), 125, "COMMAND is missing"},
+		{ensure(""), 125, "COMMAND is missing"},
+		{ensure("--timeout", "0", self()), 125, "--timeout 0 leaves no time"},
+		{ensure("--timeout", "-1s", self()), 125, "cannot be negative"},
+		{ensure("--timeout", "soon", self()), 125, `invalid duration "soon"`},
+		{ensure("--log", "", self()), 125, "need the path of a file"},
+		{ensure("--lock", "", self()), 125, "need the path of a file"},
+		{ensure("--ttl", "1s", self()), 125, "-ttl (see: owner ensure --help)"},
+		{ensure("owner-no-such-command"), 127, "owner-no-such-command"},
+		{ensure(filepath.Join(folder, "nope")), 127, "nope"},
+		{ensure(folder), 126, folder},
+		{[]string{"ensure", "--lease", filepath.Join(folder, "a", "b"), self()}, 125, "the lease's folder must exist"},
 		{[]string{"demo", "more"}, 125, `"more" is one argument too many`},
 		{[]string{"diagram", "more"}, 125, `"more" is one argument too many`},
 	} {
@@ -430,6 +448,7 @@ func TestHelp(t *testing.T) {
 		"list --help":   {"--json", "DIR", "125 ", "endpoint"},
 		"watch --help":  {"--json", "owned_for", "128+n", "125 "},
 		"revoke --help": {"--wait", "124 ", "128+n", "had no owner"},
+		"ensure --help": {"--lease PATH", "--timeout DURATION", "--log FILE", "--lock FILE", "--no-endpoint", "--json", "127 ", "128+n"},
 		"demo --help":   {"--svg FILE", "125 ", "three processes"},
 	} {
 		stdout, stderr, code := ownerCommand(t, strings.Fields(args)...)
@@ -450,7 +469,7 @@ func TestVersionCompletionDiagram(t *testing.T) {
 		t.Errorf("exit %d, %q", code, out)
 	}
 	out, _, code := ownerCommand(t, "--generate-shell-completion")
-	for _, want := range []string{"run", "status", "list", "watch", "revoke", "demo", "diagram"} {
+	for _, want := range []string{"run", "ensure", "status", "list", "watch", "revoke", "demo", "diagram"} {
 		if code != 0 || !strings.Contains(out, want+":") {
 			t.Errorf("exit %d; is %q there? %s", code, want, out)
 		}

@@ -5,6 +5,7 @@ package leasename
 const (
 	GuardSuffix = ".lock"
 	LastSuffix  = ".last"
+	StartSuffix = ".start"
 	// AliveSuffix and TempSuffix follow an instance's id.
 	AliveSuffix = ".alive"
 	TempSuffix  = ".tmp"
@@ -12,6 +13,13 @@ const (
 
 // Guard is the file that a process locks while it acquires.
 func Guard(path string) string { return path + GuardSuffix }
+
+// GuardMark is what a guard begins with. Its first byte cannot be read on Windows while
+// the guard is locked.
+const GuardMark = "#owner-lease/1 guard\n"
+
+// Start is the file that a process locks while it starts an owner.
+func Start(path string) string { return path + StartSuffix }
 
 // Alive is the file that an instance locks for its whole life.
 func Alive(path, id string) string { return path + "." + id + AliveSuffix }

@@ -19,6 +19,7 @@ lease; the others wait, or learn who the owner is. When the owner dies or hangs,
 lease is free after its ttl.
 
   owner-etcd run --endpoints etcd0:2379,etcd1:2379 --key /locks/gpu0 -- python train.py
+  owner-etcd ensure --endpoints etcd0:2379,etcd1:2379 --key /locks/gpu0 --lock /run/lock/gpu0 -- modeld
   owner-etcd status --endpoints etcd0:2379,etcd1:2379 --key /locks/gpu0
   owner-etcd watch --endpoints etcd0:2379,etcd1:2379 --key /locks/gpu0
   owner-etcd revoke --endpoints etcd0:2379,etcd1:2379 --key /locks/gpu0`
@@ -46,7 +47,7 @@ func program() *cli.Command {
 		Name:        "owner-etcd",
 		Usage:       "one process at a time owns a lease in etcd",
 		Description: description,
-		Commands:    []*cli.Command{run, cmdline.Status(&etcd), cmdline.Watch(&etcd), cmdline.Revoke(&etcd, revoke)},
+		Commands:    []*cli.Command{run, cmdline.Ensure(&etcd), cmdline.Status(&etcd), cmdline.Watch(&etcd), cmdline.Revoke(&etcd, revoke)},
 	}
 }
 

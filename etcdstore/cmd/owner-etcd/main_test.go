@@ -258,6 +258,8 @@ func TestMistakes(t *testing.T) {
 		{s.args("revoke", "/mistake", "-w", "0s"), 125, "not positive"},
 		{s.args("revoke", "/mistake", "--endpoints", "127.0.0.1:1", "--dial-timeout", "200ms"), 125, "connection refused"},
 		{s.args("revoke", "/mistake", "--endpoints", "127.0.0.1:1", "-w", "200ms"), 124, "gave up after 200ms: the lease was not taken away"},
+		{append(s.args("ensure", "/mistake"), self()...), 125, "--lock is missing"},
+		{append(s.args("ensure", "/mistake", "--lock", filepath.Join(t.TempDir(), "lock")), self("test-exit", "9")...), 3, "exit status 9"},
 		{run("-n", "--endpoints", "127.0.0.1:1"), 125, "connection refused"},
 		{run("-w", "200ms", "--endpoints", "127.0.0.1:1"), 124, "gave up after 200ms: /mistake does not answer"},
 	} {

@@ -1,0 +1,7 @@
+package start
+
+// For the tests with real processes.
+var (
+	Reap   = reapEnded
+	Exists = exists
+)

@@ -94,7 +94,7 @@ func call[T any](ctx context.Context, s *store, p patience, request func(context
 		select {
 		case o := <-outcomes:
 			open--
-			if o.err == nil || !isPassing(o.err) {
+			if o.err == nil || !isPassing(o.err) && ctx.Err() == nil {
 				if o.err == nil && asked > 1 {
 					o.route.answered()
 				}

@@ -18,6 +18,10 @@ func (s *store) failed(ctx context.Context, what string, err error) error {
 	what += " at " + s.String()
 	switch {
 	case ctx.Err() != nil:
+		var none *unansweredError
+		if errors.As(err, &none) && none.reasons != "" { // why it has taken so long
+			return fmt.Errorf("%s: %w: %s", what, context.Cause(ctx), none.reasons)
+		}
 		return fmt.Errorf("%s: %w", what, context.Cause(ctx))
 	case s.client.Ctx().Err() != nil:
 		return fmt.Errorf("%s: the etcd client was closed", what)

@@ -22,7 +22,11 @@ import (
 // may not have stopped yet. An error without one matches owner.ErrUnavailable where etcd
 // did not answer, and then the lease may have been revoked all the same.
 func Revoke(ctx context.Context, client *clientv3.Client, key string) (owner.Record, error) {
-	s := New(client, key).(*store)
+	return New(client, key).(*store).Revoke(ctx)
+}
+
+// Revoke is [Revoke] of this lease.
+func (s *store) Revoke(ctx context.Context) (owner.Record, error) {
 	holder, err := s.takeAway(ctx)
 	if err == nil && holder.InstanceID != "" {
 		err = s.untilEnded(ctx, holder)

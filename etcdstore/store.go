@@ -40,7 +40,6 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -111,29 +110,41 @@ func (s *store) Now() time.Duration { return clock.NowWithSuspend() }
 //     cannot harm another ownership, whenever it comes.
 //
 // What cannot be revoked expires after the TTL.
-func (s *store) Acquire(ctx context.Context, claim owner.Record) (owner.Acquisition, error) {
+func (s *store) Acquire(ctx context.Context, claim owner.Record) (acq owner.Acquisition, err error) {
 	if err := s.accepts(&claim); err != nil {
 		return owner.Acquisition{}, err
 	}
 	p := patienceFor(claim.TTL)
-	found, err := s.read(ctx, p)
+	g := &grants{}
+	defer func() {
+		if acq.Lease == nil {
+			err = s.giveBack(ctx, p, g, &claim, err)
+		}
+	}()
+	found, granting, err := s.readAndGrant(ctx, p, &claim, g)
 	if err != nil {
-		return owner.Acquisition{}, err
+		return acq, err
 	}
 	holder, err := s.holder(found)
 	switch {
 	case err != nil:
-		return owner.Acquisition{}, err
+		return acq, err
 	case holder.InstanceID == claim.InstanceID:
 		// An attempt of this instance that could not be undone: no other uses its id, and
 		// it does not own.
 		if err := s.revoke(ctx, p, found.leases()...); err != nil {
-			return owner.Acquisition{}, s.failed(ctx, "take back what an earlier attempt has left", err)
+			return acq, s.failed(ctx, "take back what an earlier attempt has left", err)
 		}
 	case holder.InstanceID != "":
-		return owner.Acquisition{Holder: s.describe(ctx, p, found, holder).Holder}, nil
+		return s.refused(ctx, p, g, found, holder), nil
 	}
-	return s.take(ctx, p, claim)
+	if g.ids == nil {
+		granting = s.grant(ctx, p, &claim, g)
+	}
+	if granting != nil {
+		return acq, granting
+	}
+	return s.take(ctx, p, claim, g)
 }
 
 // accepts refuses what the lease cannot be kept with.
@@ -160,29 +171,30 @@ func (s *store) usable() error {
 	return nil
 }
 
+// grants are the two etcd leases for an ownership.
+type grants struct {
+	ids  []clientv3.LeaseID // nil: none was asked for
+	from time.Duration      // before that, which etcd counts from
+}
+
+// giveBack revokes the etcd leases of an attempt that has not won.
+func (s *store) giveBack(ctx context.Context, p patience, g *grants, claim *owner.Record, err error) error {
+	undone := s.revoke(context.WithoutCancel(ctx), p, g.ids...)
+	switch {
+	case undone == nil || err == nil:
+		return err
+	case strings.Contains(err.Error(), undone.Error()): // for the same reason
+		return fmt.Errorf("%w; what this has left may keep others waiting for %v", err, claim.TTL)
+	}
+	return fmt.Errorf("%w; what this has left may keep others waiting for %v: %w", err, claim.TTL, undone)
+}
+
 // take takes a lease that a read has found free.
-func (s *store) take(ctx context.Context, p patience, claim owner.Record) (acq owner.Acquisition, err error) {
-	acq.From = s.Now() // before the grants, which etcd counts from
+func (s *store) take(ctx context.Context, p patience, claim owner.Record, g *grants) (acq owner.Acquisition, err error) {
+	acq.From = g.from
 	claim.AcquiredAt = time.Now()
 	claim.RenewedAt = claim.AcquiredAt
-	ids := newLeases()
-	defer func() {
-		if acq.Lease != nil {
-			return
-		}
-		undone := s.revoke(context.WithoutCancel(ctx), p, ids...)
-		switch {
-		case undone == nil || err == nil:
-		case strings.Contains(err.Error(), undone.Error()): // for the same reason
-			err = fmt.Errorf("%w; what this has left may keep others waiting for %v", err, claim.TTL)
-		default:
-			err = fmt.Errorf("%w; what this has left may keep others waiting for %v: %w", err, claim.TTL, undone)
-		}
-	}()
-	if err := s.grant(ctx, p, claim.TTL, ids); err != nil {
-		return acq, err
-	}
-	l := &lease{store: s, patience: p, keeper: keeperOf(s.client), ids: ids, rec: claim}
+	l := &lease{store: s, patience: p, keeper: keeperOf(s.client), ids: g.ids, rec: claim}
 	defer func() {
 		if acq.Lease == nil {
 			l.keeper.leave()
@@ -203,36 +215,21 @@ func (s *store) take(ctx context.Context, p patience, claim owner.Record) (acq o
 	if err != nil {
 		return acq, err
 	}
-	acq.Holder = s.describe(ctx, p, found, holder).Holder
-	return acq, nil
+	return s.refused(ctx, p, g, found, holder), nil
 }
 
-// putAndKeep is put. Where the grants have taken an eighth of the TTL, as over a long way,
-// it keeps the etcd leases alive at the same time, and counts from before that, as Renew
-// does: both keys were put after it, and no leader before the one that has put them has
-// kept their leases. Else a slow acquisition would leave no time for the first renewal.
-func (s *store) putAndKeep(ctx context.Context, l *lease, acq *owner.Acquisition) (found keyPair, err error) {
-	at := s.Now()
-	if at-acq.From < l.rec.TTL/8 {
-		found, _, err = s.put(ctx, l)
-		return found, err
-	}
-	keeping, cancel := context.WithCancel(ctx)
-	defer cancel()
-	terms := make([]uint64, len(l.ids)+1) // in which each was answered, the put last
-	errs := inParallel(len(terms), func(i int) (err error) {
-		if i < len(l.ids) {
-			terms[i], err = l.keepAlive(keeping, l.ids[i])
-			return err
+// refused names the holder, and gives back what was granted at the same time. What cannot
+// be given back has no keys, and keeps no other waiting.
+func (s *store) refused(ctx context.Context, p patience, g *grants, found keyPair, holder owner.Record) (acq owner.Acquisition) {
+	_ = inParallel(2, func(i int) error {
+		if i == 0 {
+			acq.Holder = s.describe(ctx, p, found, holder).Holder
+			return nil
 		}
-		found, terms[i], err = s.put(ctx, l)
-		time.AfterFunc(time.Duration(l.patience), cancel) // what is kept later is not waited for
-		return err
+		return s.revoke(context.WithoutCancel(ctx), p, g.ids...)
 	})
-	if foremost(errs...) == nil && slices.Min(terms) == terms[len(l.ids)] {
-		acq.From = at
-	}
-	return found, errs[len(l.ids)]
+	g.ids = nil
+	return acq
 }
 
 // put puts both keys if neither exists, and then sets the lease's revision. Otherwise it
@@ -329,7 +326,9 @@ func (s *store) gets() []clientv3.Op {
 
 // grant gets the two etcd leases. Their ids are chosen here, so that one whose grant was
 // not answered can be asked for again, or revoked.
-func (s *store) grant(ctx context.Context, p patience, ttl time.Duration, ids []clientv3.LeaseID) error {
+func (s *store) grant(ctx context.Context, p patience, claim *owner.Record, g *grants) error {
+	g.from, g.ids = s.Now(), newLeases()
+	ids, ttl := g.ids, claim.TTL
 	errs := inParallel(len(ids), func(i int) error {
 		granted, err := call(ctx, s, p, func(ctx context.Context, r route) (*etcdserverpb.LeaseGrantResponse, error) {
 			return r.leases.LeaseGrant(ctx, &etcdserverpb.LeaseGrantRequest{ID: int64(ids[i]), TTL: int64(ttl / time.Second)})

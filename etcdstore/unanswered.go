@@ -32,17 +32,24 @@ func (u *unanswered) add(endpoint string, err error) {
 
 // An unansweredError says why there was no answer, as far as that is known.
 type unansweredError struct {
-	text string
-	errs []error
+	reasons string // "" where none is known
+	within  time.Duration
+	errs    []error
 }
 
-func (e *unansweredError) Error() string   { return e.text }
+func (e *unansweredError) Error() string {
+	if e.reasons == "" {
+		return fmt.Sprintf("%v within %v", errSilent, round(e.within))
+	}
+	return e.reasons
+}
+
 func (e *unansweredError) Unwrap() []error { return e.errs }
 
 // err says each reason once. What was said by one endpoint counts more than what the
 // client's own route has said last of any of them.
 func (u *unanswered) err() error {
-	e := &unansweredError{}
+	e := &unansweredError{within: u.within}
 	for _, s := range u.said {
 		e.errs = append(e.errs, s.err)
 	}
@@ -64,9 +71,8 @@ func (u *unanswered) err() error {
 			reasons[i] = single[j].endpoint + ": " + reasons[i]
 		}
 	}
-	if e.text = strings.Join(reasons, "; "); e.text == "" {
+	if e.reasons = strings.Join(reasons, "; "); e.reasons == "" {
 		e.errs = append(e.errs, errSilent)
-		e.text = fmt.Sprintf("%v within %v", errSilent, round(u.within))
 	}
 	return e
 }
@@ -91,7 +97,8 @@ func reasonOf(err error) string {
 	}
 	if _, of, ok := strings.Cut(text, "latest balancer error: "); ok {
 		text = of
-	} else if errors.Is(err, errSilent) || errors.Is(err, context.DeadlineExceeded) || strings.Contains(text, "context deadline exceeded") {
+	} else if errors.Is(err, errSilent) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) ||
+		strings.HasPrefix(text, "context deadline exceeded") || strings.HasPrefix(text, "context canceled") {
 		return ""
 	}
 	text = plainly(text)

@@ -1,9 +1,11 @@
 package etcdstore
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 	"testing"
 	"time"
 
@@ -77,6 +79,86 @@ func TestPatience(t *testing.T) {
 		}
 		if all > 9*time.Second {
 			t.Errorf("a TTL of %v: the tries take %v", ttl, all)
+		}
+	}
+}
+
+// A call's first answer counts. A request that is late is not given up when the next one is
+// made, nor is the wait for all of them longer than it may be.
+func TestCall(t *testing.T) {
+	t.Parallel()
+	s := New(etcdtest.Start(t).Client(t), "/k").(*store)
+	const p = patience(50 * time.Millisecond)
+	var mu sync.Mutex
+	asked := 0
+	try := func(p patience, answer func(ctx context.Context, n int) error) (by int, err error) {
+		asked = 0
+		return call(t.Context(), s, p, func(ctx context.Context, _ route) (int, error) {
+			mu.Lock()
+			asked++
+			n := asked
+			mu.Unlock()
+			return n, answer(ctx, n)
+		})
+	}
+	silent := func(ctx context.Context, _ int) error { <-ctx.Done(); return ctx.Err() }
+	began := time.Now()
+	if _, err := try(p, silent); !errors.Is(err, errSilent) || asked != 3 || err.Error() != "no answer within 440ms" {
+		t.Errorf("%v, after %d requests", err, asked)
+	}
+	if took := time.Since(began); took < p.whole() {
+		t.Errorf("it has waited for %v", took)
+	}
+	second := make(chan struct{})
+	by, err := try(p, func(ctx context.Context, n int) error {
+		if n == 1 {
+			<-second // that it is made is what brings this one's answer
+			return ctx.Err()
+		}
+		close(second)
+		return silent(ctx, n)
+	})
+	if by != 1 || err != nil {
+		t.Errorf("answered by request %d, %v", by, err)
+	}
+	if by, err := try(p, func(ctx context.Context, n int) error {
+		if n < 3 {
+			return silent(ctx, n)
+		}
+		return nil
+	}); by != 3 || err != nil {
+		t.Errorf("answered by request %d, %v", by, err)
+	}
+	if _, err := try(p, func(context.Context, int) error { return rpctypes.ErrNoLeader }); !errors.Is(err, rpctypes.ErrNoLeader) || asked != 3 ||
+		err.Error() != rpctypes.ErrNoLeader.Error() {
+		t.Errorf("%v after %d requests", err, asked)
+	}
+	if _, err := try(patience(time.Minute), func(context.Context, int) error { return rpctypes.ErrNoSpace }); !errors.Is(err, rpctypes.ErrNoSpace) || asked != 1 {
+		t.Errorf("%v after %d requests", err, asked)
+	}
+}
+
+// A duration in an error can be read.
+func TestRound(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		1666666664: "1.7s", 416666666: "420ms", 8750 * time.Millisecond: "8.8s", 700 * time.Millisecond: "700ms",
+	} {
+		if got := round(d).String(); got != want {
+			t.Errorf("%v: %s, want %s", d, got, want)
+		}
+	}
+}
+
+// The command in the error of a user without permission can be typed, whatever the key.
+func TestGrantCommand(t *testing.T) {
+	for key, want := range map[string]string{
+		"/k":         "/k /k.alivf",
+		"/a b":       "'/a b' '/a b.alivf'",
+		"/it's":      `'/it'\''s' '/it'\''s.alivf'`,
+		"/$HOME/`x`": "'/$HOME/`x`' '/$HOME/`x`.alivf'",
+	} {
+		if got := New(nil, key).(*store).grantCommand(); got != "etcdctl role grant-permission ROLE readwrite "+want {
+			t.Errorf("%s: %s", key, got)
 		}
 	}
 }

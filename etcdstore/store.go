@@ -175,13 +175,19 @@ func (s *store) usable() error {
 type grants struct {
 	ids  []clientv3.LeaseID // nil: none was asked for
 	from time.Duration      // before that, which etcd counts from
+	lost bool               // it is not known whether they were granted
+	used bool               // keys may have been put under them
 }
 
-// giveBack revokes the etcd leases of an attempt that has not won.
+// giveBack revokes the etcd leases of an attempt that has not won. Without keys they keep no
+// other waiting, and need no second wait for an etcd that has just not answered.
 func (s *store) giveBack(ctx context.Context, p patience, g *grants, claim *owner.Record, err error) error {
+	if g.lost && !g.used {
+		return err
+	}
 	undone := s.revoke(context.WithoutCancel(ctx), p, g.ids...)
 	switch {
-	case undone == nil || err == nil:
+	case undone == nil || err == nil || !g.used:
 		return err
 	case strings.Contains(err.Error(), undone.Error()): // for the same reason
 		return fmt.Errorf("%w; what this has left may keep others waiting for %v", err, claim.TTL)
@@ -191,7 +197,7 @@ func (s *store) giveBack(ctx context.Context, p patience, g *grants, claim *owne
 
 // take takes a lease that a read has found free.
 func (s *store) take(ctx context.Context, p patience, claim owner.Record, g *grants) (acq owner.Acquisition, err error) {
-	acq.From = g.from
+	acq.From, g.used = g.from, true
 	claim.AcquiredAt = time.Now()
 	claim.RenewedAt = claim.AcquiredAt
 	l := &lease{store: s, patience: p, keeper: keeperOf(s.client), ids: g.ids, rec: claim}
@@ -345,7 +351,9 @@ func (s *store) grant(ctx context.Context, p patience, claim *owner.Record, g *g
 		}
 		return nil
 	})
-	return foremost(errs...)
+	err := foremost(errs...)
+	g.lost = errors.Is(err, owner.ErrUnavailable)
+	return err
 }
 
 // granted returns how many seconds an etcd lease was granted.

@@ -25,13 +25,10 @@ func (l *lease) Advertise(ctx context.Context, meta map[string]string) error {
 	}
 	l.tried = append(l.tried, value)
 	for {
-		resp, err := call(ctx, s, l.timeout, func(ctx context.Context) (*clientv3.TxnResponse, error) {
-			return s.client.Txn(ctx).
-				If(l.unchanged(s.key), l.unchanged(s.alive)).
-				Then(clientv3.OpPut(s.key, value, clientv3.WithLease(l.ids[0])),
-					clientv3.OpPut(s.alive, value, clientv3.WithLease(l.ids[1]))).
-				Else(s.gets()...).
-				Commit()
+		// Not compared with what is put last when a request is sent: that may be later.
+		unchanged := []clientv3.Cmp{l.unchanged(s.key), l.unchanged(s.alive)}
+		resp, err := call(ctx, s, l.patience, func(ctx context.Context, r route) (*clientv3.TxnResponse, error) {
+			return r.commit(ctx, unchanged, l.puts(value), s.gets())
 		})
 		if err != nil {
 			return s.failed(ctx, "put the record", err)

@@ -79,6 +79,8 @@ var ofKeys = []scenario{
 	{"the owner gets late answers", 12 * time.Second, hearsLate},
 	{"the owner is cut off for a moment", 12 * time.Second, cutOffForAMoment},
 	{"one of the owner's links is cut", 12 * time.Second, linkCut},
+	{"two of the owner's links are cut", 12 * time.Second, twoLinksCut},
+	{"the owner is far away", 8 * time.Second, farAway},
 	{"what a watch has missed is compacted", 12 * time.Second, compacted},
 }
 

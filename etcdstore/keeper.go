@@ -2,25 +2,24 @@ package etcdstore
 
 import (
 	"context"
-	"fmt"
 	"sync"
-	"time"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// A keeper keeps etcd leases alive, all of a client's over one stream. The client's own
-// KeepAliveOnce opens a stream each time, for which a client with a password
-// authenticates again: some 60 ms of the server's time. Its KeepAlive shares one, but
-// does not show which request an answer is to, and so not what the TTL counts from.
+// A keeper keeps etcd leases alive, all of a client's over one stream for each route: the
+// client's own, and others once an answer was late. The client's own KeepAliveOnce opens a
+// stream each time, for which a client with a password authenticates again: some 60 ms of
+// the server's time. Its KeepAlive shares one, but does not show which request an answer is
+// to, and so not what the TTL counts from.
 type keeper struct {
 	client *clientv3.Client
 	leases int // how many there are to keep; keepers' mutex guards it
 
-	mu     sync.Mutex
-	stream *stream // the last one that was begun, nil before the first
+	mu      sync.Mutex
+	streams map[string]*stream // the last one that was begun, by the route's endpoint
 }
 
 // keepers are those of the clients that have leases to keep.
@@ -35,7 +34,7 @@ func keeperOf(c *clientv3.Client) *keeper {
 	defer keepers.Unlock()
 	k := keepers.of[c]
 	if k == nil {
-		k = &keeper{client: c}
+		k = &keeper{client: c, streams: map[string]*stream{}}
 		keepers.of[c] = k
 	}
 	k.leases++
@@ -52,43 +51,63 @@ func (k *keeper) leave() {
 	delete(keepers.of, k.client)
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.stream != nil {
-		k.stream.end(nil)
+	for _, st := range k.streams {
+		st.end(nil)
 	}
 }
 
 // keepAlive makes an etcd lease last for another TTL from some moment after this call,
-// and returns the term of the answer. It keeps waiting on a stream that brings answers,
-// even to other requests. Where none come, or the stream has ended, it asks again on
-// another stream, which goes to the next endpoint.
-func (k *keeper) keepAlive(ctx context.Context, p requestTimeout, id clientv3.LeaseID) (term uint64, err error) {
-	var asked *request
-	for n := 0; ; n++ {
-		if asked == nil {
-			asked = k.ask(id)
+// and returns the term of the answer.
+func (k *keeper) keepAlive(ctx context.Context, s *store, p patience, id clientv3.LeaseID) (term uint64, err error) {
+	var mu sync.Mutex
+	var all []*request // in the order in which they were asked
+	answered, err := call(ctx, s, p, func(ctx context.Context, r route) (*request, error) {
+		mu.Lock()
+		asked, err := k.ask(ctx, r, id)
+		if err == nil {
+			all = append(all, asked)
 		}
-		if asked == nil {
-			return 0, context.Cause(k.client.Ctx())
+		mu.Unlock()
+		if err != nil {
+			return nil, err
 		}
-		timer := time.NewTimer(time.Duration(p) << n)
 		select {
 		case err := <-asked.answer:
-			timer.Stop()
-			if err == nil || isNotFound(err) || n == tries-1 || !sleep(ctx, time.Duration(p)/8<<n) {
-				return asked.term, err
+			if err != nil && !isNotFound(err) {
+				err = &streamError{err} // the next one may have a new token, for example
 			}
-			asked = nil
+			return asked, err
 		case <-ctx.Done():
-			timer.Stop()
-			return 0, ctx.Err()
-		case <-timer.C:
-			if n == tries-1 {
-				return 0, fmt.Errorf("%w within %v", errSlow, time.Duration(p)<<n)
-			}
-			if asked.silent() {
-				asked.stream.end(errSlow) // for all that wait there
-				asked = nil
-			}
+			return nil, ctx.Err()
+		}
+	})
+	mu.Lock()
+	defer mu.Unlock()
+	if err == nil {
+		dropSilent(all, answered)
+		return answered.term, nil
+	}
+	if ctx.Err() == nil {
+		dropSilent(all, nil)
+	}
+	return 0, err
+}
+
+// A streamError is that of a stream which has ended, and so of all requests that waited.
+type streamError struct{ error }
+
+func (e *streamError) Unwrap() error { return e.error }
+
+// dropSilent ends the streams that were asked before the one that has answered, and have
+// brought nothing since; all of those where none has. The next on the client's own route
+// goes to its next endpoint.
+func dropSilent(all []*request, answered *request) {
+	for _, r := range all {
+		if r == answered {
+			return
+		}
+		if r.silent() {
+			r.stream.end(errSilent) // for all that wait there
 		}
 	}
 }
@@ -102,18 +121,25 @@ type request struct {
 	term   uint64     // in which it was answered, once it was
 }
 
-// ask asks on the present stream, or on a new one. It does not wait. It returns nil if
-// the client is closed.
-func (k *keeper) ask(id clientv3.LeaseID) *request {
+// ask asks on the route's present stream, or on a new one. It does not wait. After ctx's
+// end it begins none: the keeper may have been left.
+func (k *keeper) ask(ctx context.Context, to route, id clientv3.LeaseID) (*request, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.stream != nil {
-		if r := k.stream.ask(id); r != nil {
-			return r
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if st := k.streams[to.endpoint]; st != nil {
+		if r := st.ask(id); r != nil {
+			return r, nil
 		}
 	}
-	k.stream = newStream(k.client)
-	return k.stream.ask(id)
+	st := newStream(to)
+	k.streams[to.endpoint] = st
+	if r := st.ask(id); r != nil {
+		return r, nil
+	}
+	return nil, context.Canceled // the client is closed
 }
 
 // A stream is one etcd stream of keep-alives. The server takes one request after the
@@ -130,10 +156,10 @@ type stream struct {
 	over   bool                            // no answer will come any more
 }
 
-func newStream(c *clientv3.Client) *stream {
+func newStream(to route) *stream {
 	st := &stream{more: make(chan struct{}, 1), sent: map[clientv3.LeaseID][]*request{}}
-	st.ctx, st.end = context.WithCancelCause(clientv3.WithRequireLeader(c.Ctx()))
-	go st.run(clientv3.RetryLeaseClient(c))
+	st.ctx, st.end = context.WithCancelCause(clientv3.WithRequireLeader(to.client.Ctx()))
+	go st.run(to.leases)
 	return st
 }
 

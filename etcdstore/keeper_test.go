@@ -53,7 +53,7 @@ func TestStreamEnds(t *testing.T) {
 	t.Parallel()
 	c, line := through(t, etcdtest.Start(t))
 	line.hang(1)
-	st := newStream(c)
+	st := newStream(ownRoute(c))
 	asked := st.ask(1)
 	broken := errors.New("broken")
 	st.end(broken)
@@ -78,14 +78,14 @@ func TestStreamOfTheLast(t *testing.T) {
 	}
 	k := all[0].Lease.(*lease).keeper
 	for _, acq := range all {
-		if acq.Lease.(*lease).keeper != k || k.stream.ctx.Err() != nil {
+		if acq.Lease.(*lease).keeper != k || k.streams[""].ctx.Err() != nil {
 			t.Error("a lease has no stream, or a separate one")
 		}
 		must(t, acq.Lease.Release(context.Background()))
 	}
 	keepers.Lock()
 	defer keepers.Unlock()
-	if _, kept := keepers.of[c]; kept || k.stream.ctx.Err() == nil {
+	if _, kept := keepers.of[c]; kept || k.streams[""].ctx.Err() == nil {
 		t.Error("the stream outlives the last lease")
 	}
 }

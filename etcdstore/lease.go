@@ -13,14 +13,22 @@ import (
 
 // A lease is one ownership: both keys, each under its etcd lease, put at one revision.
 type lease struct {
-	store   *store
-	timeout requestTimeout
-	keeper  *keeper
-	ids     []clientv3.LeaseID // of the key, and of the one with .alive
-	rec     owner.Record       // as it was put first: without its epoch
-	created int64              // the revision at which both keys were put first
-	rev     int64              // the revision at which both keys were put last
-	tried   []string           // values that were put without an answer since
+	store    *store
+	patience patience
+	keeper   *keeper
+	ids      []clientv3.LeaseID // of the key, and of the one with .alive
+	rec      owner.Record       // as it was put first: without its epoch
+	created  int64              // the revision at which both keys were put first
+	rev      int64              // the revision at which both keys were put last
+	tried    []string           // values that were put without an answer since
+}
+
+// puts are the operations that put both keys, each under its etcd lease.
+func (l *lease) puts(value string) []clientv3.Op {
+	return []clientv3.Op{
+		clientv3.OpPut(l.store.key, value, clientv3.WithLease(l.ids[0])),
+		clientv3.OpPut(l.store.alive, value, clientv3.WithLease(l.ids[1])),
+	}
 }
 
 // Renew: see owner.Lease. It keeps both etcd leases alive, and reads whether both
@@ -62,8 +70,8 @@ func (l *lease) Renew(ctx context.Context, _ time.Duration) error {
 	if lost != nil {
 		return lost
 	}
-	err := errors.Join(errs...)
-	if isNotFound(err) { // its key has gone with it, perhaps after it was read
+	err := foremost(errs...)
+	if slices.ContainsFunc(errs, isNotFound) { // its key has gone with it, perhaps after it was read
 		if _, err := l.check(ctx); err != nil {
 			return err
 		}
@@ -80,7 +88,7 @@ func isLoss(err error) bool {
 
 // check reads whether both keys are as they were put, and returns the term of the read.
 func (l *lease) check(ctx context.Context) (term uint64, err error) {
-	found, err := l.store.read(ctx, l.timeout)
+	found, err := l.store.read(ctx, l.patience)
 	if err != nil {
 		return 0, err
 	}
@@ -124,12 +132,13 @@ func (l *lease) Release(ctx context.Context) error {
 			[]clientv3.Cmp{l.unchanged(key)},
 			[]clientv3.Op{clientv3.OpDelete(key)}, nil)
 	}
+	deletions := []clientv3.Op{ours(s.key), ours(s.alive)}
 	errs := inParallel(2, func(i int) error {
 		if i == 1 {
-			return s.revoke(ctx, l.timeout, l.ids...)
+			return s.revoke(ctx, l.patience, l.ids...)
 		}
-		_, err := call(ctx, s, l.timeout, func(ctx context.Context) (*clientv3.TxnResponse, error) {
-			return s.client.Txn(ctx).Then(ours(s.key), ours(s.alive)).Commit()
+		_, err := call(ctx, s, l.patience, func(ctx context.Context, r route) (*clientv3.TxnResponse, error) {
+			return r.commit(ctx, nil, deletions, nil)
 		})
 		if err == nil && len(l.tried) > 0 {
 			err = errors.New("the keys may be as an advertisement has put them whose answer was lost")
@@ -145,7 +154,7 @@ func (l *lease) Release(ctx context.Context) error {
 // keepAlive makes one of the etcd leases last for another TTL, and returns the term of
 // the answer.
 func (l *lease) keepAlive(ctx context.Context, id clientv3.LeaseID) (term uint64, err error) {
-	term, err = l.keeper.keepAlive(ctx, l.timeout, id)
+	term, err = l.keeper.keepAlive(ctx, l.store, l.patience, id)
 	if err != nil {
 		return 0, l.store.failed(ctx, "keep the lease alive", err)
 	}

@@ -21,11 +21,11 @@ var mutants = []struct {
 }{
 	{"the first key is enough", "TestFaults/keys/the_first_key_is_deleted,_unheard", []mutant.Mutant{
 		{File: "value.go", Old: "for _, kv := range l.kvs {\n\t\tif kv == nil {\n\t\t\tcontinue", New: "for _, kv := range l.kvs[:1] {\n\t\tif kv == nil {\n\t\t\tcontinue"},
-		{File: "store.go", Old: "If(absent(s.key), absent(s.alive))", New: "If(absent(s.key))"},
+		{File: "store.go", Old: "{absent(s.key), absent(s.alive)}", New: "{absent(s.key)}"},
 	}},
 	{"the second key is enough", "TestFaults/keys/the_second_lease_is_revoked", []mutant.Mutant{
 		{File: "value.go", Old: "for _, kv := range l.kvs {\n\t\tif kv == nil {\n\t\t\tcontinue", New: "for _, kv := range l.kvs[1:] {\n\t\tif kv == nil {\n\t\t\tcontinue"},
-		{File: "store.go", Old: "If(absent(s.key), absent(s.alive))", New: "If(absent(s.alive))"},
+		{File: "store.go", Old: "{absent(s.key), absent(s.alive)}", New: "{absent(s.alive)}"},
 	}},
 	{"the first TTL counts from the answer", "TestFaults/keys/the_owner_gets_late_answers", []mutant.Mutant{
 		{File: "store.go", Old: "From: acq.From}", New: "From: s.Now()}"},

@@ -167,7 +167,7 @@ func TestFull(t *testing.T) {
 		_, full = c.Put(t.Context(), fmt.Sprint("/fill/", i), strings.Repeat("x", 100<<10))
 	}
 	_, err := New(c, "/k").Acquire(t.Context(), claim(time.Minute))
-	says(t, "Acquire", err, nil, "quota", "defragment", "disarm", "/k")
+	says(t, "Acquire", err, owner.ErrUnavailable, "quota", "defragment", "disarm", "/k") // Run and Campaign wait for room
 	for range 3 {
 		must(t, owned.Lease.Renew(t.Context(), 0))
 	}

@@ -22,7 +22,11 @@ import (
 // may not have stopped yet. An error without one matches owner.ErrUnavailable where etcd
 // did not answer, and then the lease may have been revoked all the same.
 func Revoke(ctx context.Context, client *clientv3.Client, key string) (owner.Record, error) {
-	s := New(client, key).(*store)
+	return New(client, key).(*store).Revoke(ctx)
+}
+
+// Revoke is [Revoke] of this lease.
+func (s *store) Revoke(ctx context.Context) (owner.Record, error) {
 	holder, err := s.takeAway(ctx)
 	if err == nil && holder.InstanceID != "" {
 		err = s.untilEnded(ctx, holder)
@@ -43,7 +47,7 @@ func (s *store) takeAway(ctx context.Context) (owner.Record, error) {
 	}
 	var target owner.Record
 	for {
-		found, err := s.read(ctx, readTimeout)
+		found, err := s.read(ctx, readPatience)
 		if err != nil {
 			return owner.Record{}, err
 		}
@@ -68,17 +72,15 @@ func (s *store) takeAway(ctx context.Context) (owner.Record, error) {
 
 // deleteFirst deletes the first key if both are as they were found: without the second
 // one, another could own before the owner has stopped. It does not end with ctx, as it
-// would then not be known whether the lease was revoked; it takes two seconds at most.
+// would then not be known whether the lease was revoked; it takes little more than two seconds at most.
 func (s *store) deleteFirst(ctx context.Context, found keyPair) (bool, error) {
 	ctx = context.WithoutCancel(ctx)
 	unchanged := func(i int, key string) clientv3.Cmp {
 		return clientv3.Compare(clientv3.ModRevision(key), "=", found.kvs[i].ModRevision)
 	}
-	resp, err := call(ctx, s, readTimeout, func(ctx context.Context) (*clientv3.TxnResponse, error) {
-		return s.client.Txn(ctx).
-			If(unchanged(0, s.key), unchanged(1, s.alive)).
-			Then(clientv3.OpDelete(s.key)).
-			Commit()
+	both := []clientv3.Cmp{unchanged(0, s.key), unchanged(1, s.alive)}
+	resp, err := call(ctx, s, readPatience, func(ctx context.Context, r route) (*clientv3.TxnResponse, error) {
+		return r.commit(ctx, both, []clientv3.Op{clientv3.OpDelete(s.key)}, nil)
 	})
 	if err != nil {
 		return false, s.failed(ctx, "revoke the lease", err)

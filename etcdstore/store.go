@@ -35,7 +35,6 @@
 package etcdstore
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -111,29 +110,41 @@ func (s *store) Now() time.Duration { return clock.NowWithSuspend() }
 //     cannot harm another ownership, whenever it comes.
 //
 // What cannot be revoked expires after the TTL.
-func (s *store) Acquire(ctx context.Context, claim owner.Record) (owner.Acquisition, error) {
+func (s *store) Acquire(ctx context.Context, claim owner.Record) (acq owner.Acquisition, err error) {
 	if err := s.accepts(&claim); err != nil {
 		return owner.Acquisition{}, err
 	}
-	p := requestTimeoutFor(claim.TTL)
-	found, err := s.read(ctx, p)
+	p := patienceFor(claim.TTL)
+	g := &grants{}
+	defer func() {
+		if acq.Lease == nil {
+			err = s.giveBack(ctx, p, g, &claim, err)
+		}
+	}()
+	found, granting, err := s.readAndGrant(ctx, p, &claim, g)
 	if err != nil {
-		return owner.Acquisition{}, err
+		return acq, err
 	}
 	holder, err := s.holder(found)
 	switch {
 	case err != nil:
-		return owner.Acquisition{}, err
+		return acq, err
 	case holder.InstanceID == claim.InstanceID:
 		// An attempt of this instance that could not be undone: no other uses its id, and
 		// it does not own.
 		if err := s.revoke(ctx, p, found.leases()...); err != nil {
-			return owner.Acquisition{}, s.failed(ctx, "take back what an earlier attempt has left", err)
+			return acq, s.failed(ctx, "take back what an earlier attempt has left", err)
 		}
 	case holder.InstanceID != "":
-		return owner.Acquisition{Holder: s.describe(ctx, p, found, holder).Holder}, nil
+		return s.refused(ctx, p, g, found, holder), nil
 	}
-	return s.take(ctx, p, claim)
+	if g.ids == nil {
+		granting = s.grant(ctx, p, &claim, g)
+	}
+	if granting != nil {
+		return acq, granting
+	}
+	return s.take(ctx, p, claim, g)
 }
 
 // accepts refuses what the lease cannot be kept with.
@@ -160,31 +171,47 @@ func (s *store) usable() error {
 	return nil
 }
 
+// grants are the two etcd leases for an ownership.
+type grants struct {
+	ids  []clientv3.LeaseID // nil: none was asked for
+	from time.Duration      // before that, which etcd counts from
+	lost bool               // it is not known whether they were granted
+	used bool               // keys may have been put under them
+}
+
+// giveBack revokes the etcd leases of an attempt that has not won. Without keys they keep no
+// other waiting, and need no second wait for an etcd that has just not answered.
+func (s *store) giveBack(ctx context.Context, p patience, g *grants, claim *owner.Record, err error) error {
+	if g.lost && !g.used {
+		return err
+	}
+	undone := s.revoke(context.WithoutCancel(ctx), p, g.ids...)
+	switch {
+	case undone == nil || err == nil || !g.used:
+		return err
+	case strings.Contains(err.Error(), undone.Error()): // for the same reason
+		return fmt.Errorf("%w; what this has left may keep others waiting for %v", err, claim.TTL)
+	}
+	return fmt.Errorf("%w; what this has left may keep others waiting for %v: %w", err, claim.TTL, undone)
+}
+
 // take takes a lease that a read has found free.
-func (s *store) take(ctx context.Context, p requestTimeout, claim owner.Record) (acq owner.Acquisition, err error) {
-	acq.From = s.Now() // before the grants, which etcd counts from
+func (s *store) take(ctx context.Context, p patience, claim owner.Record, g *grants) (acq owner.Acquisition, err error) {
+	acq.From, g.used = g.from, true
 	claim.AcquiredAt = time.Now()
 	claim.RenewedAt = claim.AcquiredAt
-	ids := newLeases()
+	l := &lease{store: s, patience: p, keeper: keeperOf(s.client), ids: g.ids, rec: claim}
 	defer func() {
-		if acq.Lease != nil {
-			return
-		}
-		if undone := s.revoke(context.WithoutCancel(ctx), p, ids...); undone != nil && err != nil {
-			err = fmt.Errorf("%w; what this has left may keep others waiting for %v: %v", err, claim.TTL, undone)
+		if acq.Lease == nil {
+			l.keeper.leave()
 		}
 	}()
-	if err := s.grant(ctx, p, claim.TTL, ids); err != nil {
-		return acq, err
-	}
-	l := &lease{store: s, timeout: p, ids: ids, rec: claim}
-	found, err := s.put(ctx, l, &claim)
+	found, err := s.putAndKeep(ctx, l, &acq)
 	if err != nil {
 		return acq, err
 	}
 	if l.created != 0 {
 		claim.Epoch = s.above + uint64(l.created)
-		l.keeper = keeperOf(s.client)
 		return owner.Acquisition{Holder: claim, Lease: l, From: acq.From}, nil
 	}
 	holder, err := s.holder(found)
@@ -194,43 +221,52 @@ func (s *store) take(ctx context.Context, p requestTimeout, claim owner.Record) 
 	if err != nil {
 		return acq, err
 	}
-	acq.Holder = s.describe(ctx, p, found, holder).Holder
-	return acq, nil
+	return s.refused(ctx, p, g, found, holder), nil
+}
+
+// refused names the holder, and gives back what was granted at the same time. What cannot
+// be given back has no keys, and keeps no other waiting.
+func (s *store) refused(ctx context.Context, p patience, g *grants, found keyPair, holder owner.Record) (acq owner.Acquisition) {
+	_ = inParallel(2, func(i int) error {
+		if i == 0 {
+			acq.Holder = s.describe(ctx, p, found, holder).Holder
+			return nil
+		}
+		return s.revoke(context.WithoutCancel(ctx), p, g.ids...)
+	})
+	g.ids = nil
+	return acq
 }
 
 // put puts both keys if neither exists, and then sets the lease's revision. Otherwise it
-// returns what was found.
+// returns what was found. It returns the term of the answer as well.
 //
 // After a lost answer the request is sent again: keys that it finds under the same etcd
 // leases were put by the request before.
-func (s *store) put(ctx context.Context, l *lease, claim *owner.Record) (keyPair, error) {
-	value, err := encode(*claim, s.above)
+func (s *store) put(ctx context.Context, l *lease) (found keyPair, term uint64, err error) {
+	value, err := encode(l.rec, s.above)
 	if err != nil {
-		return keyPair{}, fmt.Errorf("%w: the record cannot be written as JSON: %w", owner.ErrInvalidConfig, err)
+		return keyPair{}, 0, fmt.Errorf("%w: the record cannot be written as JSON: %w", owner.ErrInvalidConfig, err)
 	}
 	absent := func(key string) clientv3.Cmp { return clientv3.Compare(clientv3.CreateRevision(key), "=", 0) }
-	resp, err := call(ctx, s, l.timeout, func(ctx context.Context) (*clientv3.TxnResponse, error) {
-		return s.client.Txn(ctx).
-			If(absent(s.key), absent(s.alive)).
-			Then(clientv3.OpPut(s.key, value, clientv3.WithLease(l.ids[0])),
-				clientv3.OpPut(s.alive, value, clientv3.WithLease(l.ids[1]))).
-			Else(s.gets()...).
-			Commit()
+	free := []clientv3.Cmp{absent(s.key), absent(s.alive)}
+	resp, err := call(ctx, s, l.patience, func(ctx context.Context, r route) (*clientv3.TxnResponse, error) {
+		return r.commit(ctx, free, l.puts(value), s.gets())
 	})
 	if err != nil {
-		return keyPair{}, s.failed(ctx, "put the record", err)
+		return keyPair{}, 0, s.failed(ctx, "put the record", err)
 	}
 	if resp.Succeeded {
 		l.created = resp.Header.Revision
 		l.putAt(l.created)
-		return keyPair{}, nil
+		return keyPair{}, resp.Header.RaftTerm, nil
 	}
-	found := keyPairIn(resp)
+	found = keyPairIn(resp)
 	if found.under(l.ids) {
 		l.created = found.kvs[0].CreateRevision
 		l.putAt(found.kvs[0].ModRevision)
 	}
-	return found, nil
+	return found, found.term, nil
 }
 
 // Look: see owner.Store. The reading is linearizable, as all are: what was applied before
@@ -239,7 +275,7 @@ func (s *store) Look(ctx context.Context) (owner.View, error) {
 	if err := s.usable(); err != nil {
 		return owner.View{}, err
 	}
-	found, err := s.read(ctx, readTimeout)
+	found, err := s.read(ctx, readPatience)
 	if err != nil {
 		return owner.View{}, err
 	}
@@ -247,13 +283,13 @@ func (s *store) Look(ctx context.Context) (owner.View, error) {
 	if err != nil || holder.InstanceID == "" {
 		return owner.View{}, err
 	}
-	return s.describe(ctx, readTimeout, found, holder), nil
+	return s.describe(ctx, readPatience, found, holder), nil
 }
 
 // describe adds what the etcd lease shows: when the holder has renewed it last, and until
 // when it lasts. Etcd returns the remaining seconds, rounded down. Where it returns none,
 // the owner is known all the same.
-func (s *store) describe(ctx context.Context, p requestTimeout, found keyPair, holder owner.Record) owner.View {
+func (s *store) describe(ctx context.Context, p patience, found keyPair, holder owner.Record) owner.View {
 	view := owner.View{Holder: holder}
 	left, err := s.timeToLive(ctx, p, found.leases()[0])
 	if err != nil || left.TTL < 0 {
@@ -280,9 +316,9 @@ func (s *store) holder(found keyPair) (owner.Record, error) {
 }
 
 // read reads both keys, as they were at one moment.
-func (s *store) read(ctx context.Context, p requestTimeout) (keyPair, error) {
-	resp, err := call(ctx, s, p, func(ctx context.Context) (*clientv3.TxnResponse, error) {
-		return s.client.Txn(ctx).Then(s.gets()...).Commit()
+func (s *store) read(ctx context.Context, p patience) (keyPair, error) {
+	resp, err := call(ctx, s, p, func(ctx context.Context, r route) (*clientv3.TxnResponse, error) {
+		return r.commit(ctx, nil, s.gets(), nil)
 	})
 	if err != nil {
 		return keyPair{}, s.failed(ctx, "read the lease", err)
@@ -296,10 +332,12 @@ func (s *store) gets() []clientv3.Op {
 
 // grant gets the two etcd leases. Their ids are chosen here, so that one whose grant was
 // not answered can be asked for again, or revoked.
-func (s *store) grant(ctx context.Context, p requestTimeout, ttl time.Duration, ids []clientv3.LeaseID) error {
+func (s *store) grant(ctx context.Context, p patience, claim *owner.Record, g *grants) error {
+	g.from, g.ids = s.Now(), newLeases()
+	ids, ttl := g.ids, claim.TTL
 	errs := inParallel(len(ids), func(i int) error {
-		granted, err := call(ctx, s, p, func(ctx context.Context) (*etcdserverpb.LeaseGrantResponse, error) {
-			return clientv3.RetryLeaseClient(s.client).LeaseGrant(ctx, &etcdserverpb.LeaseGrantRequest{ID: int64(ids[i]), TTL: int64(ttl / time.Second)})
+		granted, err := call(ctx, s, p, func(ctx context.Context, r route) (*etcdserverpb.LeaseGrantResponse, error) {
+			return r.leases.LeaseGrant(ctx, &etcdserverpb.LeaseGrantRequest{ID: int64(ids[i]), TTL: int64(ttl / time.Second)})
 		})
 		least := granted.GetTTL()
 		if errors.Is(err, rpctypes.ErrLeaseExist) { // an answer was lost
@@ -313,11 +351,13 @@ func (s *store) grant(ctx context.Context, p requestTimeout, ttl time.Duration, 
 		}
 		return nil
 	})
-	return cmp.Or(errs...)
+	err := foremost(errs...)
+	g.lost = errors.Is(err, owner.ErrUnavailable)
+	return err
 }
 
 // granted returns how many seconds an etcd lease was granted.
-func (s *store) granted(ctx context.Context, p requestTimeout, id clientv3.LeaseID) (int64, error) {
+func (s *store) granted(ctx context.Context, p patience, id clientv3.LeaseID) (int64, error) {
 	l, err := s.timeToLive(ctx, p, id)
 	if err != nil {
 		return 0, err
@@ -325,9 +365,9 @@ func (s *store) granted(ctx context.Context, p requestTimeout, id clientv3.Lease
 	return l.GrantedTTL, nil
 }
 
-func (s *store) timeToLive(ctx context.Context, p requestTimeout, id clientv3.LeaseID) (*clientv3.LeaseTimeToLiveResponse, error) {
-	return call(ctx, s, p, func(ctx context.Context) (*clientv3.LeaseTimeToLiveResponse, error) {
-		return s.client.TimeToLive(ctx, id)
+func (s *store) timeToLive(ctx context.Context, p patience, id clientv3.LeaseID) (*etcdserverpb.LeaseTimeToLiveResponse, error) {
+	return call(ctx, s, p, func(ctx context.Context, r route) (*etcdserverpb.LeaseTimeToLiveResponse, error) {
+		return r.leases.LeaseTimeToLive(ctx, &etcdserverpb.LeaseTimeToLiveRequest{ID: int64(id)})
 	})
 }
 
@@ -341,10 +381,10 @@ func newLeases() []clientv3.LeaseID {
 
 // revoke ends etcd leases, and with them the keys under them. One that has ended already
 // is not an error.
-func (s *store) revoke(ctx context.Context, p requestTimeout, ids ...clientv3.LeaseID) error {
-	return errors.Join(inParallel(len(ids), func(i int) error {
-		_, err := call(ctx, s, p, func(ctx context.Context) (*clientv3.LeaseRevokeResponse, error) {
-			return s.client.Revoke(ctx, ids[i])
+func (s *store) revoke(ctx context.Context, p patience, ids ...clientv3.LeaseID) error {
+	return foremost(inParallel(len(ids), func(i int) error {
+		_, err := call(ctx, s, p, func(ctx context.Context, r route) (*etcdserverpb.LeaseRevokeResponse, error) {
+			return r.leases.LeaseRevoke(ctx, &etcdserverpb.LeaseRevokeRequest{ID: int64(ids[i])})
 		})
 		if isNotFound(err) {
 			return nil

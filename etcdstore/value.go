@@ -105,6 +105,9 @@ func (l *keyPair) holder() (owner.Record, error) {
 	return holder, nil
 }
 
+// free reports whether neither leg exists.
+func (l *keyPair) free() bool { return l.kvs[0] == nil && l.kvs[1] == nil }
+
 // leases returns the etcd leases of the legs that exist.
 func (l *keyPair) leases() (ids []clientv3.LeaseID) {
 	for _, kv := range l.kvs {

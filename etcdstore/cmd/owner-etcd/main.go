@@ -73,27 +73,27 @@ func flags() []cli.Flag {
 }
 
 func open(c *cli.Command) (*cmdline.Lease, error) {
-	r, err := reach(c)
+	client, err := reach(c)
 	if err != nil {
 		return nil, err
 	}
 	key := c.String("key")
-	store := etcdstore.New(r.client, key, etcdstore.EpochAbove(c.Uint64("epoch-above")))
+	store := etcdstore.New(client, key, etcdstore.EpochAbove(c.Uint64("epoch-above")))
 	return &cmdline.Lease{
 		Name:          key,
-		Config:        owner.Config{Store: &explained{store, r}},
+		Config:        owner.Config{Store: store},
 		CountsSuspend: true,
 		Patience:      c.Duration("dial-timeout"),
-		Close:         func() { _ = r.client.Close() },
+		Close:         func() { _ = client.Close() },
 	}, nil
 }
 
 // revoke waits for an etcd that has to be reached first, as status does.
 func revoke(ctx context.Context, l *cmdline.Lease) (owner.Record, error) {
-	s := l.Config.Store.(*explained)
 	if _, err := l.Look(ctx); err != nil {
 		return owner.Record{}, err
 	}
-	was, err := etcdstore.Revoke(ctx, s.reached.client, l.Name)
-	return was, s.explain(err)
+	return l.Config.Store.(interface {
+		Revoke(context.Context) (owner.Record, error)
+	}).Revoke(ctx)
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/urfave/cli/v3"
@@ -14,22 +13,13 @@ import (
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
-	"google.golang.org/grpc/status"
 
 	"github.com/ownerlease/owner"
+	"github.com/ownerlease/owner/etcdstore"
 )
 
-// A reached is a client, and why it does not reach etcd at present: the client itself
-// reports only a timeout.
-type reached struct {
-	client *clientv3.Client
-
-	mu  sync.Mutex
-	why string // of the first failure in a row, as one of several endpoints may have another
-}
-
 // reach makes the client that the flags ask for. It talks to etcd only to log in.
-func reach(c *cli.Command) (*reached, error) {
+func reach(c *cli.Command) (*clientv3.Client, error) {
 	spec, err := clientSpec(c)
 	if err != nil {
 		return nil, err
@@ -38,18 +28,35 @@ func reach(c *cli.Command) (*reached, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot use --cacert, --cert or --key-file: %w", err)
 	}
-	r := &reached{}
 	cfg.Logger = zap.NewNop()
 	// By default, a connection that has failed for long is tried again every two minutes.
 	again := backoff.Config{BaseDelay: 200 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 2 * time.Second}
 	cfg.DialOptions = []grpc.DialOption{
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: again, MinConnectTimeout: spec.DialTimeout}),
-		grpc.WithChainUnaryInterceptor(r.listen),
 	}
-	if r.client, err = clientv3.New(*cfg); err != nil {
-		return nil, r.explain(fmt.Errorf("cannot log in to etcd: %w", err))
+	client, err := clientv3.New(*cfg)
+	if err != nil {
+		return nil, fmt.Errorf("cannot log in to etcd: %w", unreached(*cfg, err))
 	}
-	return r, nil
+	return client, nil
+}
+
+// unreached returns why etcd cannot be reached to log in, where that is so: the client
+// reports only that the time is up. A request without a login says more.
+func unreached(cfg clientv3.Config, err error) error {
+	if !errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	cfg.Username, cfg.Password = "", ""
+	client, failed := clientv3.New(cfg)
+	if failed != nil {
+		return err
+	}
+	defer client.Close()
+	if _, why := etcdstore.New(client, "any").Look(context.Background()); errors.Is(why, owner.ErrUnavailable) {
+		return why
+	}
+	return err
 }
 
 func clientSpec(c *cli.Command) (*clientv3.ConfigSpec, error) {
@@ -110,53 +117,3 @@ func mistake(spec *clientv3.ConfigSpec) error {
 	}
 	return nil
 }
-
-// listen records why a call has not reached etcd, before the client forgets it.
-func (r *reached) listen(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, call grpc.UnaryInvoker, opts ...grpc.CallOption) error {
-	err := call(ctx, method, req, reply, conn, opts...)
-	_, why, found := strings.Cut(status.Convert(err).Message(), "latest balancer error: ")
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	switch {
-	case err == nil:
-		r.why = ""
-	case found && r.why == "":
-		r.why = why
-	}
-	return err
-}
-
-// explain adds the recorded reason to an error that lacks it.
-func (r *reached) explain(err error) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if err == nil || r.why == "" {
-		return err
-	}
-	return fmt.Errorf("%w: %s", err, r.why)
-}
-
-// An explained store adds the reason to its errors of unavailability.
-type explained struct {
-	owner.Store
-	reached *reached
-}
-
-func (s *explained) Acquire(ctx context.Context, claim owner.Record) (owner.Acquisition, error) {
-	acq, err := s.Store.Acquire(ctx, claim)
-	return acq, s.explain(err)
-}
-
-func (s *explained) Look(ctx context.Context) (owner.View, error) {
-	view, err := s.Store.Look(ctx)
-	return view, s.explain(err)
-}
-
-func (s *explained) explain(err error) error {
-	if errors.Is(err, owner.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded) {
-		err = s.reached.explain(err)
-	}
-	return err
-}
-
-func (s *explained) String() string { return fmt.Sprint(s.Store) }

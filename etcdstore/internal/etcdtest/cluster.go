@@ -334,7 +334,16 @@ func (c *Client) Cut(members ...*Member) {
 	c.each(members, func(l *link) { l.cut(true) })
 }
 
-// Heal ends Cut, Deafen and Delay.
+// Lag makes requests, and answers, take this much longer each, until Heal: as over a long
+// way. It holds for all that the client sends, connections that it makes included.
+func (c *Client) Lag(by time.Duration) {
+	c.each(nil, func(l *link) {
+		l.there.set(false, by)
+		l.back.set(false, by)
+	})
+}
+
+// Heal ends Cut, Deafen, Delay and Lag.
 func (c *Client) Heal(members ...*Member) {
 	c.each(members, func(l *link) { l.cut(false) })
 }

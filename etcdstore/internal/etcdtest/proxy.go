@@ -3,6 +3,7 @@ package etcdtest
 import (
 	"crypto/tls"
 	"net"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -30,12 +31,13 @@ func (g *gate) set(shut bool, delay time.Duration) {
 	g.turn.Broadcast()
 }
 
-// pass returns when the gate is open, and not before its delay.
-func (g *gate) pass() {
+// pass returns when the gate is open, and not before its delay has passed since what is to
+// pass has come.
+func (g *gate) pass(came time.Time) {
 	g.mu.Lock()
 	delay := g.delay
 	g.mu.Unlock()
-	time.Sleep(delay)
+	time.Sleep(time.Until(came.Add(delay)))
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for g.shut {
@@ -114,7 +116,7 @@ func (p *proxy) serve(client net.Conn) {
 	if r == nil {
 		return
 	}
-	r.there.pass() // a connection that is made while it is shut waits, too
+	r.there.pass(time.Now()) // a connection that is made while it is shut waits, too
 	server := p.dial()
 	if server == nil {
 		return
@@ -156,18 +158,37 @@ func (p *proxy) dial() net.Conn {
 	return c
 }
 
-// forward passes on what comes, and the end.
+// forward passes on what comes, and the end. What is delayed does not hold back what comes
+// after it: a line that is long can have much on its way.
 func forward(to, from net.Conn, g *gate) {
+	under := make(chan packet, 1000) // way
+	go receive(from, under)
+	for p := range under {
+		g.pass(p.came)
+		if _, err := to.Write(p.data); err != nil {
+			break
+		}
+	}
+	from.Close()
+	to.Close()
+	for range under { // the end comes now
+	}
+}
+
+// A packet is what has been read at once, and when.
+type packet struct {
+	data []byte
+	came time.Time
+}
+
+// receive reads until the end, which is an empty packet.
+func receive(from net.Conn, under chan<- packet) {
+	defer close(under)
 	buf := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(buf)
-		g.pass()
-		if err == nil {
-			_, err = to.Write(buf[:n])
-		}
+		under <- packet{slices.Clone(buf[:n]), time.Now()}
 		if err != nil {
-			from.Close()
-			to.Close()
 			return
 		}
 	}

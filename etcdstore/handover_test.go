@@ -13,7 +13,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-func request(t *testing.T, s owner.Store, holder, successor string) error {
+func requestOf(t *testing.T, s owner.Store, holder, successor string) error {
 	t.Helper()
 	return s.(owner.HandoverStore).RequestHandover(t.Context(), holder, successor)
 }
@@ -28,7 +28,7 @@ func TestHandoverRequestGoesAway(t *testing.T) {
 	} {
 		s := New(c, "/"+uuid.NewString()).(*store)
 		acq := acquire(t, s, 2*time.Second)
-		must(t, request(t, s, acq.Holder.InstanceID, ""))
+		must(t, requestOf(t, s, acq.Holder.InstanceID, ""))
 		if n := keys(t, c, s.key); n != 3 {
 			t.Errorf("%s: %d keys with a request", name, n)
 		}
@@ -54,7 +54,7 @@ func TestHandoverRequestForeign(t *testing.T) {
 		if v := look(t, s); v.HandoverRequested || v.Holder.InstanceID != acq.Holder.InstanceID {
 			t.Errorf("%q counts: %+v", value, v)
 		}
-		if err := request(t, s, acq.Holder.InstanceID, ""); !errors.Is(err, owner.ErrInvalidConfig) || !strings.Contains(err.Error(), s.handover) {
+		if err := requestOf(t, s, acq.Holder.InstanceID, ""); !errors.Is(err, owner.ErrInvalidConfig) || !strings.Contains(err.Error(), s.handover) {
 			t.Errorf("%q: %v", value, err)
 		}
 		must(t, acq.Lease.Renew(t.Context(), s.Now()))
@@ -78,11 +78,11 @@ func TestHandoverRequestRefused(t *testing.T) {
 	})
 	s := New(srv.Client(t, as("whole")), "/k").(*store)
 	acq := acquire(t, s, time.Minute)
-	says(t, "a reader", request(t, New(srv.Client(t, as("reader")), "/k"), acq.Holder.InstanceID, ""), nil, "readwrite", "/k")
-	must(t, request(t, s, acq.Holder.InstanceID, ""))
+	says(t, "a reader", requestOf(t, New(srv.Client(t, as("reader")), "/k"), acq.Holder.InstanceID, ""), nil, "readwrite", "/k")
+	must(t, requestOf(t, s, acq.Holder.InstanceID, ""))
 	_, err := s.client.Delete(t.Context(), s.key)
 	must(t, err)
-	says(t, "a revoked owner", request(t, s, acq.Holder.InstanceID, ""), owner.ErrNoHolder, "revoked")
+	says(t, "a revoked owner", requestOf(t, s, acq.Holder.InstanceID, ""), owner.ErrNoHolder, "revoked")
 	must(t, acq.Lease.Release(context.Background()))
 }
 

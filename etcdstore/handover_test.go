@@ -40,7 +40,7 @@ func TestHandoverRequestGoesAway(t *testing.T) {
 }
 
 // What another program has put in the request's place asks no owner, is left as it is, and
-// costs nobody anything.
+// costs no ownership.
 func TestHandoverRequestForeign(t *testing.T) {
 	t.Parallel()
 	c := etcdtest.Start(t).Client(t)

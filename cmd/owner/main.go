@@ -1,5 +1,5 @@
-// Command owner runs commands while it owns a lease, shows who owns one, and takes it
-// away.
+// Command owner runs commands while it owns a lease, shows who owns one, has it handed
+// over, and takes it away.
 package main
 
 import (
@@ -23,6 +23,7 @@ at once; when it hangs, after the lease's ttl.
   owner status --lease /run/lock/gpu0
   owner list /run/lock
   owner watch --lease /run/lock/gpu0
+  owner handover --lease /run/lock/gpu0
   owner revoke --lease /run/lock/gpu0`
 
 func main() {
@@ -38,7 +39,7 @@ func program() *cli.Command {
 		Description: description,
 		Commands: []*cli.Command{
 			cmdline.Run(&files), cmdline.Status(&files), cmdline.List(), cmdline.Watch(&files),
-			cmdline.Revoke(&files, revoke), cmdline.Demo(), cmdline.Diagram(),
+			cmdline.Handover(&files), cmdline.Revoke(&files, revoke), cmdline.Demo(), cmdline.Diagram(),
 		},
 	}
 }

@@ -152,6 +152,10 @@ func (s *explained) Look(ctx context.Context) (owner.View, error) {
 	return view, s.explain(err)
 }
 
+func (s *explained) RequestHandover(ctx context.Context, holder, successor string) error {
+	return s.explain(s.Store.(owner.HandoverStore).RequestHandover(ctx, holder, successor))
+}
+
 func (s *explained) explain(err error) error {
 	if errors.Is(err, owner.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded) {
 		err = s.reached.explain(err)

@@ -54,6 +54,7 @@ type actor struct {
 	elected   chan struct{}
 	lost      chan struct{}
 	done      chan struct{}
+	requested latch // a handover, of this ownership
 
 	notices *notices                    // nil: nothing listens
 	healthy func(context.Context) error // nil: the work is not asked
@@ -73,7 +74,8 @@ func newActor(parent context.Context, store Store, claim *Record, t timing, n *n
 		done:      make(chan struct{}),
 		notices:   n,
 	}
-	a.hints = hints{store: store, given: make(chan struct{}, 1), trouble: a.hintsMissing}
+	_, a.core.offered = store.(HandoverStore)
+	a.hints = hints{store: store, given: make(chan struct{}, 1), trouble: a.hintsMissing, named: a.isNamed}
 	a.ctx, a.cancel = context.WithCancelCause(parent)
 	a.snap.Store(a.snapshot(&a.core, nil))
 	return a
@@ -267,6 +269,7 @@ func (a *actor) handle(in input) {
 		a.start(d.start)
 	}
 	a.settleAdvertisement(&in)
+	a.settleHandover(&before)
 	a.tell(&before)
 	if before.state == StateReleased && before.pending.kind != opNone && a.core.pending.kind == opNone && a.core.err != nil {
 		a.relErr = fmt.Errorf("owner: release: %w: a successor may have to wait until the lease has expired", a.core.err)
@@ -395,8 +398,12 @@ func (a *actor) start(o op) {
 // deliver brings a result to the loop that asked. If that loop has ended, the result is
 // dropped, but a lease that was won must be released.
 func (a *actor) deliver(res result, gone <-chan struct{}) {
+	in := input{kind: inputResult, res: res}
+	if res.asked {
+		in.kind = inputHandover
+	}
 	select {
-	case a.mailbox <- input{kind: inputResult, res: res}:
+	case a.mailbox <- in:
 	case <-gone:
 		if res.won() {
 			_ = a.giveUp(res.acq.Lease) // if this fails, it expires
@@ -431,10 +438,14 @@ func (a *actor) perform(res *result) error {
 			res.view = &view
 			res.behind, res.far = a.hints.behind.Load(), a.hints.farBehind()
 			res.hinted = a.hints.areWhole()
+			res.turn = a.turnOf(&view)
 		}
 		return err
 	case opRenew:
+		res.hinted = a.hints.areWhole()
 		return a.lease.Renew(a.ctx, res.op.at)
+	case opAsked:
+		return a.readHandover(res)
 	case opAdvertise:
 		return a.writeAdvertisement(res.op.ad.meta)
 	}

@@ -22,12 +22,12 @@ const EndpointMetaKey = "endpoint"
 // Config says which lease to join, and how. LeasePath and TTL are required.
 type Config struct {
 	// LeasePath is the lease file, one owner per path. Its folder must exist, on a
-	// local disk, and be writable; files named LeasePath.lock, LeasePath.last and
-	// LeasePath.*.alive appear beside it, and LeasePath.start where the package start is
-	// used. A file of such a name that is not the lease's is never touched: the lease is
-	// then refused. A relative path is resolved when Join
-	// is called; a process that changes its root directory afterwards, by chroot(2),
-	// loses the lease at its next renewal.
+	// local disk, and be writable; files named LeasePath.lock, LeasePath.last,
+	// LeasePath.handover and LeasePath.*.alive appear beside it, and LeasePath.start where
+	// the package start is used. A file of such a name that is not the lease's is never
+	// touched: the lease is then refused, or with LeasePath.handover a handover. A relative
+	// path is resolved when Join is called; a process that changes its root directory
+	// afterwards, by chroot(2), loses the lease at its next renewal.
 	LeasePath string
 
 	// TTL is how long a lease outlives its last renewal: how long a hung owner
@@ -161,6 +161,7 @@ func (cfg *Config) resolve() (timing, error) {
 	if err := checkMode(cfg.FileMode); err != nil {
 		return timing{}, fmt.Errorf("%w: %w", ErrInvalidConfig, err)
 	}
+	aside := min(shortestAside+rand.N(longestAside-shortestAside), maxPollInterval(cfg.TTL))
 	return timing{
 		ttl: cfg.TTL, margin: cfg.SafetyMargin, interval: cfg.RenewInterval,
 		pause: min(retryPause(cfg.TTL), cfg.RenewInterval),
@@ -168,7 +169,8 @@ func (cfg *Config) resolve() (timing, error) {
 		rest:  maxRestInterval(cfg.TTL),
 
 		sickness: cfg.HealthTimeout,
-		aside:    min(shortestAside+rand.N(longestAside-shortestAside), maxPollInterval(cfg.TTL)),
+		aside:    aside,
+		head:     headStart(cfg.TTL) + aside,
 	}, nil
 }
 

@@ -30,6 +30,16 @@ var (
 	// ErrReleased: this instance has released the lease. Join again to own it.
 	ErrReleased = errors.New("owner: lease released")
 
+	// ErrHandover: the owner has been asked to step down. It is the cause of the end of
+	// the context that Run gives to its work, and what [RequestHandover] returns where the
+	// owner has been asked before, for another successor: nothing is left to be done then,
+	// or let that handover end first.
+	ErrHandover = errors.New("owner: asked to step down")
+
+	// ErrNoHolder: no instance owns the lease, so none can be asked to step down. Join:
+	// it is free.
+	ErrNoHolder = errors.New("owner: the lease has no owner")
+
 	// ErrNotOwner: this instance is a follower.
 	ErrNotOwner = errors.New("owner: not the owner")
 

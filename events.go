@@ -46,6 +46,7 @@ const (
 	inputEnd                        // Join's context has ended
 	inputHealth                     // Config.Healthy has returned
 	inputAdvertise                  // the caller advertises another endpoint
+	inputHandover                   // a read has shown that this owner is asked to step down
 )
 
 // An op is a call of the store, made by a worker outside the actor.
@@ -74,6 +75,7 @@ const (
 	opRenew
 	opRelease
 	opAdvertise
+	opAsked // reads whether this owner is asked to step down
 )
 
 // A result is how an op ended.
@@ -85,7 +87,9 @@ type result struct {
 
 	behind bool // of an opLook: another instance is first in line
 	far    bool // of an opLook: others follow that one in line
-	hinted bool // of an opLook: no hint is known to be missing
+	hinted bool // of an opLook or an opRenew: no hint is known to be missing
+	turn   turn // of an opLook: who is to own next
+	asked  bool // of an opAsked: this owner is asked to step down
 }
 
 // left reports whether this instance yielded to another that was acquiring the lease.
@@ -96,5 +100,5 @@ func (r *result) won() bool { return r.acq != nil && r.acq.Lease != nil }
 
 // String returns the input's name, as in docs/state-diagram.md.
 func (k inputKind) String() string {
-	return [...]string{"join", "standby", "tick", "result", "hint", "release", "end of context", "health", "advertise"}[k]
+	return [...]string{"join", "standby", "tick", "result", "hint", "release", "end of context", "health", "advertise", "handover"}[k]
 }

@@ -531,7 +531,7 @@ func (i *simProcess) sum(h *explore.Hash) {
 		return
 	}
 	h.Bytes([]byte(c.state))
-	h.Int(bits(c.failed, c.standing, c.pacing.aside, c.missed, c.behind, c.far, c.err != nil, i.a.snap.Load().expired))
+	h.Int(bits(c.failed, c.standing, c.pacing.aside, c.missed, c.behind, c.far, c.err != nil, i.a.snap.Load().expired, c.hinted, c.check, c.asked, c.waiting))
 	if c.standing {
 		h.Int(uint64(c.looked))
 		h.Int(uint64(c.backoff))

@@ -64,6 +64,8 @@ var ignored = []ignoredInput{
 	{inputHealth, []State{StateFollower, StateAcquiring, StateLost, StateReleased}, "This instance does not own: it does not matter."},
 	{inputAdvertise, []State{StateOwner, StateRenewing}, "The endpoint and the metadata are written into the record. That is no renewal: the deadline stays where it was. If it fails, the next renewal comes at once, and checks the record."},
 	{inputAdvertise, []State{StateFollower, StateAcquiring, StateLost, StateReleased}, "Only an owner advertises. The caller gets an error."},
+	{inputHandover, []State{StateOwner, StateRenewing}, "Another instance asks this owner to step down. The caller is told by HandoverRequested. The lease is kept and renewed, and no deadline moves."},
+	{inputHandover, []State{StateFollower, StateAcquiring, StateLost, StateReleased}, "The ownership that was asked for has ended."},
 	{inputEnd, []State{StateFollower}, "It is no longer a standby."},
 	{inputEnd, []State{StateLost, StateReleased}, "Nothing is being renewed."},
 	{inputEnd, []State{StateOwner}, "No renewal is under way, and none follows. The ownership lasts until its deadline."},
@@ -81,6 +83,7 @@ type timing struct {
 	rest     time.Duration // of a standby: the same while no hint is known to be missing
 	sickness time.Duration // how long the work may go without being healthy; 0: it is not asked
 	aside    time.Duration // of a standby: how long it yields to another instance
+	head     time.Duration // of a standby: the head start of another that is named as the successor
 }
 
 // never is a time that does not come. It leaves room for a clock that begins below
@@ -92,6 +95,7 @@ const never = time.Duration(math.MaxInt64 / 2)
 type core struct {
 	timing
 	pacing    // of a standby's polls
+	handing   // of requests to step down
 	state     State
 	pending   op            // the operation whose result would count; opNone if none
 	lastID    uint64        // the id of the operation issued last
@@ -229,7 +233,7 @@ func classify(c *core, in *input) event {
 		case c.owns() || c.state == StateAcquiring || c.standsBy():
 			return evRelease
 		}
-	case inputAdvertise:
+	case inputAdvertise, inputHandover:
 		if c.owns() && in.at >= c.fence() {
 			return evExpire
 		}
@@ -268,7 +272,7 @@ func classifyResult(c *core, in *input) event {
 	res := &in.res
 	switch res.op.kind {
 	case opLook:
-		if res.err == nil && res.view.Free() {
+		if res.err == nil && res.view.Free() && !c.leaves(res.turn, in.at, c.head) {
 			return evAcquire
 		}
 	case opAcquire:
@@ -312,6 +316,7 @@ func (d *decision) apply(from State, in *input) {
 		d.healthyAt = in.at
 	case evRefused:
 		d.err = nil
+		d.succeeded()
 		if in.res.left() {
 			d.stepAside(in.at, d.timing.aside)
 		} else {
@@ -332,6 +337,11 @@ func (d *decision) apply(from State, in *input) {
 	case evRenewed:
 		d.validFrom = in.res.op.at
 		d.failed, d.err = false, nil
+		if d.isToAsk(in.res.hinted, in.res.op.id) {
+			d.check = false
+			d.lastID++ // beside the renewals
+			d.start = op{kind: opAsked, id: d.lastID, at: in.at}
+		}
 	case evRetry:
 		d.failed, d.failedAt = true, in.at
 	case evStop:
@@ -359,6 +369,7 @@ func (d *decision) issue(kind opKind, at time.Duration) {
 	case opLook:
 		d.looked = at
 	case opRenew:
+		d.check = d.check || d.hinted
 		d.issued, d.hinted = at, false
 	}
 	d.pending = d.start
@@ -392,6 +403,8 @@ func (d *decision) stay(in *input) {
 			d.lastID++ // beside the renewal under way, whose result still counts
 			d.start = op{kind: opAdvertise, id: d.lastID, at: in.at, ad: in.ad}
 		}
+	case inputHandover:
+		d.asked = d.owns()
 	case inputResult:
 		d.settle(in)
 	case inputTick:
@@ -406,8 +419,12 @@ func (d *decision) stay(in *input) {
 
 // settle takes up a result that moves nothing.
 func (d *decision) settle(in *input) {
-	if in.res.op.kind == opAdvertise {
+	switch in.res.op.kind {
+	case opAdvertise:
 		d.hinted = d.hinted || in.res.err != nil
+		return
+	case opAsked:
+		d.check = d.check || in.res.err != nil
 		return
 	}
 	if !d.awaits(in.res.op) {
@@ -416,7 +433,7 @@ func (d *decision) settle(in *input) {
 	}
 	d.pending, d.err = op{}, in.res.err
 	switch in.res.op.kind {
-	case opLook: // owned, or unknown
+	case opLook: // owned, unknown, or left to another standby
 		d.behind, d.far = in.res.behind, in.res.far
 		if in.res.hinted {
 			d.slowDown(d.rest)
@@ -425,6 +442,10 @@ func (d *decision) settle(in *input) {
 		}
 		if in.res.err == nil {
 			d.until = in.res.view.Until
+			d.saw(in.res.view.Free(), in.res.turn, in.at)
+		}
+		if d.waiting { // until the head start is over, unless a hint comes before
+			d.backoff = max(minPollGap, d.freeAt+d.head-d.looked)
 		}
 	case opAcquire: // released meanwhile
 		d.err = nil

@@ -14,7 +14,7 @@ import (
 
 var update = flag.Bool("update", false, "rewrite docs/state-diagram.md")
 
-var allInputs = []inputKind{inputJoin, inputStandBy, inputTick, inputResult, inputHint, inputRelease, inputEnd}
+var allInputs = []inputKind{inputJoin, inputStandBy, inputTick, inputResult, inputHint, inputRelease, inputEnd, inputHealth, inputAdvertise, inputHandover}
 
 // allEvents is every event of the table, in its order.
 func allEvents() []event {

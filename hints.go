@@ -13,8 +13,9 @@ import (
 // process, and is renewed for another.
 type hints struct {
 	store   Store
-	trouble func(error)   // called once, when hints will be missing
-	given   chan struct{} // has room for one: how many there were does not matter
+	trouble func(error)      // called once, when hints will be missing
+	named   func(*View) bool // whether a read names this standby as the successor; nil: there is none
+	given   chan struct{}    // has room for one: how many there were does not matter
 
 	standing bool        // a standby, which may have a place in line
 	lot      int         // drawn once, see farBehind
@@ -59,6 +60,9 @@ func (h *hints) readLease(ctx context.Context) (View, error) {
 		view, err := h.store.Look(ctx)
 		if err == nil {
 			h.lineUp(!view.Free())
+			if h.named != nil && h.named(&view) {
+				h.behind.Store(false) // it is its turn, whatever its place in line
+			}
 		}
 		if err != nil || !h.resubscribe(&view.Holder) {
 			return view, err

@@ -96,10 +96,13 @@ func (s *fileStore) readView() (View, error) {
 	case seen.damage != nil || seen.rec == nil:
 		holder, _, err := s.findHolderWithoutRecord(seen, s.loadLast())
 		return View{Holder: deref(holder)}, explain(err)
-	case s.free(seen):
-		return View{}, nil
 	}
-	return View{Holder: seen.rec.public(), Until: seen.now + s.remaining(seen)}, nil
+	var view View
+	if !s.free(seen) {
+		view = View{Holder: seen.rec.public(), Until: seen.now + s.remaining(seen)}
+	}
+	s.showHandover(&view, seen.rec.InstanceID)
+	return view, nil
 }
 
 // Watch gives a hint of three things: the record is replaced or removed; an alive file
@@ -201,6 +204,7 @@ func (s *fileStore) acquireGuarded(claim Record, g *guard) (Acquisition, error) 
 	// The old holder's alive file goes last. Without it, the old holder's death could not
 	// be detected if this process died before it has published.
 	s.remove(without(leftovers.holder, nil, claim.InstanceID))
+	s.removeRequest()
 	return Acquisition{Holder: claim, Lease: lease, From: from}, nil
 }
 

@@ -202,5 +202,5 @@ func (s *fileStore) leftBy(id, temp string) bool {
 		return rec.InstanceID == id || rec.Revoked
 	}
 	var corrupt *corruptError
-	return errors.As(err, &corrupt) && corrupt.ours || kindOfBytes(b, aliveMark) == marked || kindOfBytes(b, guardMark) == marked
+	return errors.As(err, &corrupt) && corrupt.ours || kindOfBytes(b, aliveMark) == marked || kindOfBytes(b, guardMark) == marked || isRequest(b)
 }

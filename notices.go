@@ -85,6 +85,16 @@ func (n *notices) trouble(what string, err error) {
 	})
 }
 
+// asked logs that the owner is asked to step down.
+func (n *notices) asked() {
+	if n == nil || n.logger == nil {
+		return
+	}
+	n.then(func() {
+		n.logger.LogAttrs(context.Background(), slog.LevelInfo, "asked to step down", slog.String("lease", n.lease))
+	})
+}
+
 // then runs f after all notices before it: at once if nothing listens.
 func (n *notices) then(f func()) {
 	if n == nil {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"path/filepath"
+	"sync"
 	"time"
 )
 
@@ -82,6 +83,11 @@ func (cfg *Config) campaignError(err error) error {
 // return, and campaigns again, with growing pauses while ownerships end early. So it
 // never calls work twice at once, nor while it does not own.
 //
+// At a [RequestHandover], work's context ends with the cause [ErrHandover]. The lease is
+// kept and renewed until work has returned; then it is released, and Run campaigns
+// again: a moment later, so that the successor can own. What work returns then does not
+// count, and is logged. A work that is not to be done again has to end ctx.
+//
 // An error of the first attempt to join is returned, except [ErrUnavailable], which is
 // tried again; later ones are tried again, as the disk that has cost the ownership may
 // still be out of order. Run within the work of Run on the same lease is refused like
@@ -97,8 +103,14 @@ func Run(ctx context.Context, cfg Config, work func(ctx context.Context, o *Owne
 			return r.err
 		}
 		cfg.warn("campaigning again", r.err) // the Owner has logged why the lease was lost
-		if r.worked >= cfg.TTL {
+		if r.worked >= cfg.TTL || r.ending == steppedDown {
 			pause = 0
+		}
+		if r.ending == steppedDown {
+			if err := sleep(ctx, letSucceed*headStart(cfg.TTL)); err != nil {
+				return err
+			}
+			continue
 		}
 		if err := sleep(ctx, jitter(pause)); err != nil {
 			return err
@@ -119,8 +131,13 @@ type ending int
 const (
 	notJoined ending = iota
 	leaseLost
+	steppedDown
 	workDone
 )
+
+// letSucceed is for how many head starts an instance that has stepped down stays away: a
+// named successor that has gone costs the other standbys one.
+const letSucceed = 3
 
 // runOnce campaigns, and runs work once. ctx ends only the campaign and the work, not the
 // ownership: the lease is kept while the work winds down.
@@ -142,12 +159,24 @@ func runOnce(ctx context.Context, cfg *Config, work func(context.Context, *Owner
 	case o.Check() != nil:
 		return round{leaseLost, 0, nil}
 	}
+	var asking sync.WaitGroup
+	defer asking.Wait()
 	working, stop := context.WithCancelCause(context.WithValue(ctx, runsUnder(cfg.leaseKey()), true))
 	defer stop(nil)
 	defer context.AfterFunc(o.Context(), func() { stop(context.Cause(o.Context())) })()
+	asking.Go(func() {
+		select {
+		case <-o.HandoverRequested():
+			stop(ErrHandover)
+		case <-working.Done():
+		}
+	})
 	began := time.Now()
 	r := round{workDone, 0, work(working, o)}
 	r.worked = time.Since(began)
+	if context.Cause(working) == ErrHandover {
+		r.ending = steppedDown
+	}
 	if lost := o.Check(); lost != nil && !errors.Is(lost, ErrReleased) { // work may have handed over by itself
 		r.ending = leaseLost
 	}

@@ -12,6 +12,7 @@ type snapshot struct {
 	fence  time.Duration // IsOwner holds before this reading of the store's clock
 	from   time.Duration // what the validity counts from
 	holder *Record       // who owns, never changed after publication
+	claims string        // the id that this instance would own with; "" once it owns
 	stats  Stats
 	lost   *LostError // in StateLost
 	err    error      // of a standby: why it cannot read or acquire the lease
@@ -31,6 +32,9 @@ func (a *actor) snapshot(c *core, lost *LostError) *snapshot {
 	s := &snapshot{state: c.state, fence: c.fence(), from: c.validFrom, holder: a.holder, lost: lost, stats: a.stats}
 	if c.standsBy() {
 		s.err = c.err
+	}
+	if a.claim != nil {
+		s.claims = a.claim.InstanceID
 	}
 	return s
 }

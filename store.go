@@ -94,6 +94,11 @@ type View struct {
 	// renewed, 0 where that is not known. It may be later than the real expiry, but not
 	// earlier.
 	Until time.Duration
+	// HandoverRequested says that the holder is asked to step down, and Successor for
+	// which standby: its InstanceID, "" for any. Only a [HandoverStore] sets them. They
+	// may be set for a free lease, too: by a request to its last holder.
+	HandoverRequested bool
+	Successor         string
 }
 
 // Free reports whether the lease has no owner, as far as could be seen.

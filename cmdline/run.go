@@ -36,6 +36,10 @@ or group (setsid, timeout), and as daemons: none outlives the lease. With flock(
 such a process keeps the lock. On other Unix systems, COMMAND runs in a new process
 group, and a process that leaves it is not followed.
 
+When another process asks for the lease ("run --replace", "handover"), COMMAND gets TERM.
+The lease is kept until COMMAND has ended, however long that takes; then this process
+ends with COMMAND's code, 0 if TERM has ended it.
+
 Under systemd, use KillMode=mixed: with the default, COMMAND gets each TERM twice.
 
 A job stopped with Ctrl-Z does not renew its lease: stopped for longer than the
@@ -66,6 +70,7 @@ func Run(p *Backend) *cli.Command {
 			&DurationFlag{Name: "ttl", Value: 10 * time.Second, Usage: "the lease outlives its last renewal by `DURATION`"},
 			&cli.BoolFlag{Name: "nonblock", Aliases: []string{"n", "nb"}, Usage: "do not wait if another process owns the lease", HideDefault: true},
 			&DurationFlag{Name: "wait", Aliases: []string{"w", "timeout"}, Usage: "wait for `DURATION` at most; 0 is --nonblock", HideDefault: true},
+			&cli.BoolFlag{Name: "replace", Usage: "ask the present owner to step down for this process", HideDefault: true},
 			&cli.IntFlag{Name: "conflict-exit-code", Value: usualCode, Aliases: []string{"E"}, Usage: "exit with `CODE` after a conflict or timeout", HideDefault: true},
 			&cli.StringFlag{Name: "endpoint", Usage: "advertise `ADDR`, where COMMAND can be reached"},
 			&cli.StringMapFlag{Name: "meta", Usage: "advertise the fact `KEY=VALUE`"},
@@ -115,6 +120,8 @@ func runMistake(c *cli.Command, p *Backend) error {
 		return p.missing(c)
 	case c.Bool("quiet") && c.Bool("verbose"):
 		return usage(c, "--quiet and --verbose exclude each other")
+	case c.Bool("replace") && (c.Bool("nonblock") || c.IsSet("wait") && c.Duration("wait") == 0):
+		return usage(c, "--replace waits until the present owner has stepped down: it cannot be used with --nonblock or --wait 0")
 	case c.Bool("nonblock") && c.IsSet("wait"):
 		return usage(c, "--nonblock and --wait exclude each other")
 	case c.IsSet("conflict-exit-code") && (code < 0 || code > 255):
@@ -130,6 +137,7 @@ func runOptions(c *cli.Command, l *Lease) run.Options {
 		Warn:     func(err error) { complain(c.Root().ErrWriter, c.Root().Name, err) },
 		Nonblock: c.Bool("nonblock") || c.IsSet("wait") && c.Duration("wait") == 0,
 		Wait:     c.Duration("wait"),
+		Replace:  c.Bool("replace"),
 		Grace:    run.DefaultGrace(c.Duration("ttl")),
 	}
 	o.Config.TTL = c.Duration("ttl")

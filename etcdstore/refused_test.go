@@ -37,7 +37,7 @@ func TestInvalid(t *testing.T) {
 	}
 	_, err := New(c, "/k").Acquire(t.Context(), claim(time.Second))
 	says(t, "a TTL below etcd's least", err, owner.ErrInvalidConfig, "1s", "2s")
-	for _, key := range []string{"", "/k.alive"} {
+	for _, key := range []string{"", "/k.alive", "/k.HANDOVER"} {
 		s := New(c, key)
 		_, err := s.Acquire(t.Context(), claim(2*time.Second))
 		says(t, "Acquire", err, owner.ErrInvalidConfig, "etcd key")

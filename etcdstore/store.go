@@ -19,6 +19,9 @@
 // checks for expired leases twice a second). Deleting both keys at once breaks the
 // guarantee: "etcdctl del --prefix" does.
 //
+// A request to the owner to step down is a third key, with ".HANDOVER" behind the lease's.
+// It goes away with the owner's etcd lease.
+//
 // # What it needs
 //
 // The TTL has to be whole seconds, as etcd's leases are, and not below the least that
@@ -51,8 +54,13 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// aliveSuffix makes the second key of the first.
-const aliveSuffix = ".alive"
+// aliveSuffix makes the second key of the first, and handoverSuffix that of a request to
+// the owner to step down. It is in capitals so that it lies between the other two, in the
+// range of keys that users need rights to.
+const (
+	aliveSuffix    = ".alive"
+	handoverSuffix = ".HANDOVER"
+)
 
 // An Option is a setting of a store that New makes.
 type Option func(*store)
@@ -67,16 +75,16 @@ func EpochAbove(base uint64) Option { return func(s *store) { s.above = base } }
 // the first call. The client stays the caller's: New does not close it, and it must be
 // open for as long as the lease is owned or followed.
 //
-// The key is any that is not empty and does not end in ".alive"; no other program may
-// use it, or it with ".alive" behind it. Others are refused, with owner.ErrInvalidConfig,
-// by the first call.
+// The key is any that is not empty and does not end in ".alive" or ".HANDOVER"; no other
+// program may use it, or it with one of these behind it. Others are refused, with
+// owner.ErrInvalidConfig, by the first call.
 //
 // An epoch is the revision at which etcd made the keys (see EpochAbove): it grows
 // over deletions and restarts, and falls where etcd's data are replaced by older ones,
 // unless its revision is raised as it should be then (etcdutl snapshot restore
 // --bump-revision).
 func New(client *clientv3.Client, key string, opts ...Option) owner.Store {
-	s := &store{client: client, key: key, alive: key + aliveSuffix}
+	s := &store{client: client, key: key, alive: key + aliveSuffix, handover: key + handoverSuffix}
 	for _, opt := range opts {
 		opt(s)
 	}
@@ -86,6 +94,7 @@ func New(client *clientv3.Client, key string, opts ...Option) owner.Store {
 type store struct {
 	client     *clientv3.Client
 	key, alive string // the two keys of the lease
+	handover   string // the key of a request to step down
 	above      uint64 // added to the revision to make the epoch
 
 	mu   sync.Mutex
@@ -165,6 +174,9 @@ func (s *store) usable() error {
 	case strings.HasSuffix(s.key, aliveSuffix):
 		return fmt.Errorf("%w: the etcd key %q is the second key of the lease %q: choose another that does not end in %s",
 			owner.ErrInvalidConfig, s.key, strings.TrimSuffix(s.key, aliveSuffix), aliveSuffix)
+	case strings.HasSuffix(s.key, handoverSuffix):
+		return fmt.Errorf("%w: the etcd key %q is that of a request to the owner of the lease %q: choose another that does not end in %s",
+			owner.ErrInvalidConfig, s.key, strings.TrimSuffix(s.key, handoverSuffix), handoverSuffix)
 	case s.above > maxEpochAbove:
 		return fmt.Errorf("%w: EpochAbove is %d; %d is the most", owner.ErrInvalidConfig, s.above, uint64(maxEpochAbove))
 	}
@@ -291,6 +303,9 @@ func (s *store) Look(ctx context.Context) (owner.View, error) {
 // the owner is known all the same.
 func (s *store) describe(ctx context.Context, p patience, found keyPair, holder owner.Record) owner.View {
 	view := owner.View{Holder: holder}
+	if req, ours := decodeRequest(found.request); ours && req.Holder == holder.InstanceID {
+		view.HandoverRequested, view.Successor = true, req.Successor
+	}
 	left, err := s.timeToLive(ctx, p, found.leases()[0])
 	if err != nil || left.TTL < 0 {
 		return view
@@ -315,7 +330,7 @@ func (s *store) holder(found keyPair) (owner.Record, error) {
 	return holder, err
 }
 
-// read reads both keys, as they were at one moment.
+// read reads the keys, as they were at one moment.
 func (s *store) read(ctx context.Context, p patience) (keyPair, error) {
 	resp, err := call(ctx, s, p, func(ctx context.Context, r route) (*clientv3.TxnResponse, error) {
 		return r.commit(ctx, nil, s.gets(), nil)
@@ -327,7 +342,7 @@ func (s *store) read(ctx context.Context, p patience) (keyPair, error) {
 }
 
 func (s *store) gets() []clientv3.Op {
-	return []clientv3.Op{clientv3.OpGet(s.key), clientv3.OpGet(s.alive)}
+	return []clientv3.Op{clientv3.OpGet(s.key), clientv3.OpGet(s.alive), clientv3.OpGet(s.handover)}
 }
 
 // grant gets the two etcd leases. Their ids are chosen here, so that one whose grant was

@@ -72,14 +72,16 @@ type keyPair struct {
 	rev  int64
 	term uint64              // of the leader that the reading was confirmed by, or a later one
 	kvs  [2]*mvccpb.KeyValue // nil for one that does not exist
+
+	request *mvccpb.KeyValue // to the owner to step down; nil: none
 }
 
 // keyPairIn returns the legs that a transaction has read.
 func keyPairIn(resp *clientv3.TxnResponse) keyPair {
 	l := keyPair{rev: resp.Header.Revision, term: resp.Header.RaftTerm}
-	for i := range l.kvs {
+	for i, kv := range []**mvccpb.KeyValue{&l.kvs[0], &l.kvs[1], &l.request} {
 		if kvs := resp.Responses[i].GetResponseRange().Kvs; len(kvs) > 0 {
-			l.kvs[i] = kvs[0]
+			*kv = kvs[0]
 		}
 	}
 	return l

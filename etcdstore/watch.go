@@ -36,10 +36,10 @@ func (s *store) since(holder string) int64 {
 	return s.last.rev + 1
 }
 
-// rangeEnd is where the range ends that has both keys, and those in between.
+// rangeEnd is where the range ends that has the keys, and those in between.
 func (s *store) rangeEnd() string { return s.alive + "\x00" }
 
-// Watch: see owner.Store. Each write or deletion of either key is a hint. The watch
+// Watch: see owner.Store. Each write or deletion of one of the keys is a hint. The watch
 // begins where the last read has ended, so that it misses nothing in between.
 //
 // The watches of a client share one stream, as their contexts carry the same metadata.
@@ -123,10 +123,10 @@ func (w *watch) follow(ctx context.Context, rev int64, told bool) (next int64, b
 	return rev, begun
 }
 
-// concerns reports whether one of the events is of either key.
+// concerns reports whether one of the events is of the lease's keys.
 func (s *store) concerns(events []*clientv3.Event) bool {
 	for _, e := range events {
-		if key := string(e.Kv.Key); key == s.key || key == s.alive {
+		if key := string(e.Kv.Key); key == s.key || key == s.alive || key == s.handover {
 			return true
 		}
 	}

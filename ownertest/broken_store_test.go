@@ -18,6 +18,14 @@ type broken struct {
 	renew   func(ctx context.Context, l *memoryLease, at time.Duration) error
 	tell    func(ctx context.Context, l *memoryLease, meta map[string]string) error
 	release func(ctx context.Context, l *memoryLease) error
+	ask     func(ctx context.Context, holder, successor string) error
+}
+
+func (s *broken) RequestHandover(ctx context.Context, holder, successor string) error {
+	if s.ask != nil {
+		return s.ask(ctx, holder, successor)
+	}
+	return s.Memory.RequestHandover(ctx, holder, successor)
 }
 
 func (s *broken) Now() time.Duration {

@@ -312,6 +312,89 @@ var cases = []struct {
 			return nil
 		}
 	}, "AdvertiseAfterLoss", "metadata"},
+	{"a request that does nothing", func(s *broken) {
+		s.ask = func(context.Context, string, string) error { return nil }
+	}, "HandoverRequest", "a handover is requested: false"},
+	{"a request that is kept for the next owner", func(s *broken) {
+		var asked sync.Once
+		on := false
+		s.ask = func(ctx context.Context, holder, successor string) error {
+			asked.Do(func() { on = true })
+			return s.Memory.RequestHandover(ctx, holder, successor)
+		}
+		s.look = func(ctx context.Context) (owner.View, error) {
+			view, err := s.Memory.Look(ctx)
+			view.HandoverRequested = on && !view.Free()
+			return view, err
+		}
+	}, "HandoverRequest", "and was not"},
+	{"a later request that counts", func(s *broken) {
+		s.ask = func(ctx context.Context, holder, successor string) error {
+			s.change(func(l *lease) {
+				if l.holder != nil && l.holder.InstanceID == holder {
+					l.asked = &request{successor}
+					l.hint()
+				}
+			})
+			return nil
+		}
+	}, "HandoverRequest", "for another successor than before"},
+	{"a request that takes the lease away", func(s *broken) {
+		s.ask = func(ctx context.Context, holder, successor string) error {
+			err := s.Memory.RequestHandover(ctx, holder, successor)
+			s.Revoke()
+			return err
+		}
+	}, "HandoverRequest", "Renew, after RequestHandover"},
+	{"a request to any owner", func(s *broken) {
+		s.ask = func(ctx context.Context, _, successor string) error {
+			return s.Memory.RequestHandover(ctx, s.Memory.look().Holder.InstanceID, successor)
+		}
+	}, "HandoverOfAnother", "want ErrNoHolder"},
+	{"a request that renews", func(s *broken) {
+		s.ask = func(ctx context.Context, holder, successor string) error {
+			s.change(func(l *lease) {
+				if l.holder != nil && l.holder.InstanceID == holder {
+					l.until = s.Memory.Now() + l.holder.TTL
+				}
+			})
+			return s.Memory.RequestHandover(ctx, holder, successor)
+		}
+	}, "HandoverNoRenewal", "still owned"},
+	{"two requests that count", func(s *broken) {
+		s.ask = func(ctx context.Context, holder, successor string) error {
+			if err := s.Memory.RequestHandover(ctx, holder, successor); !errors.Is(err, owner.ErrHandover) {
+				return err
+			}
+			return nil
+		}
+	}, "HandoverRace", "want an ErrHandover that names"},
+	{"a request that loses the lease by its context's end", func(s *broken) {
+		s.ask = func(ctx context.Context, holder, successor string) error {
+			if ctx.Err() != nil {
+				s.Revoke()
+				return context.Cause(ctx)
+			}
+			return s.Memory.RequestHandover(ctx, holder, successor)
+		}
+	}, "HandoverContext", "Renew: "},
+	{"no hint of a request", func(s *broken) {
+		s.ask = func(_ context.Context, holder, successor string) error {
+			s.change(func(l *lease) {
+				if l.holder != nil && l.holder.InstanceID == holder {
+					l.asked = &request{successor}
+				}
+			})
+			return nil
+		}
+	}, "HandoverHints", "a hint of a request"},
+	{"a request that takes the lease from the work", func(s *broken) {
+		s.ask = func(ctx context.Context, holder, successor string) error {
+			err := s.Memory.RequestHandover(ctx, holder, successor)
+			s.change(func(l *lease) { l.free() })
+			return err
+		}
+	}, "RunStepsDown", "before the work has ended"},
 	{"no hint of an advertisement", func(s *broken) {
 		s.tell = func(_ context.Context, l *memoryLease, meta map[string]string) error {
 			s.change(func(shared *lease) {

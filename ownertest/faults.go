@@ -15,6 +15,7 @@ const (
 	Renew     Op = "renew"
 	Release   Op = "release"
 	Advertise Op = "advertise"
+	Handover  Op = "handover" // RequestHandover
 )
 
 // Slow delays calls: each is applied when d has passed. If its ctx ends before, it is
@@ -73,7 +74,7 @@ type fault struct {
 // inject puts a fault, or none, in the place of those that there are.
 func (m *Memory) inject(ops []Op, what func(context.Context, func() error, <-chan struct{}) error) {
 	if len(ops) == 0 {
-		ops = []Op{Acquire, Look, Renew, Release, Advertise}
+		ops = []Op{Acquire, Look, Renew, Release, Advertise, Handover}
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()

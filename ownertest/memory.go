@@ -51,6 +51,7 @@ type lease struct {
 	holder  *owner.Record // nil if there is no record
 	revoked bool          // the holder has lost the lease, and has not released it yet
 	until   time.Duration // when the holder's lease expires
+	asked   *request      // to the holder to step down; nil: none
 	epoch   uint64        // the last
 	hints   map[*func()]struct{}
 }
@@ -103,7 +104,7 @@ func (l *lease) put(claim *owner.Record, from time.Duration) {
 	claim.AcquiredAt = time.Now()
 	claim.RenewedAt = claim.AcquiredAt
 	rec := *claim
-	l.holder, l.until, l.revoked = &rec, from+claim.TTL, false
+	l.holder, l.until, l.revoked, l.asked = &rec, from+claim.TTL, false, nil
 	l.hint()
 }
 
@@ -134,7 +135,33 @@ func (m *Memory) look() owner.View {
 	if !l.held(m.Now()) {
 		return owner.View{}
 	}
-	return owner.View{Holder: *l.holder, Until: l.until}
+	view := owner.View{Holder: *l.holder, Until: l.until}
+	if l.asked != nil {
+		view.HandoverRequested, view.Successor = true, l.asked.successor
+	}
+	return view
+}
+
+// A request asks the holder to step down.
+type request struct{ successor string }
+
+// RequestHandover implements owner.HandoverStore.
+func (m *Memory) RequestHandover(ctx context.Context, holder, successor string) error {
+	return m.call(ctx, Handover, func() error {
+		l := m.lease
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		switch before := l.asked; {
+		case !l.held(m.Now()) || l.holder.InstanceID != holder:
+			return owner.ErrNoHolder
+		case before == nil || before.successor == "":
+			l.asked = &request{successor}
+		case successor != "" && successor != before.successor:
+			return fmt.Errorf("%w: for %s", owner.ErrHandover, before.successor)
+		}
+		l.hint()
+		return nil
+	})
 }
 
 // Watch implements owner.Store.

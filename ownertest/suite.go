@@ -70,6 +70,13 @@ var together = map[string]func(*check){
 	"AdvertiseNoRenewal": advertiseIsNoRenewal,
 	"AdvertiseAfterLoss": advertiseAfterLoss,
 	"AdvertiseHints":     advertiseHints,
+	"HandoverRequest":    handoverRequest,
+	"HandoverOfAnother":  handoverOfAnother,
+	"HandoverNoRenewal":  handoverIsNoRenewal,
+	"HandoverRace":       handoverRace,
+	"HandoverContext":    handoverWithEndedContext,
+	"HandoverHints":      handoverHints,
+	"RunStepsDown":       runStepsDown,
 	"SharedHints":        sharedHints,
 	"NoHintAfterStop":    noHintAfterStop,
 	"OneOwner":           oneOwner,
@@ -91,6 +98,9 @@ func (s *suite) run(t *testing.T, name string, f func(*check)) {
 		c := &check{T: t, suite: s}
 		store := &tracked{Store: s.newStore(t)}
 		c.store = store
+		if s, ok := store.Store.(owner.HandoverStore); ok {
+			c.store = &trackedHandover{store, s}
+		}
 		c.Cleanup(func() { c.settle(store) }) // the last but newStore's
 		f(c)
 	})

@@ -1,5 +1,5 @@
 // Command owner runs commands while it owns a lease, starts an owner on demand, shows who
-// owns a lease, and takes it away.
+// owns a lease, has it handed over, and takes it away.
 package main
 
 import (
@@ -24,6 +24,7 @@ at once; when it hangs, after the lease's ttl.
   owner status --lease /run/lock/gpu0
   owner list /run/lock
   owner watch --lease /run/lock/gpu0
+  owner handover --lease /run/lock/gpu0
   owner revoke --lease /run/lock/gpu0`
 
 func main() {
@@ -39,7 +40,7 @@ func program() *cli.Command {
 		Description: description,
 		Commands: []*cli.Command{
 			cmdline.Run(&files), cmdline.Ensure(&files), cmdline.Status(&files), cmdline.List(), cmdline.Watch(&files),
-			cmdline.Revoke(&files, revoke), cmdline.Demo(), cmdline.Diagram(),
+			cmdline.Handover(&files), cmdline.Revoke(&files, revoke), cmdline.Demo(), cmdline.Diagram(),
 		},
 	}
 }

@@ -14,8 +14,9 @@ import (
 // File calls hint when the lease file at path, which is absolute, has been
 // replaced, created, removed or renamed; when one of its alive files has been
 // removed, renamed, touched or, on Linux, closed after it was open for writing (on
-// other systems: written); and when the second name of an alive file has gone. A
-// record that is rewritten in place, as at every renewal, gives no hint.
+// other systems: written); when the second name of an alive file has gone; and when a
+// request for a handover has appeared. A record that is rewritten in place, as at every
+// renewal, gives no hint.
 //
 // If the folder goes away, all its subscribers get a hint; what comes in its place is
 // watched from the next call of File for it on, for all of them.
@@ -27,8 +28,9 @@ func File(path string, hint func()) (stop func(), err error) {
 // and needs no more until then. Else, of many processes that notice one change, each
 // would be woken by every further one, and so delay the one that acts. Where no
 // subscriber of a folder wants more, Linux is asked for fewer events. With successors, it
-// begins with fewer: hint is called when another file becomes the record, and not at the
-// end of an owner or a release.
+// begins with fewer: hint is called when another file becomes the record, at an
+// advertisement, and at a request for a handover, and not at the end of an owner or a
+// release.
 func FileUntil(path string, successors bool, hint func() (last bool)) (stop func(), err error) {
 	return subscribe(path, &subscriber{hint: hint, successors: successors})
 }
@@ -251,9 +253,16 @@ func (f *folder) happened(name []byte, c change) {
 	if lease, ok := bytes.CutSuffix(name, lastSuffix); ok && c&vanished != 0 {
 		f.files[string(lease)].callWho(everything)
 	}
+	if lease, ok := bytes.CutSuffix(name, handoverSuffix); ok && c&appeared != 0 {
+		f.files[string(lease)].callWho(newRecords)
+	}
 }
 
-var aliveSuffix, lastSuffix = []byte(leasename.AliveSuffix), []byte(leasename.LastSuffix)
+var (
+	aliveSuffix    = []byte(leasename.AliveSuffix)
+	lastSuffix     = []byte(leasename.LastSuffix)
+	handoverSuffix = []byte(leasename.HandoverSuffix)
+)
 
 // leaseOfAlive returns the lease's name of LEASE.<uuid>.alive.
 func leaseOfAlive(name []byte) (lease []byte, ok bool) {

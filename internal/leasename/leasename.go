@@ -6,6 +6,8 @@ const (
 	GuardSuffix = ".lock"
 	LastSuffix  = ".last"
 	StartSuffix = ".start"
+	// HandoverSuffix is that of the request to the owner to step down.
+	HandoverSuffix = ".handover"
 	// AliveSuffix and TempSuffix follow an instance's id.
 	AliveSuffix = ".alive"
 	TempSuffix  = ".tmp"
@@ -27,6 +29,9 @@ func Alive(path, id string) string { return path + "." + id + AliveSuffix }
 // Last is a second name of the alive file of the instance that has acquired last. It can
 // be found without that instance's id.
 func Last(path string) string { return path + LastSuffix }
+
+// Handover is the request to the owner to step down.
+func Handover(path string) string { return path + HandoverSuffix }
 
 // Temp is a file of an instance that is to be renamed to path.
 func Temp(path, id string) string { return path + "." + id + TempSuffix }

@@ -34,6 +34,8 @@ type Options struct {
 	Nonblock bool
 	// Wait bounds the wait for the lease; 0 does not.
 	Wait time.Duration
+	// Replace asks the present owner to step down for this process.
+	Replace bool
 	// Warn is called with each error during the wait, the same one only once in a row,
 	// and with an UnendedError if processes of COMMAND cannot be ended.
 	Warn func(error)
@@ -113,6 +115,9 @@ func (e *StartError) Unwrap() error { return e.Err }
 // if a signal has ended the wait, the *owner.LostError if the lease was lost while
 // the command ran, an *OutlivedError if something of the command was left when the
 // lease expired, or why the lease cannot be joined.
+//
+// When another instance asks for the lease (owner.RequestHandover), the command gets TERM,
+// as if it had been sent to this process. Its code is then 0 if TERM has ended it.
 //
 // When the lease is lost, all processes of the command are ended before the lease
 // expires. On Unix, a second process, the warden, does the same when this process is
@@ -228,8 +233,11 @@ func (o *Options) await(signals <-chan os.Signal) (*owner.Owner, error) {
 		}
 	}()
 	attempt := owner.Campaign
-	if o.Nonblock {
+	switch {
+	case o.Nonblock:
 		attempt = owner.Join
+	case o.Replace:
+		attempt = o.replace
 	}
 	cfg, waiting := o.Config, &warner{warn: o.Warn}
 	cfg.Logger = slog.New(waiting)
@@ -272,6 +280,9 @@ func (o *Options) supervise(j *job, own *owner.Owner, signals <-chan os.Signal) 
 	// the loss before the loss has been delivered.
 	if own.Check() != nil {
 		return end.code, s.loss()
+	}
+	if s.asked {
+		end = end.steppedDown()
 	}
 	if end.signal != 0 {
 		return end.code, &SignalError{end.signal}

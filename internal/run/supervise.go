@@ -31,6 +31,7 @@ type supervisor struct {
 	killAt time.Time // zero: nothing is to be ended
 	killed time.Time // when that was first tried
 	left   string    // what could not be ended, as it was said last
+	asked  bool      // the command was to end because another instance asks for the lease
 }
 
 // An ending is how a command has ended.
@@ -42,7 +43,7 @@ type ending struct {
 // watch returns how the command has ended when no process of the job is left.
 func (s *supervisor) watch(signals <-chan os.Signal) (end ending) {
 	running := true
-	lost := s.own.Lost()
+	lost, asked := s.own.Lost(), s.own.HandoverRequested()
 	for running || !s.job.empty() {
 		select {
 		case sig := <-signals:
@@ -52,6 +53,11 @@ func (s *supervisor) watch(signals <-chan os.Signal) (end ending) {
 			running = false
 			if !s.job.empty() {
 				s.end(s.grace)
+			}
+		case <-asked:
+			asked = nil
+			if s.asked = running; running {
+				s.job.forward(syscall.SIGTERM, s.own.IsOwner)
 			}
 		case <-lost:
 			lost = nil

@@ -22,6 +22,7 @@ lease is free after its ttl.
   owner-etcd ensure --endpoints etcd0:2379,etcd1:2379 --key /locks/gpu0 --lock /run/lock/gpu0 -- modeld
   owner-etcd status --endpoints etcd0:2379,etcd1:2379 --key /locks/gpu0
   owner-etcd watch --endpoints etcd0:2379,etcd1:2379 --key /locks/gpu0
+  owner-etcd handover --endpoints etcd0:2379,etcd1:2379 --key /locks/gpu0
   owner-etcd revoke --endpoints etcd0:2379,etcd1:2379 --key /locks/gpu0`
 
 const help = `The lease is kept in etcd under KEY and KEY.alive. Etcd counts in whole seconds,
@@ -47,7 +48,7 @@ func program() *cli.Command {
 		Name:        "owner-etcd",
 		Usage:       "one process at a time owns a lease in etcd",
 		Description: description,
-		Commands:    []*cli.Command{run, cmdline.Ensure(&etcd), cmdline.Status(&etcd), cmdline.Watch(&etcd), cmdline.Revoke(&etcd, revoke)},
+		Commands:    []*cli.Command{run, cmdline.Ensure(&etcd), cmdline.Status(&etcd), cmdline.Watch(&etcd), cmdline.Handover(&etcd), cmdline.Revoke(&etcd, revoke)},
 	}
 }
 

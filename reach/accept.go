@@ -94,6 +94,7 @@ func (s *session) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	to, addressed, err := addressOf(r.Header)
 	switch {
 	case !local && !s.admits(r.Header):
+		w.Header().Set(headerBegun, "no")
 		http.Error(w, "reach: this endpoint is for the users of the lease", http.StatusForbidden)
 		return
 	case err != nil:

@@ -166,6 +166,37 @@ func TestToken(t *testing.T) {
 	}
 }
 
+// An owner has gone, and the server of another lease listens at its port: the request has
+// not begun there, and goes to the next owner.
+func TestPortOfAnotherLease(t *testing.T) {
+	other := ownertest.NewMemory()
+	serve(t, other, &Server{Handler: says("another lease"), listenDefault: tcp})
+	at := dialRaw(t, other).rec.Meta[owner.EndpointMetaKey] // it listens
+	store := ownertest.NewMemory()
+	dead, err := owner.Join(t.Context(), owner.Config{Store: store, TTL: time.Minute, Endpoint: at, Meta: map[string]string{metaToken: "of the dead owner"}})
+	must(t, err)
+	answer := askLater(t, newClient(t, store), "POST", "/", "body")
+	time.Sleep(20 * time.Millisecond) // it has been refused by now, most likely
+	must(t, dead.Release())
+	serve(t, store, &Server{Handler: says("the next"), listenDefault: tcp})
+	if got := <-answer; got != "the next" {
+		t.Error(got)
+	}
+}
+
+// A handler's own 403 is an answer, whatever headers it has.
+func TestForbiddenByTheHandler(t *testing.T) {
+	store := ownertest.NewMemory()
+	serve(t, store, &Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set(headerBegun, "no")
+		http.Error(w, "not you", http.StatusForbidden)
+	})})
+	resp, err := newClient(t, store).RoundTrip(request(t, "POST", "/", nil))
+	if got := text(t, resp, err); resp.StatusCode != http.StatusForbidden || got != "not you\n" {
+		t.Error(resp.Status, got)
+	}
+}
+
 // When the acknowledgement cannot be written, the handler does not run.
 func TestUnwrittenAcknowledgement(t *testing.T) {
 	store := ownertest.NewMemory()

@@ -21,7 +21,7 @@ const (
 // was read, and is nothing.
 func (a *attempt) outcome() outcome {
 	if a.err == nil {
-		if a.resp.StatusCode == http.StatusMisdirectedRequest && a.resp.Header.Get(headerBegun) == "no" {
+		if a.refused() {
 			return notBegun
 		}
 		return answered
@@ -44,4 +44,20 @@ func (a *attempt) outcome() outcome {
 		return unknown // half an answer, or it can be on its way
 	}
 	return broken
+}
+
+// refused reports whether the answer is a server's word that no handler has seen the
+// request. A 403 is from the server of another lease, which listens at the port where the
+// owner did: the secret is not its own. A handler's 403 comes after an acknowledgement.
+func (a *attempt) refused() bool {
+	if a.resp.Header.Get(headerBegun) != "no" {
+		return false
+	}
+	switch a.resp.StatusCode {
+	case http.StatusMisdirectedRequest:
+		return true
+	case http.StatusForbidden:
+		return !isClosed(a.accepted)
+	}
+	return false
 }

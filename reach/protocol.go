@@ -17,7 +17,7 @@ const (
 	headerToken     = "Owner-Token"     // the secret of an endpoint that other users can connect to
 	headerForwarded = "Owner-Forwarded" // the request has been forwarded, and must not be again
 	headerAccepted  = "Owner-Accepted"  // of a 103: this instance begins with the request now
-	headerBegun     = "Owner-Begun"     // of a 421 or 503, "no": no handler has begun with the request
+	headerBegun     = "Owner-Begun"     // of a 403, 421 or 503, "no": no handler has begun with the request
 	headerOutcome   = "Owner-Outcome"   // of a 502, "unknown": a handler may have
 
 	headerKey = "Idempotency-Key"

@@ -258,6 +258,10 @@ func arrive(t *testing.T, c *Client, idle time.Duration, exits int) (n arrivals)
 			return n
 		}
 		by := text(t, resp, nil)
+		if resp.StatusCode != http.StatusOK {
+			t.Errorf("request %d: %s: %s", n.requests, resp.Status, by)
+			return n
+		}
 		at := time.Now().Add(idle)
 		n.requests++
 		if last != "" && by != last {

@@ -13,7 +13,6 @@ import (
 
 // A child is a process that was started.
 type child struct {
-	pid        int
 	since      time.Time
 	log        *log
 	ended      bool
@@ -21,7 +20,7 @@ type child struct {
 	looked     bool // who owns was read after its end
 	terminated bool // by this process
 
-	system // what the system needs to wait for it
+	system // its pid, and what the system needs to wait for it
 }
 
 // A status is how a process has ended.

@@ -10,12 +10,15 @@ import (
 
 const noWait = 0
 
-type system struct{ process *os.Process }
+type system struct {
+	pid     int
+	process *os.Process
+}
 
 func detach(*exec.Cmd) {}
 
 func newChild(p *os.Process, l *log) *child {
-	return &child{pid: p.Pid, since: time.Now(), log: l, system: system{p}}
+	return &child{since: time.Now(), log: l, system: system{p.Pid, p}}
 }
 
 // poll cannot tell: Timeout ends the wait.

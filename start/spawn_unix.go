@@ -15,12 +15,12 @@ import (
 const noWait = syscall.O_NONBLOCK | syscall.O_NOFOLLOW
 
 // A system has nothing more here than the pid: until it is waited for, that is no other's.
-type system struct{}
+type system struct{ pid int }
 
 func detach(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} }
 
 func newChild(p *os.Process, l *log) *child {
-	c := &child{pid: p.Pid, since: time.Now(), log: l}
+	c := &child{since: time.Now(), log: l, system: system{p.Pid}}
 	_ = p.Release() // it is waited for by its pid, without a goroutine that lasts as long as it
 	return c
 }

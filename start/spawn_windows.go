@@ -14,7 +14,10 @@ import (
 const noWait = 0
 
 // A system is a handle of the process, which keeps its pid from being another's.
-type system struct{ handle windows.Handle }
+type system struct {
+	pid    int
+	handle windows.Handle
+}
 
 func detach(cmd *exec.Cmd) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{
@@ -24,7 +27,7 @@ func detach(cmd *exec.Cmd) {
 }
 
 func newChild(p *os.Process, l *log) *child {
-	c := &child{pid: p.Pid, since: time.Now(), log: l}
+	c := &child{since: time.Now(), log: l, system: system{pid: p.Pid}}
 	h, err := windows.OpenProcess(windows.SYNCHRONIZE|windows.PROCESS_QUERY_LIMITED_INFORMATION|windows.PROCESS_TERMINATE, false, uint32(p.Pid))
 	if err == nil {
 		c.handle = h

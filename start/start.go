@@ -97,7 +97,7 @@ func (c *Command) resolve(s owner.Store) error {
 	case c.Path == "":
 		return errors.New("the Command has no Path")
 	case c.Timeout < 0:
-		return fmt.Errorf("Timeout is %v; it cannot be negative", c.Timeout)
+		return fmt.Errorf("the Timeout is %v; it cannot be negative", c.Timeout)
 	case c.Timeout == 0:
 		c.Timeout = defaultTimeout
 	}

@@ -2,6 +2,7 @@ package ownertest
 
 import (
 	"context"
+	"testing"
 	"time"
 
 	"github.com/ownerlease/owner"
@@ -11,6 +12,7 @@ import (
 // are set take the place of its methods.
 type broken struct {
 	*Memory
+	deaf    bool // its peers give no hints
 	now     func() time.Duration
 	acquire func(ctx context.Context, claim owner.Record) (owner.Acquisition, error)
 	look    func(ctx context.Context) (owner.View, error)
@@ -143,4 +145,21 @@ func lasting(share float64) func(*broken) {
 			return err
 		}
 	}
+}
+
+// brokenPeer is the same lease in another process.
+func brokenPeer(_ *testing.T, s owner.Store) owner.Store {
+	b := s.(*broken)
+	peer := &broken{Memory: b.Memory.Peer()}
+	if b.deaf {
+		peer.watch = func(owner.Record, func()) (func(), error) { return func() {}, nil }
+	}
+	return peer
+}
+
+// loseBroken has acquisitions be applied, and their answers lost.
+func loseBroken(_ *testing.T, s owner.Store) (restore func()) {
+	m := s.(*broken).Memory
+	m.Late(0, owner.ErrUnavailable, Acquire)
+	return func() { m.Heal(Acquire) }
 }

@@ -454,6 +454,12 @@ var cases = []struct {
 		}
 	}, "WatchLeavesNothing", "goroutines behind"},
 
+	{"hints that stay inside of the process", func(s *broken) {
+		// Those of the other one's changes are missing.
+		s.deaf = true
+	}, "Peers", "a hint of an advertisement by another process"},
+	{"an acquisition whose answer is lost, and that is kept", func(*broken) {}, "LostAnswer", "is not given back"},
+
 	{"an acquisition that hangs after its context's end", func(s *broken) {
 		s.acquire = func(ctx context.Context, claim owner.Record) (owner.Acquisition, error) {
 			if ctx.Err() != nil {
@@ -579,7 +585,7 @@ func runBroken(t *testing.T, name string) {
 			s := &broken{Memory: NewMemory()}
 			tc.breaks(s)
 			return s
-		}, opts...)
+		}, append(opts, Peer(brokenPeer), LostAnswers(loseBroken))...)
 		return
 	}
 	t.Fatalf("no such store: %s", name)

@@ -23,7 +23,8 @@ const long = time.Minute
 type check struct {
 	*testing.T
 	*suite
-	store owner.Store
+	store owner.Store // the one under test, tracked
+	made  owner.Store // as newStore has made it
 
 	mu        sync.Mutex
 	abandoned []owner.Lease // to be released when the test is over

@@ -15,7 +15,24 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestMemory(t *testing.T) {
-	TestStore(t, func(*testing.T) owner.Store { return NewMemory() })
+	TestStore(t, func(*testing.T) owner.Store { return &careful{NewMemory()} },
+		Peer(func(_ *testing.T, s owner.Store) owner.Store { return s.(*careful).Peer() }),
+		LostAnswers(func(_ *testing.T, s owner.Store) func() {
+			m := s.(*careful).Memory
+			m.Late(0, owner.ErrUnavailable, Acquire)
+			return func() { m.Heal(Acquire) }
+		}))
+}
+
+// A careful store is a Memory that gives back what it may have acquired, as stores have to.
+type careful struct{ *Memory }
+
+func (s *careful) Acquire(ctx context.Context, claim owner.Record) (owner.Acquisition, error) {
+	acq, err := s.Memory.Acquire(ctx, claim)
+	if err != nil {
+		_ = (&memoryLease{s.Peer(), claim}).Release(ctx)
+	}
+	return acq, err
 }
 
 var errDisk = errors.New("no space left on device")

@@ -18,6 +18,10 @@ import (
 // subtests of t, most of which run at the same time: the suite takes about five TTLs, and
 // at least two seconds.
 //
+// The contenders of a subtest share the store, unless Peer says how to have another for the
+// same lease. The Meta of their records may hold anything that a Go string can be of valid
+// UTF-8, the NUL included: a store that cannot keep it has to encode it.
+//
 // A slow machine does not fail a good store, unless it stops for many seconds. The suite
 // does not test faults of servers and networks, nor what a suspend does to the clock:
 // that is left to the store's own tests.
@@ -85,18 +89,25 @@ var together = map[string]func(*check){
 	"Run":                runTakesTurns,
 	"WatchStore":         watchStore,
 	"History":            wholeHistory,
+	"Peers":              peers,
+	"LostAnswer":         lostAnswer,
 }
 
 type suite struct {
 	newStore func(t *testing.T) owner.Store
 	ttl      time.Duration
 	patience time.Duration // for what should take a moment, or a TTL
+
+	peer        func(t *testing.T, s owner.Store) owner.Store // nil: not given
+	loseAnswers func(t *testing.T, s owner.Store) (restore func())
+	noHints     bool
 }
 
 func (s *suite) run(t *testing.T, name string, f func(*check)) {
 	t.Run(name, func(t *testing.T) {
 		c := &check{T: t, suite: s}
-		store := &tracked{Store: s.newStore(t)}
+		c.made = s.newStore(t)
+		store := &tracked{Store: c.made}
 		c.store = store
 		if s, ok := store.Store.(owner.HandoverStore); ok {
 			c.store = &trackedHandover{store, s}

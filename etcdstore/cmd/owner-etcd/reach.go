@@ -54,7 +54,7 @@ func unreached(cfg clientv3.Config, err error) error {
 	}
 	defer client.Close()
 	if _, why := etcdstore.New(client, "any").Look(context.Background()); errors.Is(why, owner.ErrUnavailable) {
-		return why
+		return fmt.Errorf("%w: %w", err, why)
 	}
 	return err
 }

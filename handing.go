@@ -30,12 +30,37 @@ const (
 	othersTurn             // another
 )
 
-// headStart is how long a standby leaves a free lease to the one that is named as the
+// longestHeadStart is how long a standby leaves a free lease to the one that is named as the
 // successor. It is longer than a standby that is not the first in line takes to read.
 const longestHeadStart = 100 * time.Millisecond
 
 func headStart(ttl time.Duration) time.Duration {
 	return min(longestHeadStart, maxPollInterval(ttl))
+}
+
+// stayAway is for how many head starts an instance that has stepped down leaves the lease to
+// others: a named successor that has gone costs the other standbys one.
+const stayAway = 3
+
+// letSucceed returns when another instance owns, or could have come to, or with the cause of
+// ctx's end.
+func (cfg *Config) letSucceed(ctx context.Context) error {
+	s := cfg.Store
+	if s == nil {
+		files, err := openLease(cfg.LeasePath)
+		if err != nil {
+			return err
+		}
+		s = files
+	}
+	away, end := context.WithTimeout(ctx, stayAway*headStart(cfg.TTL))
+	defer end()
+	for view, err := range views(away, s) {
+		if err == nil && !view.Free() {
+			break
+		}
+	}
+	return context.Cause(ctx)
 }
 
 // askEvery is how often an owner reads whether it is asked although no hint has come: at

@@ -85,8 +85,8 @@ func (cfg *Config) campaignError(err error) error {
 //
 // At a [RequestHandover], work's context ends with the cause [ErrHandover]. The lease is
 // kept and renewed until work has returned; then it is released, and Run campaigns
-// again: a moment later, so that the successor can own. What work returns then does not
-// count, and is logged. A work that is not to be done again has to end ctx.
+// again: when another owns, or a moment later. What work returns then does not count, and
+// is logged. A work that is not to be done again has to end ctx.
 //
 // An error of the first attempt to join is returned, except [ErrUnavailable], which is
 // tried again; later ones are tried again, as the disk that has cost the ownership may
@@ -107,7 +107,7 @@ func Run(ctx context.Context, cfg Config, work func(ctx context.Context, o *Owne
 			pause = 0
 		}
 		if r.ending == steppedDown {
-			if err := sleep(ctx, letSucceed*headStart(cfg.TTL)); err != nil {
+			if err := cfg.letSucceed(ctx); err != nil {
 				return err
 			}
 			continue
@@ -134,10 +134,6 @@ const (
 	steppedDown
 	workDone
 )
-
-// letSucceed is for how many head starts an instance that has stepped down stays away: a
-// named successor that has gone costs the other standbys one.
-const letSucceed = 3
 
 // runOnce campaigns, and runs work once. ctx ends only the campaign and the work, not the
 // ownership: the lease is kept while the work winds down.

@@ -147,7 +147,9 @@ func handoverRace(c *check) {
 	var wg sync.WaitGroup
 	for i := range many {
 		ids[i] = uuid.NewString()
-		wg.Go(func() { errs[i] = c.store.(owner.HandoverStore).RequestHandover(c.Context(), h.Holder.InstanceID, ids[i]) })
+		wg.Go(func() {
+			errs[i] = c.store.(owner.HandoverStore).RequestHandover(c.Context(), h.Holder.InstanceID, ids[i])
+		})
 	}
 	c.returns("RequestHandover", wg.Wait)
 	view := c.look()

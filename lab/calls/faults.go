@@ -29,6 +29,7 @@ var faults = []fault{
 	{"unhealthy", 1, false, true, (*leaseRun).sicken},
 	{"revoke", 1, false, true, (*leaseRun).revoke},
 	{"replace", 2, false, false, (*leaseRun).replace},
+	{"handover", 2, false, false, (*leaseRun).handOver},
 }
 
 // An injected fault is one that was done.
@@ -126,6 +127,30 @@ func (l *leaseRun) replace(ctx context.Context, p *process, rng *rand.Rand) erro
 	l.dismiss(p)
 	p.leave()
 	return errors.Join(err, p.await(2*drain))
+}
+
+// handOver asks the owner to step down, and waits until it has. It may come back.
+func (l *leaseRun) handOver(ctx context.Context, p *process, _ *rand.Rand) error {
+	before, err := owner.Inspect(l.path)
+	if err != nil || before.PID != p.pid() {
+		return nil // it owns no longer
+	}
+	err = owner.RequestHandover(ctx, owner.Config{LeasePath: l.path}, "")
+	switch {
+	case errors.Is(err, owner.ErrNoHolder), errors.Is(err, owner.ErrUnavailable), ctx.Err() != nil:
+		return nil
+	case err != nil:
+		return err
+	}
+	for limit := clock.Now() + 2*drain; wait(ctx, time.Millisecond); {
+		if now, err := owner.Inspect(l.path); err == nil && (now.Released || now.InstanceID != before.InstanceID) {
+			return nil
+		}
+		if clock.Now() > limit {
+			return fmt.Errorf("%s has not stepped down within %v", p.Worker, 2*drain)
+		}
+	}
+	return nil
 }
 
 func (l *leaseRun) sicken(ctx context.Context, p *process, _ *rand.Rand) error {

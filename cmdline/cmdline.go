@@ -34,6 +34,7 @@ const (
 	codeOverlap    = 1 // demo
 	codeNotOwned   = 3 // status, revoke
 	codeUnreadable = 4 // status
+	codeNotReady   = 120
 	codeOutlived   = 121
 	codeLost       = 122
 	codeConflict   = 123

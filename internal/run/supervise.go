@@ -2,6 +2,7 @@ package run
 
 import (
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -31,6 +32,10 @@ type supervisor struct {
 	killAt time.Time // zero: nothing is to be ended
 	killed time.Time // when that was first tried
 	left   string    // what could not be ended, as it was said last
+
+	giveUp <-chan error // gets why the command is to be ended although the lease is owned
+	gaveUp error        // what it got
+	heard  []os.Signal  // the signals that were passed on and may have been meant to end it
 }
 
 // An ending is how a command has ended.
@@ -47,6 +52,7 @@ func (s *supervisor) watch(signals <-chan os.Signal) (end ending) {
 		select {
 		case sig := <-signals:
 			// Also TERM: the lease is kept until the command has ended.
+			s.hear(sig)
 			s.job.forward(sig, s.own.IsOwner)
 		case end = <-s.job.ended:
 			running = false
@@ -57,6 +63,8 @@ func (s *supervisor) watch(signals <-chan os.Signal) (end ending) {
 			lost = nil
 			loss := s.own.LostErr().(*owner.LostError)
 			s.end(min(s.grace, untilKill(loss, s.own.Holder().TTL)))
+		case s.gaveUp = <-s.giveUp:
+			s.end(s.grace)
 		case <-s.next():
 			if !time.Now().Before(s.killAt) {
 				s.kill() // and again: it may have missed one that was just forked
@@ -64,6 +72,24 @@ func (s *supervisor) watch(signals <-chan os.Signal) (end ending) {
 		}
 	}
 	return end
+}
+
+// hear remembers a signal that can have been sent to end the command.
+func (s *supervisor) hear(sig os.Signal) {
+	if isEnding(sig.(syscall.Signal)) && !slices.Contains(s.heard, sig) {
+		s.heard = append(s.heard, sig)
+	}
+}
+
+// asked reports whether the command has ended because a signal to this process has asked
+// for it. HUP asks many a command to read its configuration again.
+func (s *supervisor) asked(end ending) bool {
+	for _, sig := range s.heard {
+		if sig != syscall.SIGHUP || end.signal == syscall.SIGHUP {
+			return true
+		}
+	}
+	return false
 }
 
 // end ends all that is left of the job: TERM now, KILL after the grace.

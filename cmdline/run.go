@@ -158,6 +158,7 @@ func runExit(lease string, code, conflictCode int, err error) error {
 		lost     *owner.LostError
 		outlived *run.OutlivedError
 		late     *run.NotReadyError
+		gaveUp   *run.GaveUpError
 		released *run.ReleaseError
 	)
 	switch {
@@ -165,6 +166,8 @@ func runExit(lease string, code, conflictCode int, err error) error {
 		return nil
 	case err == nil:
 		return &exit{code: code}
+	case errors.As(err, &gaveUp):
+		return gaveUpExit(lease, code, conflictCode, gaveUp)
 	case errors.As(err, &held):
 		usual := codeConflict
 		if held.Waited > 0 {
@@ -188,6 +191,15 @@ func runExit(lease string, code, conflictCode int, err error) error {
 		return &exit{code, err}
 	}
 	return fail(err)
+}
+
+// gaveUpExit exits as the last failure alone would, and says that it was the last of many.
+func gaveUpExit(lease string, code, conflictCode int, err *run.GaveUpError) error {
+	var last *exit
+	if errors.As(runExit(lease, code, conflictCode, err.Err), &last) {
+		code = last.code
+	}
+	return &exit{code, err}
 }
 
 // startCode distinguishes, like a shell, a command that was not found from one that

@@ -20,6 +20,19 @@ const (
 	steadyAfter  = 10 * time.Second
 )
 
+// A GaveUpError says that the command has failed too often in a row. Err is how it has ended
+// last, nil if by its own exit code.
+type GaveUpError struct {
+	Failures int
+	what     string
+	Err      error
+}
+
+func (e *GaveUpError) Error() string {
+	return fmt.Sprintf("COMMAND %s: it has failed %d times in a row, and is not started again", e.what, e.Failures)
+}
+func (e *GaveUpError) Unwrap() error { return e.Err }
+
 // A course is all runs of the command under one ownership. One begins only when no process
 // of the one before is left.
 type course struct {
@@ -52,8 +65,7 @@ func (c *course) run() (int, error) {
 		}
 		if failed++; failed > c.o.Restart {
 			c.o.service.stopping("COMMAND has failed too often")
-			c.o.warnSoon(fmt.Errorf("COMMAND %s, and has failed %d times in a row: not started again (see --restart)", end, failed))
-			return end.code, end.err
+			return end.code, &GaveUpError{failed, end.String(), end.err}
 		}
 		pause := c.pauseAfter(failed)
 		c.tending.restarting(end)
@@ -72,8 +84,10 @@ func (c *course) once() outcome {
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
 	}
 	base := timebase(c.o.CountsSuspend)
+	c.tending.starting()
 	j, err := startJob(cmd, c.signals, c.own, base)
 	if err != nil {
+		c.tending.ended()
 		return outcome{code: codeOfStart, err: err}
 	}
 	defer j.close()

@@ -99,6 +99,9 @@ func (t *tending) healthyByPing(ctx context.Context) error {
 // note takes a message, if one of the command's processes has sent it.
 func (t *tending) note(pid int, m sdnotify.Message) {
 	now := t.look()
+	for ; now.starts; now = t.look() {
+		<-now.changed
+	}
 	if now.job == nil {
 		return
 	}

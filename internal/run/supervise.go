@@ -1,6 +1,7 @@
 package run
 
 import (
+	"errors"
 	"os"
 	"slices"
 	"strings"
@@ -46,7 +47,7 @@ type ending struct {
 
 // watch returns how the command has ended when no process of the job is left.
 func (s *supervisor) watch(signals <-chan os.Signal) (end ending) {
-	running := true
+	running, began := true, time.Now()
 	lost := s.own.Lost()
 	for running || !s.job.empty() {
 		select {
@@ -57,6 +58,7 @@ func (s *supervisor) watch(signals <-chan os.Signal) (end ending) {
 		case end = <-s.job.ended:
 			running = false
 			if !s.job.empty() {
+				s.sayForked(end, began)
 				s.end(s.grace)
 			}
 		case <-lost:
@@ -91,6 +93,18 @@ func (s *supervisor) asked(end ending) bool {
 	}
 	return false
 }
+
+// A command that ends in order within forksWithin, and leaves processes behind, is one that
+// puts itself into the background.
+const forksWithin = 5 * time.Second
+
+func (s *supervisor) sayForked(end ending, began time.Time) {
+	if end == (ending{}) && time.Since(began) < forksWithin && s.own.IsOwner() && s.warn != nil {
+		go s.warn(errForked)
+	}
+}
+
+var errForked = errors.New("COMMAND has ended at once, and what it has left behind is ended, too: have it stay in the foreground for as long as it is to own the lease")
 
 // end ends all that is left of the job: TERM now, KILL after the grace.
 func (s *supervisor) end(grace time.Duration) {

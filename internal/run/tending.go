@@ -59,6 +59,7 @@ type tending struct {
 
 	mu     sync.Mutex
 	own    *owner.Owner
+	starts bool // the command is being started, and may speak already
 	job    *job // nil: the command does not run
 	ready  bool
 	stops  bool   // STOPPING=1
@@ -165,13 +166,24 @@ func (t *tending) change(f func()) {
 	t.mu.Unlock()
 }
 
+var (
+	errNoReady  = errors.New("it has not sent READY=1 to $NOTIFY_SOCKET, as by systemd-notify --ready")
+	errNoAnswer = errors.New("--ready-cmd has not ended yet")
+)
+
+// starting is called before the command is started, and ended where that has failed.
+func (t *tending) starting() { t.change(func() { t.starts = true }) }
+
 // begin is called when the command has been started. The channel gets why it is to be
 // ended.
 func (t *tending) begin(j *job) <-chan error {
 	giveUp := make(chan error, 1)
 	t.change(func() {
-		t.job, t.ready, t.stops, t.failed, t.status = j, !t.waitsForReady(), false, false, ""
-		t.why = errors.New("it has not sent READY=1 to $NOTIFY_SOCKET, as by systemd-notify --ready")
+		t.starts, t.job, t.ready, t.stops, t.failed, t.status = false, j, !t.waitsForReady(), false, false, ""
+		t.why = errNoReady
+		if t.o.Checks.Ready != nil {
+			t.why = errNoAnswer
+		}
 	})
 	t.tellService()
 	if t.waitsForReady() {
@@ -185,7 +197,7 @@ func (t *tending) begin(j *job) <-chan error {
 
 // ended is called when no process of the command is left.
 func (t *tending) ended() {
-	t.change(func() { t.job = nil }) // nothing is withdrawn: the release follows, or restarting
+	t.change(func() { t.starts, t.job = false, nil }) // nothing is withdrawn: the release follows, or restarting
 }
 
 // restarting withdraws what the command has advertised.
@@ -196,6 +208,7 @@ func (t *tending) restarting(end outcome) {
 
 // seen is what is known now, and a channel that is closed when it has changed.
 type seen struct {
+	starts  bool
 	job     *job
 	ready   bool
 	failed  bool
@@ -206,7 +219,7 @@ type seen struct {
 func (t *tending) look() seen {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return seen{t.job, t.ready, t.failed, t.why, t.changed}
+	return seen{t.starts, t.job, t.ready, t.failed, t.why, t.changed}
 }
 
 // notReadyWarning is after which time it is said that the command is not ready.

@@ -227,9 +227,9 @@ func (m *manager) until(want string) (all []string) {
 	}
 }
 
-func managed(name string, args ...string) *exec.Cmd {
+func managed(name, usec string, args ...string) *exec.Cmd {
 	cmd := command(args...)
-	cmd.Env = append(cmd.Env, "NOTIFY_SOCKET="+name, "WATCHDOG_USEC=200000")
+	cmd.Env = append(cmd.Env, "NOTIFY_SOCKET="+name, "WATCHDOG_USEC="+usec)
 	return cmd
 }
 
@@ -240,7 +240,7 @@ func TestManagerIsNotified(t *testing.T) {
 		lease := leaseIn(t)
 		holder := hold(t, lease)
 		m := newManager(t, name)
-		p := startCommand(t, managed(name, "run", "--lease", lease, "-c", `echo "${NOTIFY_SOCKET-none} ${WATCHDOG_USEC-none}"; read x; exit 6`))
+		p := startCommand(t, managed(name, "60000000", "run", "--lease", lease, "-c", `echo "${NOTIFY_SOCKET-none} ${WATCHDOG_USEC-none}"; read x; exit 6`))
 		if got := m.until("READY=1"); got[0] != "STATUS=standby" {
 			t.Errorf("%q", got)
 		}
@@ -263,7 +263,7 @@ func TestManagerWaitsForReady(t *testing.T) {
 	t.Parallel()
 	name, lease := filepath.Join(t.TempDir(), "s"), leaseIn(t)
 	m := newManager(t, name)
-	p := startCommand(t, managed(name, "run", "--lease", lease, "--notify", "--", self(), "test-notify"))
+	p := startCommand(t, managed(name, "60000000", "run", "--lease", lease, "--notify", "--", self(), "test-notify"))
 	p.line()
 	p.says("STATUS=loading")
 	for _, text := range m.until("STATUS=owner, epoch ") {
@@ -286,7 +286,7 @@ func TestManagersWatchdog(t *testing.T) {
 	t.Parallel()
 	name := filepath.Join(t.TempDir(), "s")
 	m := newManager(t, name)
-	p := startCommand(t, managed(name, "run", "--lease", leaseIn(t), "-c", "echo ready; read x"))
+	p := startCommand(t, managed(name, "200000", "run", "--lease", leaseIn(t), "-c", "echo ready; read x"))
 	p.line()
 	_ = m.conn.SetReadDeadline(time.Now().Add(limit))
 	for n, b := 0, make([]byte, 4096); n < 5; {
@@ -304,7 +304,7 @@ func TestManagersWatchdog(t *testing.T) {
 func TestManagerCannotBeReached(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"relative", "/no/such/socket", "@"} {
-		p := startCommand(t, managed(name, "run", "--lease", leaseIn(t), "-c", "echo ${NOTIFY_SOCKET-none}; exit 7"))
+		p := startCommand(t, managed(name, "60000000", "run", "--lease", leaseIn(t), "-c", "echo ${NOTIFY_SOCKET-none}; exit 7"))
 		if got := p.line(); got != "none" {
 			t.Errorf("COMMAND got %q", got)
 		}

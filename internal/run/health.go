@@ -77,18 +77,14 @@ func (t *tending) healthyByPing(ctx context.Context) error {
 		if now.job == nil || !now.ready {
 			return nil
 		}
-		pings := t.pings
 		if now.failed {
-			pings = nil
+			return errors.New("COMMAND has sent WATCHDOG=trigger")
 		}
 		select {
-		case <-pings:
+		case <-t.pings:
 			return nil
 		case <-now.changed:
 		case <-patience.C:
-			if now.failed {
-				return errors.New("COMMAND has sent WATCHDOG=trigger")
-			}
 			return errors.New("COMMAND has not sent WATCHDOG=1 to $NOTIFY_SOCKET in time")
 		case <-ctx.Done():
 			return context.Cause(ctx)

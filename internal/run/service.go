@@ -15,6 +15,7 @@ import (
 type service struct {
 	manager *sdnotify.Manager // nil: none has
 	started sync.Once
+	tasks   sync.WaitGroup
 	end     context.CancelFunc
 
 	mu     sync.Mutex
@@ -51,11 +52,12 @@ func (s *service) keepAlive(ctx context.Context, every time.Duration) {
 
 func (s *service) close() {
 	s.end()
+	s.tasks.Wait()
 	s.manager.Close()
 }
 
-// ready says once that the start is over.
-func (s *service) ready() { s.started.Do(func() { s.manager.Tell(sdnotify.Ready) }) }
+// ready says once that the start is over. It does not wait: what follows is more urgent.
+func (s *service) ready() { s.started.Do(func() { s.tasks.Go(s.manager.TellReady) }) }
 
 func (s *service) status(text string) { s.manager.Tell(sdnotify.Status(text)) }
 

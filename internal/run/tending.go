@@ -243,9 +243,9 @@ func (t *tending) awaitReady(j *job, giveUp chan<- error) {
 		select {
 		case <-now.changed:
 		case <-warn.C:
-			t.o.warnSoon(fmt.Errorf("COMMAND is not ready after %v, so nothing is advertised: %w (--ready-timeout bounds the wait)", notReadyWarning, now.why))
+			t.o.warnSoon(fmt.Errorf("COMMAND is not ready after %v, so nothing is advertised: %w (--ready-timeout bounds the wait)", notReadyWarning, t.look().why))
 		case <-limit:
-			giveUp <- &NotReadyError{t.o.Checks.ReadyTimeout, now.why.Error()}
+			giveUp <- &NotReadyError{t.o.Checks.ReadyTimeout, t.look().why.Error()}
 			return
 		case <-t.ctx.Done():
 			return

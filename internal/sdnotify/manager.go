@@ -30,12 +30,17 @@ const (
 	pidEnv    = "WATCHDOG_PID"
 )
 
-// patience is how long a message may wait for a manager that does not read.
-const patience = 100 * time.Millisecond
+// How long a message may wait for a manager that does not read. One that says how the
+// service is now comes again; that it is ready does not.
+const (
+	patience     = 100 * time.Millisecond
+	longPatience = 2 * time.Second
+)
 
 // A Manager is the service manager that has started this process. The nil Manager is
 // none: it is told nothing.
 type Manager struct {
+	addr     *net.UnixAddr
 	conn     *net.UnixConn
 	watchdog time.Duration
 }
@@ -62,11 +67,12 @@ func Take() (*Manager, error) {
 	if !filepath.IsAbs(addr) && !(strings.HasPrefix(addr, "@") && len(addr) > 1) {
 		return nil, fmt.Errorf("%s is %q: want an absolute path, or @ and a name", SocketEnv, addr)
 	}
-	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: addr, Net: "unixgram"})
+	m := &Manager{addr: &net.UnixAddr{Name: addr, Net: "unixgram"}, watchdog: watchdog}
+	m.conn, err = net.DialUnix("unixgram", nil, m.addr)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", SocketEnv, err)
 	}
-	return &Manager{conn, watchdog}, nil
+	return m, nil
 }
 
 // watchdogOf is how long the manager waits for a sign of life; 0 where it waits for none,
@@ -99,6 +105,20 @@ func (m *Manager) Tell(lines ...string) {
 	}
 	_ = m.conn.SetWriteDeadline(time.Now().Add(patience))
 	_, _ = m.conn.Write([]byte(strings.Join(lines, "\n")))
+}
+
+// TellReady sends Ready. It tries for two seconds, and keeps no other message waiting.
+func (m *Manager) TellReady() {
+	if m == nil {
+		return
+	}
+	conn, err := net.DialUnix("unixgram", nil, m.addr)
+	if err != nil {
+		return
+	}
+	defer conn.Close()
+	_ = conn.SetWriteDeadline(time.Now().Add(longPatience))
+	_, _ = conn.Write([]byte(Ready))
 }
 
 // Close frees the socket.

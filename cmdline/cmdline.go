@@ -34,6 +34,7 @@ const (
 	codeOverlap    = 1 // demo
 	codeNotOwned   = 3 // status, revoke
 	codeUnreadable = 4 // status
+	codeNotReady   = 120
 	codeOutlived   = 121
 	codeLost       = 122
 	codeConflict   = 123
@@ -95,13 +96,17 @@ func Main(program *cli.Command, args []string) int {
 	if !errors.As(err, &e) {
 		errors.As(usage(program, "%w", err), &e)
 	}
-	var killed *run.SignalError
-	switch {
-	case errors.As(e.err, &killed):
-		run.Die(killed.Signal)
-	case e.err != nil:
+	var (
+		killed *run.SignalError
+		gaveUp *run.GaveUpError
+	)
+	isKilled := errors.As(e.err, &killed)
+	if e.err != nil && (!isKilled || errors.As(e.err, &gaveUp)) {
 		signal.Ignore(syscall.SIGPIPE) // the code is wanted even if stderr is closed
 		complain(program.ErrWriter, program.Name, e.err)
+	}
+	if isKilled {
+		run.Die(killed.Signal)
 	}
 	return e.code
 }

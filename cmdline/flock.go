@@ -62,9 +62,17 @@ func commandOf(c *cli.Command) []string {
 	if !c.IsSet("command") {
 		return c.Args().Slice()
 	}
+	return shellLine(c, "command")
+}
+
+// shellLine has the shell run the line of a flag; nil where that is not set.
+func shellLine(c *cli.Command, flag string) []string {
+	if !c.IsSet(flag) {
+		return nil
+	}
 	shell := os.Getenv("SHELL")
 	if shell == "" {
 		shell = "/bin/sh"
 	}
-	return []string{shell, "-c", c.String("command")}
+	return []string{shell, "-c", c.String(flag)}
 }

@@ -44,10 +44,13 @@ Under systemd, use KillMode=mixed: with the default, COMMAND gets each TERM twic
 
 A job stopped with Ctrl-Z does not renew its lease: stopped for longer than the
 ttl, it has lost it, and is killed. In a container that is paused for longer, COMMAND
-can take a last step when it is resumed.`
+can take a last step when it is resumed.
+
+` + checksDescription
 
 const runCodes = `  COMMAND's   or 128+n if signal n has ended it (or, before, the wait for the lease):
               on Unix, this process then ends by the same signal
+  120         COMMAND was not ready within --ready-timeout
   121         the lease was lost, and a process of COMMAND could not be ended in time
   122         the lease was lost while COMMAND ran
   123         conflict: another process owns the lease, and -n or -w 0 is given
@@ -78,7 +81,7 @@ func Run(p *Backend) *cli.Command {
 			&cli.StringFlag{Name: "command", Aliases: []string{"c"}, Usage: "in place of COMMAND, have $SHELL (or /bin/sh) run `LINE`"},
 			&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "print nothing for a conflict or timeout", HideDefault: true},
 			&cli.BoolFlag{Name: "verbose", Usage: "report which owner it waits for, and when it owns the lease", HideDefault: true},
-		}),
+		}, checkFlags()),
 		UseShortOptionHandling: true, // as flock(1) takes -nE 1
 		Action:                 func(_ context.Context, c *cli.Command) error { return runAction(c, p) },
 	}
@@ -127,7 +130,7 @@ func runMistake(c *cli.Command, p *Backend) error {
 	case c.IsSet("conflict-exit-code") && (code < 0 || code > 255):
 		return usage(c, "--conflict-exit-code %d is not between 0 and 255", code)
 	}
-	return cmp.Or(flockMistake(c), commandMistake(c))
+	return cmp.Or(flockMistake(c), commandMistake(c), checksMistake(c))
 }
 
 func runOptions(c *cli.Command, l *Lease) run.Options {
@@ -146,6 +149,7 @@ func runOptions(c *cli.Command, l *Lease) run.Options {
 	if c.IsSet("grace") {
 		o.Grace = c.Duration("grace")
 	}
+	setChecks(c, &o)
 	tellWait(c, l, &o)
 	return o
 }
@@ -161,6 +165,8 @@ func runExit(lease string, code, conflictCode int, err error) error {
 		start    *run.StartError
 		lost     *owner.LostError
 		outlived *run.OutlivedError
+		late     *run.NotReadyError
+		gaveUp   *run.GaveUpError
 		released *run.ReleaseError
 	)
 	switch {
@@ -168,6 +174,8 @@ func runExit(lease string, code, conflictCode int, err error) error {
 		return nil
 	case err == nil:
 		return &exit{code: code}
+	case errors.As(err, &gaveUp):
+		return gaveUpExit(lease, code, conflictCode, gaveUp)
 	case errors.As(err, &held):
 		usual := codeConflict
 		if held.Waited > 0 {
@@ -185,10 +193,21 @@ func runExit(lease string, code, conflictCode int, err error) error {
 		return &exit{codeOutlived, err}
 	case errors.As(err, &lost):
 		return &exit{codeLost, err}
+	case errors.As(err, &late):
+		return &exit{codeNotReady, err}
 	case errors.As(err, &released):
 		return &exit{code, err}
 	}
 	return fail(err)
+}
+
+// gaveUpExit exits as the last failure alone would, and says that it was the last of many.
+func gaveUpExit(lease string, code, conflictCode int, err *run.GaveUpError) error {
+	var last *exit
+	if errors.As(runExit(lease, code, conflictCode, err.Err), &last) {
+		code = last.code
+	}
+	return &exit{code, err}
 }
 
 // startCode distinguishes, like a shell, a command that was not found from one that

@@ -5,9 +5,10 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
+
+	"github.com/ownerlease/owner/internal/privdir"
 )
 
 // An endpoint is where an owner listens: "unix:" and an absolute path, or "tcp:",
@@ -33,8 +34,8 @@ func (e endpoint) check() error {
 			return errors.New("the socket's path is not absolute")
 		case strings.ContainsRune(e.addr, 0):
 			return errors.New("the socket's path has a NUL byte")
-		case len(e.addr) > maxSocketPath:
-			return fmt.Errorf("the socket's path has %d bytes; %d is the most", len(e.addr), maxSocketPath)
+		case len(e.addr) > privdir.MaxSocketPath:
+			return fmt.Errorf("the socket's path has %d bytes; %d is the most", len(e.addr), privdir.MaxSocketPath)
 		}
 		return nil
 	case "tcp":
@@ -49,12 +50,3 @@ func (e endpoint) check() error {
 	}
 	return errors.New(`want "unix:" and an absolute path, or "tcp:", a host and a port`)
 }
-
-// maxSocketPath is what sun_path has room for, with the NUL at its end.
-var maxSocketPath = func() int {
-	switch runtime.GOOS {
-	case "linux", "windows", "solaris", "illumos":
-		return 107
-	}
-	return 103
-}()

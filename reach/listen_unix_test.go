@@ -19,6 +19,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/ownerlease/owner"
+	"github.com/ownerlease/owner/internal/privdir"
 	"github.com/ownerlease/owner/ownertest"
 )
 
@@ -92,7 +93,7 @@ func TestOwnSocketFolder(t *testing.T) {
 	for _, dir := range []string{runtime, temp} {
 		must(t, os.WriteFile(filepath.Join(dir, "owner-"+strconv.Itoa(os.Geteuid())), nil, 0o600))
 	}
-	dir, remove, err := socketFolder(36)
+	dir, remove, err := privdir.ForSocket(36)
 	must(t, err)
 	defer remove()
 	if filepath.Dir(dir) != temp && filepath.Dir(dir) != "/tmp" {
@@ -101,11 +102,11 @@ func TestOwnSocketFolder(t *testing.T) {
 }
 
 func TestSocketPathTooLong(t *testing.T) {
-	_, _, err := socketFolder(maxSocketPath)
+	_, _, err := privdir.ForSocket(privdir.MaxSocketPath)
 	if err == nil {
 		t.Error("there is no room for this name")
 	}
-	if _, err := parseEndpoint("unix:/" + strings.Repeat("x", maxSocketPath)); err == nil {
+	if _, err := parseEndpoint("unix:/" + strings.Repeat("x", privdir.MaxSocketPath)); err == nil {
 		t.Error("too long for sun_path")
 	}
 }

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/ownerlease/owner"
+	"github.com/ownerlease/owner/internal/privdir"
 )
 
 // Tests with real processes: the test binary starts itself as an owner, which journals
@@ -375,13 +376,13 @@ func TestDeadSocketsAreRemoved(t *testing.T) {
 	at, err := parseEndpoint(rec.Meta[owner.EndpointMetaKey])
 	must(t, err)
 	dir := filepath.Dir(at.addr)
-	removeDead(dir, "")
+	privdir.RemoveDead(dir, "")
 	if _, err := os.Lstat(at.addr); err != nil {
 		t.Error("a socket was removed that may be new:", err)
 	}
 	old := time.Now().Add(-time.Hour)
 	must(t, os.Chtimes(at.addr, old, old))
-	removeDead(dir, "")
+	privdir.RemoveDead(dir, "")
 	if _, err := os.Lstat(at.addr); !os.IsNotExist(err) {
 		t.Error(err)
 	}

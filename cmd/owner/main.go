@@ -14,6 +14,8 @@ import (
 	"github.com/ownerlease/owner/internal/demo"
 )
 
+//go:generate go test -run TestManPageIsCurrent . -update
+
 const description = `Of all processes that name the same lease file, one owns it; the others wait, or
 learn who the owner is. There is no daemon. When the owner dies, the lease is free
 at once; when it hangs, after the lease's ttl.

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -39,6 +40,9 @@ func TestMain(m *testing.M) {
 		case "test-args":
 			fmt.Printf("%q\n", os.Args[2:])
 			os.Exit(0)
+		case "test-notify": // sends what it reads to NOTIFY_SOCKET
+			testNotify()
+			os.Exit(0)
 		case "test-become-root": // where this program is setuid root
 			err := becomeRoot()
 			fmt.Println(os.Geteuid(), os.Getpid(), err)
@@ -62,6 +66,27 @@ func TestMain(m *testing.M) {
 		}
 	}
 	main()
+}
+
+// testNotify sends each line of stdin, a string in Go's syntax, as one message.
+func testNotify() {
+	fmt.Println(os.Getenv("NOTIFY_SOCKET"))
+	conn, err := net.Dial("unixgram", os.Getenv("NOTIFY_SOCKET"))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
+		text, err := strconv.Unquote(lines.Text())
+		if err == nil {
+			_, err = conn.Write([]byte(text))
+		}
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		fmt.Println("sent")
+	}
 }
 
 // limit is how long anything may take before a test fails. Nothing waits for it.

@@ -21,11 +21,15 @@ func (e *ReplaceError) Unwrap() error { return e.Err }
 
 // steppedDown returns the outcome of a command that was ended because another instance
 // asks for the lease: that TERM has ended it is no failure.
-func (e ending) steppedDown() ending {
-	if e.signal == syscall.SIGTERM || e.code == 128+int(syscall.SIGTERM) {
-		return ending{}
+func steppedDown(end ending) outcome {
+	const byTERM = 128 + int(syscall.SIGTERM)
+	switch {
+	case end.signal == syscall.SIGTERM || end.code == byTERM:
+		return outcome{asked: true}
+	case end.signal != 0:
+		return outcome{code: end.code, err: &SignalError{end.signal}, asked: true}
 	}
-	return e
+	return outcome{code: end.code, asked: true}
 }
 
 // replace is owner.Campaign, and asks the present owner once to step down for this

@@ -20,6 +20,7 @@ import (
 type job struct {
 	group    int // the command's pid, too
 	base     timebase
+	env      []string // the command's
 	warden   *warden
 	terminal terminal
 	ended    chan ending // how the command has ended; has room for it
@@ -34,6 +35,7 @@ func RunHelperIfRequested() {
 	if how := os.Getenv(startEnv); how != "" {
 		beStarter(how)
 	}
+	beProberIfRequested()
 }
 
 func startJob(cmd *exec.Cmd, signals chan<- os.Signal, own *owner.Owner, base timebase) (*job, error) {
@@ -41,7 +43,7 @@ func startJob(cmd *exec.Cmd, signals chan<- os.Signal, own *owner.Owner, base ti
 	if err != nil {
 		return nil, err
 	}
-	j := &job{base: base, warden: w, terminal: openTerminal(), ended: make(chan ending, 1)}
+	j := &job{base: base, env: cmd.Env, warden: w, terminal: openTerminal(), ended: make(chan ending, 1)}
 	signal.Notify(signals, forwardedSignals()...)
 	started := make(chan starting)
 	go j.live(cmd, started)
@@ -90,7 +92,7 @@ func (j *job) live(cmd *exec.Cmd, started chan<- starting) {
 // leaves behind, as a group is not empty before its last zombie is gone.
 func (j *job) reap() {
 	command, warden := j.group, j.warden.pid // 0 once reaped: a pid can come again
-	for {
+	for command != 0 || warden != 0 {        // the next job's are its own
 		var ws syscall.WaitStatus
 		pid, err := syscall.Wait4(-1, &ws, unix.WUNTRACED, nil)
 		switch {

@@ -3,6 +3,7 @@ package run
 import (
 	"encoding/binary"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -32,6 +33,7 @@ type job struct {
 	gone   chan struct{}  // closed when no process is left
 	reaped chan struct{}  // closed when the warden has been
 
+	probes              probes
 	tellEnded, tellGone sync.Once
 
 	mu     sync.Mutex
@@ -112,17 +114,21 @@ func (j *job) order(o order, start ...startOrder) {
 	if len(start) > 0 {
 		text = start[0].bytes()
 	}
+	j.send(o, text)
+}
+
+// send is one write: renewals and probes come from goroutines of their own.
+func (j *job) send(o order, text []byte) {
 	o.Start = uint32(len(text))
-	if err := binary.Write(j.socket, binary.NativeEndian, o); err == nil {
-		_, _ = j.socket.Write(text)
-	}
+	b, _ := binary.Append(nil, binary.NativeEndian, o)
+	_, _ = j.socket.Write(append(b, text...))
 }
 
 // listen receives the warden's reports, until it has ended.
 func (j *job) listen() {
 	for {
-		var r report
-		if err := binary.Read(j.socket, binary.NativeEndian, &r); err != nil {
+		r, text, err := j.nextReport()
+		if err != nil {
 			// If it has been killed, the command ends as if that had been killed itself.
 			j.started(startNews{})
 			return
@@ -139,8 +145,19 @@ func (j *job) listen() {
 			j.hasEnded(syscall.WaitStatus(r.Value))
 		case reportEmpty:
 			j.isGone()
+		case reportProbe:
+			j.probes.answer(uint32(r.Value), text)
 		}
 	}
+}
+
+// nextReport is the next report, and what follows it.
+func (j *job) nextReport() (r report, text []byte, err error) {
+	if err = binary.Read(j.socket, binary.NativeEndian, &r); err == nil {
+		text = make([]byte, r.Size)
+		_, err = io.ReadFull(j.socket, text)
+	}
+	return r, text, err
 }
 
 // started passes the first news of the start on.
@@ -170,12 +187,14 @@ func (j *job) reap() {
 		j.forget(pid)
 		if pid == j.warden {
 			close(j.reaped)
-			if killed = ws.Signaled(); killed {
-				j.hasEnded(syscall.WaitStatus(syscall.SIGKILL)) // by the kernel, together with it
+			if killed = ws.Signaled(); !killed {
+				return // it leaves none, and the next warden is the next job's
 			}
+			j.hasEnded(syscall.WaitStatus(syscall.SIGKILL)) // by the kernel, together with it
 		}
 		if killed && len(j.below()) == 0 {
 			j.isGone()
+			return
 		}
 		if err != nil {
 			return // no child is left

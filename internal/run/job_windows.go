@@ -1,6 +1,7 @@
 package run
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -161,6 +162,11 @@ func (j *job) empty() bool {
 // extend: no third process watches over the command here. If this process is
 // suspended, the command outlives the lease until it is resumed.
 func (j *job) extend(time.Duration) {}
+
+// probe says that there are none here: the command line refuses them before.
+func (j *job) probe(context.Context, probeOrder) error {
+	return errors.New("a check by a shell command is not supported on Windows")
+}
 
 func (j *job) close() { _ = windows.CloseHandle(j.object) }
 

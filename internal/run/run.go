@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"os/exec"
 	"os/signal"
 	"strconv"
 	"syscall"
@@ -46,6 +45,14 @@ type Options struct {
 	WaitingAfter time.Duration
 	// Owning is called when the lease is owned, with how long that has taken.
 	Owning func(waited time.Duration)
+
+	// Restart is how often in a row the command is started again after it has failed, with
+	// growing pauses, while the lease is kept.
+	Restart int
+	// Checks says when the command is ready, and whether it is healthy.
+	Checks Checks
+
+	service *service
 }
 
 // A HeldError says that another instance owns the lease.
@@ -148,6 +155,7 @@ func Run(o Options) (code int, err error) {
 	}
 	renewed := make(chan struct{}, 1)
 	o.Config.OnTransition = func(t owner.Transition) {
+		o.service.joined(&o, t)
 		if t.To != owner.StateOwner {
 			return
 		}
@@ -162,6 +170,13 @@ func Run(o Options) (code int, err error) {
 	if !o.Nonblock && o.isNested() {
 		return 0, &NestedError{o.Lease}
 	}
+	o.service = newService(o.Warn)
+	defer o.service.close()
+	at, err := newTending(&o)
+	if err != nil {
+		return 0, err
+	}
+	defer at.close()
 	keepIgnored()
 	signals := make(chan os.Signal, 64)
 	signal.Notify(signals, endingSignals()...)
@@ -170,6 +185,7 @@ func Run(o Options) (code int, err error) {
 	if err != nil {
 		return 0, err
 	}
+	at.elected(own)
 	defer func() {
 		// After a loss it does nothing. The command's outcome stays what it is.
 		var killed *SignalError
@@ -177,18 +193,8 @@ func Run(o Options) (code int, err error) {
 			err = &ReleaseError{e}
 		}
 	}()
-	cmd := &exec.Cmd{
-		Path: path, Args: o.Command, Env: o.environ(own),
-		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
-	}
-	base := timebase(o.CountsSuspend)
-	j, err := startJob(cmd, signals, own, base)
-	if err != nil {
-		return 0, err
-	}
-	defer j.close()
-	go tellExpiry(j, own, base, renewed)
-	return o.supervise(j, own, signals)
+	c := course{o: &o, path: path, own: own, signals: signals, renewed: renewed, tending: at}
+	return c.run()
 }
 
 // filesOfRun is how many files Run has open at most, with room for a few more.
@@ -203,8 +209,8 @@ func (e *ReleaseError) Unwrap() error { return e.Err }
 
 // environ is this process's environment and what the command may want to know of
 // its lease: the epoch above all, to pass on with every effect.
-func (o *Options) environ(own *owner.Owner) []string {
-	return append(os.Environ(),
+func (o *Options) environ(own *owner.Owner, more ...string) []string {
+	return append(append(os.Environ(), more...),
 		"OWNER_LEASE="+o.Lease,
 		"OWNER_INSTANCE_ID="+own.InstanceID(),
 		"OWNER_EPOCH="+strconv.FormatUint(own.Epoch(), 10))
@@ -241,10 +247,15 @@ func (o *Options) await(signals <-chan os.Signal) (*owner.Owner, error) {
 	}
 	cfg, waiting := o.Config, &warner{warn: o.Warn}
 	cfg.Logger = slog.New(waiting)
-	teller, begun := newWaitTeller(o), time.Now()
+	over, begun := make(chan struct{}), time.Now()
+	if o.Waiting != nil && !o.Nonblock {
+		tellWait(waitTeller{call: o.Waiting, after: o.WaitingAfter, over: over})
+	}
+	o.service.waits(o, over)
 	own, err := attempt(ctx, cfg)
 	waiting.over.Store(true)
-	close(teller.over)
+	o.service.waitEnds()
+	close(over)
 	close(won)
 	<-watched
 
@@ -270,24 +281,6 @@ func (o *Options) await(signals <-chan os.Signal) (*owner.Owner, error) {
 		return nil, cause
 	}
 	return nil, err
-}
-
-// supervise watches over the command, and returns how it ended.
-func (o *Options) supervise(j *job, own *owner.Owner, signals <-chan os.Signal) (int, error) {
-	s := supervisor{job: j, own: own, grace: o.Grace, warn: o.Warn}
-	end := s.watch(signals)
-	// Check rather than wait: after a pause of this process the command may have ended by
-	// the loss before the loss has been delivered.
-	if own.Check() != nil {
-		return end.code, s.loss()
-	}
-	if s.asked {
-		end = end.steppedDown()
-	}
-	if end.signal != 0 {
-		return end.code, &SignalError{end.signal}
-	}
-	return end.code, nil
 }
 
 // loss returns the loss's outcome, when no process of the command is left.

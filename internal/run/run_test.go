@@ -113,22 +113,22 @@ func TestAwait(t *testing.T) {
 	signals := make(chan os.Signal, 1)
 
 	var held *HeldError
-	_, err := (&Options{Config: cfg, Nonblock: true}).await(signals)
+	_, err := (&Options{service: &service{}, Config: cfg, Nonblock: true}).await(signals)
 	if !errors.As(err, &held) || held.Waited != 0 || held.Holder.InstanceID != holder.InstanceID() {
 		t.Errorf("nonblock: %v, %+v", err, held)
 	}
-	_, err = (&Options{Config: cfg, Wait: 50 * time.Millisecond}).await(signals)
+	_, err = (&Options{service: &service{}, Config: cfg, Wait: 50 * time.Millisecond}).await(signals)
 	if !errors.As(err, &held) || held.Waited == 0 || held.Holder.InstanceID != holder.InstanceID() {
 		t.Errorf("timeout: %v, %+v", err, held)
 	}
 	signals <- syscall.SIGTERM
 	var ended *SignalError
-	if _, err = (&Options{Config: cfg}).await(signals); !errors.As(err, &ended) || ended.Signal != syscall.SIGTERM {
+	if _, err = (&Options{service: &service{}, Config: cfg}).await(signals); !errors.As(err, &ended) || ended.Signal != syscall.SIGTERM {
 		t.Errorf("signal: %v", err)
 	}
 
 	time.AfterFunc(20*time.Millisecond, func() { _ = holder.Release() })
-	o, err := (&Options{Config: cfg, Wait: time.Minute}).await(signals)
+	o, err := (&Options{service: &service{}, Config: cfg, Wait: time.Minute}).await(signals)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -155,7 +155,7 @@ func TestAwaitInTrouble(t *testing.T) {
 		}
 	}
 	var ended *SignalError
-	if _, err := (&Options{Config: cfg, Wait: time.Minute, Warn: warn}).await(signals); !errors.As(err, &ended) {
+	if _, err := (&Options{service: &service{}, Config: cfg, Wait: time.Minute, Warn: warn}).await(signals); !errors.As(err, &ended) {
 		t.Errorf("await: %v", err)
 	}
 	if len(warnings) != 1 || !errors.Is(warnings[0], owner.ErrCorruptRecord) {

@@ -1,7 +1,9 @@
 package run
 
 import (
+	"errors"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -31,7 +33,12 @@ type supervisor struct {
 	killAt time.Time // zero: nothing is to be ended
 	killed time.Time // when that was first tried
 	left   string    // what could not be ended, as it was said last
-	asked  bool      // the command was to end because another instance asks for the lease
+
+	giveUp <-chan error // gets why the command is to be ended although the lease is owned
+	gaveUp error        // what it got
+	heard  []os.Signal  // the signals that were passed on and may have been meant to end it
+
+	stepsDown bool // the command was to end because another instance asks for the lease
 }
 
 // An ending is how a command has ended.
@@ -42,27 +49,31 @@ type ending struct {
 
 // watch returns how the command has ended when no process of the job is left.
 func (s *supervisor) watch(signals <-chan os.Signal) (end ending) {
-	running := true
+	running, began := true, time.Now()
 	lost, asked := s.own.Lost(), s.own.HandoverRequested()
 	for running || !s.job.empty() {
 		select {
 		case sig := <-signals:
 			// Also TERM: the lease is kept until the command has ended.
+			s.hear(sig)
 			s.job.forward(sig, s.own.IsOwner)
 		case end = <-s.job.ended:
 			running = false
 			if !s.job.empty() {
+				s.sayForked(end, began)
 				s.end(s.grace)
 			}
 		case <-asked:
 			asked = nil
-			if s.asked = running; running {
+			if s.stepsDown = running; running {
 				s.job.forward(syscall.SIGTERM, s.own.IsOwner)
 			}
 		case <-lost:
 			lost = nil
 			loss := s.own.LostErr().(*owner.LostError)
 			s.end(min(s.grace, untilKill(loss, s.own.Holder().TTL)))
+		case s.gaveUp = <-s.giveUp:
+			s.end(s.grace)
 		case <-s.next():
 			if !time.Now().Before(s.killAt) {
 				s.kill() // and again: it may have missed one that was just forked
@@ -71,6 +82,36 @@ func (s *supervisor) watch(signals <-chan os.Signal) (end ending) {
 	}
 	return end
 }
+
+// hear remembers a signal that can have been sent to end the command.
+func (s *supervisor) hear(sig os.Signal) {
+	if isEnding(sig.(syscall.Signal)) && !slices.Contains(s.heard, sig) {
+		s.heard = append(s.heard, sig)
+	}
+}
+
+// asked reports whether the command has ended because a signal to this process has asked
+// for it. HUP asks many a command to read its configuration again.
+func (s *supervisor) asked(end ending) bool {
+	for _, sig := range s.heard {
+		if sig != syscall.SIGHUP || end.signal == syscall.SIGHUP {
+			return true
+		}
+	}
+	return false
+}
+
+// A command that ends in order within forksWithin, and leaves processes behind, is one that
+// puts itself into the background.
+const forksWithin = 5 * time.Second
+
+func (s *supervisor) sayForked(end ending, began time.Time) {
+	if end == (ending{}) && time.Since(began) < forksWithin && s.own.IsOwner() && s.warn != nil {
+		go s.warn(errForked)
+	}
+}
+
+var errForked = errors.New("COMMAND has ended at once, and what it has left behind is ended, too: have it stay in the foreground for as long as it is to own the lease")
 
 // end ends all that is left of the job: TERM now, KILL after the grace.
 func (s *supervisor) end(grace time.Duration) {

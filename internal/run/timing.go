@@ -81,8 +81,8 @@ func (b timebase) lastMoment(own *owner.Owner) time.Duration {
 	return now + time.Until(rec.RenewedAt.Add(rec.TTL)) - slack(rec.TTL)/2
 }
 
-// tellExpiry passes on every renewal. It may block without harm.
-func tellExpiry(j *job, own *owner.Owner, base timebase, renewed <-chan struct{}) {
+// tellExpiry passes on every renewal, until the job is over. It may block without harm.
+func tellExpiry(j *job, own *owner.Owner, base timebase, renewed, over <-chan struct{}) {
 	for {
 		select {
 		case <-renewed:
@@ -91,6 +91,8 @@ func tellExpiry(j *job, own *owner.Owner, base timebase, renewed <-chan struct{}
 				j.extend(at)
 			}
 		case <-own.Done():
+			return
+		case <-over:
 			return
 		}
 	}

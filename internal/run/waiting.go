@@ -10,25 +10,20 @@ const (
 	longestGap = time.Minute
 )
 
-// A waitTeller calls Waiting from time to time, as a standby gets no event when one
+// A waitTeller makes a call from time to time, as a standby gets no event when one
 // holder follows another.
 type waitTeller struct {
-	o    *Options
-	over chan struct{}
+	call  func(isOver func() bool)
+	after time.Duration // when it is first made
+	over  <-chan struct{}
 }
 
-func newWaitTeller(o *Options) *waitTeller {
-	w := &waitTeller{o, make(chan struct{})}
-	if o.Waiting != nil && !o.Nonblock {
-		go w.tell()
-	}
-	return w
-}
+func tellWait(w waitTeller) { go w.tell() }
 
 func (w *waitTeller) tell() {
-	next := time.Now().Add(w.o.WaitingAfter)
+	next := time.Now().Add(w.after)
 	for gap := waitingGap; w.sleepUntil(next); gap = min(2*gap, longestGap) {
-		w.o.Waiting(w.isOver)
+		w.call(w.isOver)
 		next = time.Now().Add(gap)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -35,6 +36,7 @@ type order struct {
 	LastMoment time.Duration // by when no process of the command may be left, if no other order comes
 	Base       timebase      // of LastMoment
 	Start      uint32        // not 0: start the command, which follows in this many bytes
+	Probe      uint32        // not 0: what follows is a probe of this number; LastMoment is none
 }
 
 // A startOrder is the command, as it is to be started.
@@ -78,6 +80,7 @@ func parseStartOrder(text []byte) (s startOrder, err error) {
 // A report is a message from the warden.
 type report struct {
 	What  reportKind
+	Size  uint32 // of what follows
 	Value int64
 }
 
@@ -89,6 +92,7 @@ const (
 	reportEnded                         // its wait status; something of it is left
 	reportAllGone                       // its wait status; no process is left
 	reportEmpty                         // now no process is left
+	reportProbe                         // the number of a probe, whose result follows
 )
 
 // RunHelperIfRequested makes this process a helper of another, if Run has started it as one,
@@ -96,6 +100,7 @@ const (
 func RunHelperIfRequested() {
 	fd, err := strconv.Atoi(os.Getenv(wardenEnv))
 	if err != nil {
+		beProberIfRequested()
 		return
 	}
 	_ = os.Unsetenv(wardenEnv)
@@ -108,12 +113,15 @@ func RunHelperIfRequested() {
 // A warden is this process in that role.
 type warden struct {
 	socket  *os.File
-	command int // its pid
+	command int         // its pid
+	over    atomic.Bool // the command has ended
 }
 
-func (w *warden) tell(what reportKind, value int64) {
-	// If this process's parent is gone, it need not know.
-	_ = binary.Write(w.socket, binary.NativeEndian, report{what, value})
+func (w *warden) tell(what reportKind, value int64, text ...byte) {
+	// If this process's parent is gone, it need not know. One write: a probe's result comes
+	// from another goroutine.
+	b, _ := binary.Append(nil, binary.NativeEndian, report{what, uint32(len(text)), value})
+	_, _ = w.socket.Write(append(b, text...))
 }
 
 // run returns when there is nothing to start. After that, reap ends this process.
@@ -222,6 +230,7 @@ func (w *warden) reap() {
 			os.Exit(0)
 		case err == nil && pid == w.command && !told:
 			told = true
+			w.over.Store(true)
 			w.tellEnd(int64(ws))
 		}
 	}
@@ -250,9 +259,14 @@ func (w *warden) watch(last order) {
 		if !ready(w.socket, last.LastMoment, last.Base.longestWait(), last.Base.now) {
 			break
 		}
-		var err error
-		if last, _, err = w.next(); err != nil {
+		o, text, err := w.next()
+		if err != nil {
 			break
+		}
+		if o.Probe != 0 {
+			w.probe(o.Probe, text)
+		} else {
+			last = o
 		}
 	}
 	// Again and again: one that is just being forked escapes, and there can be some

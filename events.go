@@ -21,6 +21,8 @@ const (
 	evRevoked   event = "revoked"
 	evRelease   event = "release"
 	evUnhealthy event = "unhealthy"
+	evHung      event = "hung"
+	evEvicted   event = "evicted"
 )
 
 // An input is one message in the actor's mailbox. Time is an input like any
@@ -56,6 +58,7 @@ type op struct {
 
 	yields bool // an opAcquire that leaves the lease to another instance that is acquiring
 	ad     *advertisement
+	hung   *Status // of an opEvict, and of the opAcquire that follows it: the owner that hangs
 }
 
 // An advertisement is what Advertise wants in the record, and where it waits for the
@@ -74,12 +77,14 @@ const (
 	opRenew
 	opRelease
 	opAdvertise
+	opEvict
 )
 
 // A result is how an op ended.
 type result struct {
 	op   op
 	acq  *Acquisition // of an opAcquire without an error
+	hung *Status      // of an opAcquire without an error: the owner that hangs, to be evicted
 	view *View        // of an opLook without an error
 	err  error
 

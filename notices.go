@@ -124,7 +124,9 @@ func (n *notices) levelOf(t Transition) slog.Level {
 		if known {
 			return slog.LevelDebug
 		}
-	case t.To != StateAcquiring:
+	case t.To == StateEvicting && n.failure != "":
+		return slog.LevelDebug // one more attempt
+	case t.To != StateAcquiring && t.To != StateEvicting:
 		n.failure = ""
 	}
 	return level(t)
@@ -135,9 +137,9 @@ func level(t Transition) slog.Level {
 	switch {
 	case t.To == StateLost:
 		return slog.LevelError
-	case t.Err != nil:
+	case t.Err != nil, t.To == StateEvicting:
 		return slog.LevelWarn
-	case t.From == StateAcquiring, t.To == StateReleased:
+	case t.From == StateAcquiring, t.From == StateEvicting, t.To == StateReleased:
 		return slog.LevelInfo
 	}
 	return slog.LevelDebug

@@ -28,6 +28,9 @@ type Kernel struct {
 	// WallGoes: the wall clock runs with the other. Else it is stopped.
 	WallGoes bool
 
+	// OnKill is called before a process kills another.
+	OnKill func(killer, victim *Process)
+
 	// Record keeps the steps as human-readable text; Show says what a file's content
 	// means.
 	Record bool
@@ -129,7 +132,7 @@ func (k *Kernel) Sum(h *Hash) {
 			o.ino.sum(h)
 		}
 		h.Int(p.seen)
-		h.Int(bits(p.pending != nil, p.half, p.slept))
+		h.Int(bits(p.pending != nil, p.half, p.slept, p.Dead()))
 	}
 }
 

@@ -93,9 +93,10 @@ var scenarios = []scenario{
 	{name: "an advertisement that fails", owned: true, challengers: 1, advertises: 1, failures: 1, until: 3 * tick},
 	{name: "an advertisement and a death", owned: true, challengers: 1, advertises: 1, crashes: 1, turns: 2},
 	{name: "an advertisement and a revocation", owned: true, revokes: true, advertises: 1, challengers: 1, releases: 1, turns: 1},
-	{name: "a hung owner is evicted", owned: true, evicts: true, challengers: 1, crashes: 1, reuses: 1, until: 4 * tick, turns: 1},
-	{name: "two evict a hung owner", owned: true, swift: true, evicts: true, challengers: 2, until: 4 * tick, turns: 1},
-	{name: "an eviction that does nothing", owned: true, evicts: true, lies: true, challengers: 1, until: 4 * tick, turns: 1},
+	{name: "a hung owner is evicted", owned: true, hangs: true, evicts: true, challengers: 1, crashes: 1, reuses: 1, turns: 1},
+	{name: "two evict a hung owner", owned: true, hangs: true, evicts: true, challengers: 2, turns: 1},
+	{name: "an eviction of an owner that may renew", owned: true, swift: true, evicts: true, challengers: 1, until: 3 * tick},
+	{name: "an eviction that does nothing", owned: true, swift: true, evicts: true, lies: true, challengers: 1, until: 3 * tick, turns: 1},
 	{name: "a standby", owned: true, challengers: 1, standing: true, crashes: 1, releases: 1, until: 3 * tick},
 }
 

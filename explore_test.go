@@ -39,6 +39,7 @@ type scenario struct {
 	sick        bool          // the owner's work is not healthy for two ticks
 	turns       int           // how often another runs while one is between two calls
 	clocks      [2]string     // the clock domain of the owner, and that of the others
+	hangs       bool          // the owner's lease has expired, and it has not noticed
 	evicts      bool          // the challengers kill an owner that hangs
 	lies        bool          // what they do instead does nothing, and returns nil
 
@@ -89,6 +90,7 @@ type simProcess struct {
 	end   time.Duration // of its validity, when it was lost
 	freed bool          // released, or said to have stopped, or dead
 	held  bool          // a lost lease is still to be released
+	saw   bool          // the process that it is about to kill held its alive lock when it was identified
 
 	mending bool // its renewal has begun after a file was tampered with
 }
@@ -125,6 +127,9 @@ func newSimWorld(s scenario, told bool) *simWorld {
 		o.begin()
 		o.settle()
 		o.p.Free(false)
+		if s.hangs {
+			w.k.Advance(w.ttl)
+		}
 		if s.renewing {
 			w.k.Advance(tick)
 			o.handle(input{kind: inputTick})
@@ -136,7 +141,7 @@ func newSimWorld(s scenario, told bool) *simWorld {
 		c.p.Domain = s.clocks[1]
 		c.a.evictor.evict = s.evict()
 	}
-	w.k.OnKill = w.kills
+	w.k.OnHeld, w.k.OnKill = w.holds, w.kills
 	if s.revokes {
 		w.add("R", false).a = nil
 	}
@@ -516,7 +521,7 @@ func (w *simWorld) Key() uint64 {
 }
 
 func (i *simProcess) sum(h *explore.Hash) {
-	h.Int(bits(i.begun, i.crashed, i.gone, i.owned, i.freed, i.held, i.mending))
+	h.Int(bits(i.begun, i.crashed, i.gone, i.owned, i.freed, i.held, i.mending, i.saw))
 	if i.crashed || i.a == nil {
 		return
 	}

@@ -28,8 +28,9 @@ type Kernel struct {
 	// WallGoes: the wall clock runs with the other. Else it is stopped.
 	WallGoes bool
 
-	// OnKill is called before a process kills another.
-	OnKill func(killer, victim *Process)
+	// OnHeld is called when a process asks which process it holds, and OnKill before it
+	// kills that.
+	OnHeld, OnKill func(by, of *Process)
 
 	// Record keeps the steps as human-readable text; Show says what a file's content
 	// means.

@@ -54,7 +54,12 @@ func (p *Process) OpenProcess(pid int) (h proc.Process, err error) {
 type heldProcess struct{ by, of *Process }
 
 func (h *heldProcess) Started() (started string, err error) {
-	err = h.step("asks when it was started", func() { started = h.of.Started() })
+	err = h.step("asks when it was started", func() {
+		started = h.of.Started()
+		if h.by.OnHeld != nil {
+			h.by.OnHeld(h.by, h.of)
+		}
+	})
 	return started, err
 }
 

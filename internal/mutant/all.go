@@ -159,7 +159,7 @@ var All = []Mutant{
 		File: "kill_holder.go", Old: "case again == nil:", New: "case false:",
 	},
 	{
-		Name: "live owner counts as hung", Scenario: "a hung owner is evicted",
+		Name: "live owner counts as hung", Scenario: "an eviction of an owner that may renew",
 		File: "lease_hung.go", Old: " || s.remaining(seen) > 0 {", New: " {",
 	},
 	{

@@ -156,7 +156,7 @@ var All = []Mutant{
 	},
 	{
 		Name: "not looked at anew before the kill", Scenario: "two evict a hung owner",
-		File: "kill_holder.go", Old: "case again == nil:", New: "case false:",
+		File: "kill_holder.go", Old: "case again == nil:", New: "case again == nil && false:",
 	},
 	{
 		Name: "live owner counts as hung", Scenario: "an eviction of an owner that may renew",
@@ -164,7 +164,7 @@ var All = []Mutant{
 	},
 	{
 		Name: "start of the process is not compared", Scenario: "a hung owner is evicted",
-		File: "kill_holder.go", Old: "case started != rec.Started:", New: "case false:",
+		File: "kill_holder.go", Old: "case started != rec.Started:", New: "case started == \"\":",
 		Harmless: "That the alive lock is held after the process is held shows that the pid has not become another's. The clause is for a lock that a forked process holds, and for a record with a wrong pid.",
 	},
 

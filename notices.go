@@ -137,9 +137,9 @@ func level(t Transition) slog.Level {
 	switch {
 	case t.To == StateLost:
 		return slog.LevelError
-	case t.Err != nil, t.To == StateEvicting:
+	case t.Err != nil:
 		return slog.LevelWarn
-	case t.From == StateAcquiring, t.From == StateEvicting, t.To == StateReleased:
+	case t.From == StateAcquiring, t.From == StateEvicting, t.To == StateEvicting, t.To == StateReleased:
 		return slog.LevelInfo
 	}
 	return slog.LevelDebug

@@ -58,6 +58,7 @@ type actor struct {
 
 	notices *notices                    // nil: nothing listens
 	healthy func(context.Context) error // nil: the work is not asked
+	evictor evictor
 }
 
 func newActor(parent context.Context, store Store, claim *Record, t timing, n *notices) *actor {
@@ -85,7 +86,7 @@ func newActor(parent context.Context, store Store, claim *Record, t timing, n *n
 // goroutine.
 func (a *actor) join(standby bool) error {
 	a.loopToken <- struct{}{}
-	a.loop(func() bool { return a.core.state != StateAcquiring }, inputJoin)
+	a.loop(func() bool { return !a.core.attempts() }, inputJoin)
 	if a.core.owns() {
 		a.elected = closedChan
 		go a.run()
@@ -162,7 +163,7 @@ func (a *actor) idle() bool {
 	switch a.core.state {
 	case StateFollower:
 		return !a.core.standsBy()
-	case StateAcquiring:
+	case StateAcquiring, StateEvicting:
 		return false
 	case StateOwner, StateRenewing:
 		return a.core.ended
@@ -299,6 +300,8 @@ func (a *actor) learn(res *result) {
 		a.holder = &res.acq.Holder
 	case res.view != nil:
 		a.holder = &res.view.Holder
+	case res.hung != nil:
+		a.holder = &res.hung.Record
 	}
 }
 
@@ -388,6 +391,10 @@ func (a *actor) releaseLost() {
 // start calls the store for the actor, outside its goroutine.
 func (a *actor) start(o op) {
 	gone := a.loopDone
+	if o.kind == opEvict {
+		a.evictHung(o, gone)
+		return
+	}
 	a.work.put(func() {
 		res := result{op: o}
 		res.err = a.perform(&res)
@@ -422,8 +429,8 @@ func (a *actor) perform(res *result) error {
 			res.acq = new(Acquisition)
 			return nil
 		}
-		acq, err := a.store.Acquire(a.ctx, *a.claim)
-		if err != nil {
+		acq, hung, err := a.acquire()
+		if res.hung = hung; err != nil || hung != nil {
 			return err
 		}
 		res.acq = &acq

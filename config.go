@@ -72,6 +72,27 @@ type Config struct {
 	// must be longer than RenewInterval, and needs Healthy.
 	HealthTimeout time.Duration
 
+	// Evict is called before a hung owner's lease is taken: one that has expired while its
+	// owner's process still holds the alive lock, and with it, it may be, what the system
+	// gave it: a database's lock, a port, memory of a GPU. It is to end that process, and to
+	// return nil when it has gone: KillHolder does. nil is not called: a hung owner's lease
+	// is taken when it has expired.
+	//
+	// What Evict returns is not believed. After nil everything is looked at anew: the
+	// lease is taken only if the alive lock is free, and not if another instance owns by
+	// then. An error is returned by Join, and matches [ErrUnavailable]; a standby logs it,
+	// and tries again every TTL/10, but at least every second.
+	//
+	// It is called in a goroutine of its own, while State is StateEvicting, and no lock of
+	// the lease is held. Its context ends after TTL - SafetyMargin, and with Join's context
+	// and Release. If it has not returned within a TTL, that is an error, and it is not
+	// called again before it has returned. Instances that compete for the lease call
+	// theirs at the same time. An owner that can renew is never evicted.
+	//
+	// A lease file is required: another Store is refused, as it cannot tell a hung owner
+	// from a dead one.
+	Evict func(context.Context, Status) error
+
 	// FileMode opens the lease to other users, by the permissions of its files. A user
 	// who may read them can join as a follower, Probe and Watch. A user who may also
 	// write them can take part: own the lease, be a standby, Revoke. docs/users.md says
@@ -156,6 +177,9 @@ func (cfg *Config) resolve() (timing, error) {
 		return timing{}, fmt.Errorf("%w: FileMode is %#o, and there is a Store: it is for the lease file only", ErrInvalidConfig, cfg.FileMode)
 	}
 	if err := cfg.resolveHealth(); err != nil {
+		return timing{}, fmt.Errorf("%w: %w", ErrInvalidConfig, err)
+	}
+	if err := cfg.checkEvict(); err != nil {
 		return timing{}, fmt.Errorf("%w: %w", ErrInvalidConfig, err)
 	}
 	if err := checkMode(cfg.FileMode); err != nil {

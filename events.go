@@ -21,6 +21,8 @@ const (
 	evRevoked   event = "revoked"
 	evRelease   event = "release"
 	evUnhealthy event = "unhealthy"
+	evHung      event = "hung"
+	evEvicted   event = "evicted"
 )
 
 // An input is one message in the actor's mailbox. Time is an input like any
@@ -57,6 +59,7 @@ type op struct {
 
 	yields bool // an opAcquire that leaves the lease to another instance that is acquiring
 	ad     *advertisement
+	hung   *Status // of an opEvict, and of the opAcquire that follows it: the owner that hangs
 }
 
 // An advertisement is what Advertise wants in the record, and where it waits for the
@@ -76,12 +79,14 @@ const (
 	opRelease
 	opAdvertise
 	opAsked // reads whether this owner is asked to step down
+	opEvict
 )
 
 // A result is how an op ended.
 type result struct {
 	op   op
 	acq  *Acquisition // of an opAcquire without an error
+	hung *Status      // of an opAcquire without an error: the owner that hangs, to be evicted
 	view *View        // of an opLook without an error
 	err  error
 

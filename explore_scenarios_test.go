@@ -93,6 +93,10 @@ var scenarios = []scenario{
 	{name: "an advertisement that fails", owned: true, challengers: 1, advertises: 1, failures: 1, until: 3 * tick},
 	{name: "an advertisement and a death", owned: true, challengers: 1, advertises: 1, crashes: 1, turns: 2},
 	{name: "an advertisement and a revocation", owned: true, revokes: true, advertises: 1, challengers: 1, releases: 1, turns: 1},
+	{name: "a hung owner is evicted", owned: true, hangs: true, evicts: true, challengers: 1, crashes: 1, reuses: 1, turns: 1},
+	{name: "two evict a hung owner", owned: true, hangs: true, evicts: true, challengers: 2, turns: 1},
+	{name: "an eviction of an owner that may renew", owned: true, swift: true, evicts: true, challengers: 1, until: 3 * tick},
+	{name: "an eviction that does nothing", owned: true, swift: true, evicts: true, lies: true, challengers: 1, until: 3 * tick, turns: 1},
 	{name: "a standby", owned: true, challengers: 1, standing: true, crashes: 1, releases: 1, until: 3 * tick},
 }
 
@@ -129,6 +133,7 @@ func (w *simWorld) elected(i *simProcess) {
 	} else {
 		w.epoch = e
 	}
+	w.spares(i)
 	for _, other := range w.all {
 		if other == i || !other.owned || other.freed {
 			continue
@@ -175,6 +180,7 @@ func (w *simWorld) Check() error {
 func (w *simWorld) AtEnd() error {
 	w.k.Note("--- all continue")
 	w.crashes, w.failures, w.releases, w.tampers, w.advertises = 0, 0, 0, 0, 0
+	w.reuses = 0
 	slices.SortStableFunc(w.all, func(i, j *simProcess) int { // a writer has done so first
 		return int(bits(j.p.InWrite())) - int(bits(i.p.InWrite()))
 	})
@@ -192,6 +198,7 @@ func (w *simWorld) AtEnd() error {
 		w.k.Advance(tick)
 		for _, i := range w.all {
 			i.settle()
+			w.bury()
 			i.valid = i.a != nil && !i.crashed && i.a.owns()
 		}
 		if w.wrong != nil {

@@ -39,10 +39,15 @@ type scenario struct {
 	sick        bool          // the owner's work is not healthy for two ticks
 	turns       int           // how often another runs while one is between two calls
 	clocks      [2]string     // the clock domain of the owner, and that of the others
+	hangs       bool          // the owner's lease has expired, and it has not noticed
+	evicts      bool          // the challengers kill an owner that hangs
+	lies        bool          // what they do instead does nothing, and returns nil
 
 	// How often each may happen in one run.
 	crashes, failures, releases, tampers, advertises int
-	tampering                                        []tampering // with what: the next one comes when the owner has renewed
+
+	reuses    int         // how often a process that ends has its pid used again
+	tampering []tampering // with what: the next one comes when the owner has renewed
 }
 
 type simWorld struct {
@@ -85,6 +90,7 @@ type simProcess struct {
 	end   time.Duration // of its validity, when it was lost
 	freed bool          // released, or said to have stopped, or dead
 	held  bool          // a lost lease is still to be released
+	saw   bool          // the process that it is about to kill held its alive lock when it was identified
 
 	mending bool // its renewal has begun after a file was tampered with
 }
@@ -121,6 +127,9 @@ func newSimWorld(s scenario, told bool) *simWorld {
 		o.begin()
 		o.settle()
 		o.p.Free(false)
+		if s.hangs {
+			w.k.Advance(w.ttl)
+		}
 		if s.renewing {
 			w.k.Advance(tick)
 			o.handle(input{kind: inputTick})
@@ -128,8 +137,11 @@ func newSimWorld(s scenario, told bool) *simWorld {
 		}
 	}
 	for i := range s.challengers {
-		w.add(string(rune('B'+i)), s.standing).p.Domain = s.clocks[1]
+		c := w.add(string(rune('B'+i)), s.standing)
+		c.p.Domain = s.clocks[1]
+		c.a.evictor.evict = s.evict()
 	}
+	w.k.OnHeld, w.k.OnKill = w.holds, w.kills
 	if s.revokes {
 		w.add("R", false).a = nil
 	}
@@ -155,7 +167,7 @@ func (w *simWorld) add(name string, standing bool) *simProcess {
 	files := &fileStore{process: &process{host: p}, path: simLease}
 	i := &simProcess{w: w, name: name, p: p, files: files, finished: make(chan struct{})}
 	t := timing{ttl: w.ttl, margin: simMargin, interval: tick, pause: tick, poll: tick, rest: tick}
-	i.a = newActor(context.Background(), simStore{files, w.k}, &Record{InstanceID: simID(name, 0), PID: len(w.all) + 1, TTL: w.ttl}, t, nil)
+	i.a = newActor(context.Background(), simStore{files, w.k}, &Record{InstanceID: simID(name, 0), PID: p.PID(), TTL: w.ttl}, t, nil)
 	i.a.core.standing = standing
 	i.a.elected = make(chan struct{})
 	i.a.loopDone = make(chan struct{})
@@ -189,6 +201,7 @@ func (w *simWorld) offer() {
 			w.k.Note("--- the clock shows %d", w.k.Now()/tick)
 		})
 	}
+	w.offerReuse()
 	if w.tampers > 0 && !w.ticked && !w.unmended && !w.inWrite() {
 		for _, t := range w.tampering {
 			if w.k.Exists(t.path) {
@@ -463,6 +476,7 @@ func (w *simWorld) Do(n int) {
 		w.last = c.who
 	}
 	c.do()
+	w.bury()
 	for _, i := range w.all { // every owner is asked all the time
 		i.valid = i.a != nil && !i.crashed && i.a.owns()
 	}
@@ -497,7 +511,7 @@ func (w *simWorld) Key() uint64 {
 	if w.last.inside() {
 		h.Bytes([]byte(w.last.name))
 	}
-	for _, n := range []int{w.crashes, w.failures, w.releases, w.tampers, w.advertises} {
+	for _, n := range []int{w.crashes, w.failures, w.releases, w.tampers, w.advertises, w.reuses} {
 		h.Int(uint64(n))
 	}
 	for _, i := range w.all {
@@ -507,7 +521,7 @@ func (w *simWorld) Key() uint64 {
 }
 
 func (i *simProcess) sum(h *explore.Hash) {
-	h.Int(bits(i.begun, i.crashed, i.gone, i.owned, i.freed, i.held, i.mending))
+	h.Int(bits(i.begun, i.crashed, i.gone, i.owned, i.freed, i.held, i.mending, i.saw))
 	if i.crashed || i.a == nil {
 		return
 	}
@@ -561,6 +575,9 @@ func sumOp(h *explore.Hash, c *core, o op) {
 	h.Int(uint64(o.kind))
 	h.Int(uint64(o.at))
 	h.Int(c.lastID - o.id)
+	if o.hung != nil {
+		h.Bytes([]byte(o.hung.Record.InstanceID))
+	}
 }
 
 func bits(all ...bool) (n uint64) {

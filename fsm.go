@@ -26,6 +26,10 @@ var transitions = []struct {
 	{evFailed, StateAcquiring, StateFollower, "The store could not be read or written. The caller of Join gets the error; a standby tries again."},
 	{evTooLate, StateAcquiring, StateFollower, "The lease was won, but the answer came after its fence deadline. The win is undone. The caller of Join gets an error; a standby tries again."},
 	{evGiveUp, StateAcquiring, StateFollower, "The context has ended, or Join got no answer within TTL - SafetyMargin. A later win is undone."},
+	{evHung, StateAcquiring, StateEvicting, "The lease has expired, but its owner's process still exists, and there is Config.Evict, which is now called: the owner still has what the system gave it. Without Config.Evict, the lease is taken."},
+	{evEvicted, StateEvicting, StateAcquiring, "Evict has returned nil. Everything is looked at anew: the lease is taken if the owner's process has gone, and not if another instance owns it by now."},
+	{evFailed, StateEvicting, StateFollower, "Evict has returned an error, or not returned within a TTL. The caller of Join gets the error; a standby tries again."},
+	{evGiveUp, StateEvicting, StateFollower, "The context has ended, and with it that of Evict. What that returns no longer counts."},
 	{evRenew, StateOwner, StateRenewing, "The renewal interval has passed, or after an error the pause before a retry, or a hint says that the record may have been removed or replaced."},
 	{evRenewed, StateRenewing, StateOwner, "The renewal was confirmed before the old fence deadline. The new deadline counts from before its write."},
 	{evRetry, StateRenewing, StateOwner, "The renewal failed, and its outcome is unknown. The deadline does not move; until then the renewal is retried."},
@@ -38,6 +42,7 @@ var transitions = []struct {
 	{evRevoked, StateRenewing, StateLost, "The lease was revoked, or the record was removed or replaced by something else. Nothing can undo that."},
 	{evRelease, StateFollower, StateReleased, "The caller stops the standby."},
 	{evRelease, StateAcquiring, StateReleased, "The caller stops the standby. If the attempt under way still wins, the lease is released."},
+	{evRelease, StateEvicting, StateReleased, "The caller stops the standby. The context of Evict ends, and what it returns no longer counts."},
 	{evRelease, StateOwner, StateReleased, "The caller releases the lease."},
 	{evRelease, StateRenewing, StateReleased, "The caller releases the lease. The renewal under way no longer counts; the store sees the release after it."},
 }
@@ -55,23 +60,23 @@ var ignored = []ignoredInput{
 	{inputStandBy, []State{StateFollower}, "From now on it polls the lease from time to time, and at every hint."},
 	{inputTick, allStates, "Nothing is due yet, or a standby's poll is. The clock decides what is due, not the timer."},
 	{inputResult, allStates, "A read has failed or found the lease owned, the operation was abandoned before it answered, or the answer only settles what Release returns."},
-	{inputHint, []State{StateFollower, StateAcquiring, StateOwner, StateRenewing}, "A hint proves nothing. It brings the next poll or renewal forward."},
+	{inputHint, []State{StateFollower, StateAcquiring, StateEvicting, StateOwner, StateRenewing}, "A hint proves nothing. It brings the next poll or renewal forward."},
 	{inputHint, []State{StateLost, StateReleased}, "The ownership has ended: there is nothing to poll or renew."},
 	{inputRelease, []State{StateFollower}, "A plain follower holds nothing; nor does a standby whose context has ended."},
 	{inputRelease, []State{StateLost}, "The ownership has ended already. The call says that the caller has stopped, so what would block a successor until the lease has expired is released."},
 	{inputRelease, []State{StateReleased}, "The lease was released before; every caller gets that outcome."},
 	{inputHealth, []State{StateOwner, StateRenewing}, "The work is healthy: HealthTimeout counts from now. Or it is not: that is kept as the reason of a loss."},
-	{inputHealth, []State{StateFollower, StateAcquiring, StateLost, StateReleased}, "This instance does not own: it does not matter."},
+	{inputHealth, []State{StateFollower, StateAcquiring, StateEvicting, StateLost, StateReleased}, "This instance does not own: it does not matter."},
 	{inputAdvertise, []State{StateOwner, StateRenewing}, "The endpoint and the metadata are written into the record. That is no renewal: the deadline stays where it was. If it fails, the next renewal comes at once, and checks the record."},
-	{inputAdvertise, []State{StateFollower, StateAcquiring, StateLost, StateReleased}, "Only an owner advertises. The caller gets an error."},
+	{inputAdvertise, []State{StateFollower, StateAcquiring, StateEvicting, StateLost, StateReleased}, "Only an owner advertises. The caller gets an error."},
 	{inputHandover, []State{StateOwner, StateRenewing}, "Another instance asks this owner to step down. The caller is told by HandoverRequested. The lease is kept and renewed, and no deadline moves."},
-	{inputHandover, []State{StateFollower, StateAcquiring, StateLost, StateReleased}, "The ownership that was asked for has ended."},
+	{inputHandover, []State{StateFollower, StateAcquiring, StateEvicting, StateLost, StateReleased}, "The ownership that was asked for has ended."},
 	{inputEnd, []State{StateFollower}, "It is no longer a standby."},
 	{inputEnd, []State{StateLost, StateReleased}, "Nothing is being renewed."},
 	{inputEnd, []State{StateOwner}, "No renewal is under way, and none follows. The ownership lasts until its deadline."},
 }
 
-var allStates = []State{StateFollower, StateAcquiring, StateOwner, StateRenewing, StateLost, StateReleased}
+var allStates = []State{StateFollower, StateAcquiring, StateEvicting, StateOwner, StateRenewing, StateLost, StateReleased}
 
 // timing holds the durations that the decision works with.
 type timing struct {
@@ -175,6 +180,8 @@ func (c *core) wake() time.Duration {
 	switch {
 	case c.state == StateAcquiring:
 		return c.giveUpAt()
+	case c.state == StateEvicting:
+		return c.evictBy()
 	case c.state == StateOwner && !c.ended:
 		return min(c.renewAt(), c.fence(), c.sickAt())
 	case c.owns():
@@ -230,7 +237,7 @@ func classify(c *core, in *input) event {
 		switch {
 		case c.owns() && in.at >= c.fence():
 			return evExpire // too late: another may own
-		case c.owns() || c.state == StateAcquiring || c.standsBy():
+		case c.owns() || c.attempts() || c.standsBy():
 			return evRelease
 		}
 	case inputAdvertise, inputHandover:
@@ -239,7 +246,7 @@ func classify(c *core, in *input) event {
 		}
 	case inputEnd:
 		switch c.state {
-		case StateAcquiring:
+		case StateAcquiring, StateEvicting:
 			return evGiveUp
 		case StateRenewing:
 			return evStop
@@ -260,6 +267,8 @@ func classifyTick(c *core, now time.Duration) event {
 		return evRenew
 	case c.state == StateAcquiring && now >= c.giveUpAt():
 		return evGiveUp
+	case c.state == StateEvicting && now >= c.evictBy():
+		return evFailed
 	}
 	return ""
 }
@@ -279,12 +288,19 @@ func classifyResult(c *core, in *input) event {
 		switch {
 		case res.err != nil:
 			return evFailed
+		case res.hung != nil:
+			return classifyHung(&res.op, res.hung)
 		case !res.won():
 			return evRefused
 		case in.at >= res.acq.From+c.ttl-c.margin:
 			return evTooLate
 		}
 		return evAcquired
+	case opEvict:
+		if res.err != nil {
+			return evFailed
+		}
+		return evEvicted
 	case opRenew:
 		switch {
 		case errors.Is(res.err, ErrTakenOver):
@@ -322,7 +338,12 @@ func (d *decision) apply(from State, in *input) {
 		} else {
 			d.slowDown(d.poll)
 		}
+	case evHung:
+		d.issueFor(in.res.hung, opEvict, in.at)
+	case evEvicted:
+		d.issueFor(in.res.op.hung, opAcquire, in.at)
 	case evFailed:
+		d.evictionFailed(from, in)
 		d.slowDown(d.poll)
 	case evTooLate:
 		d.issue(opRelease, in.at)
@@ -368,6 +389,8 @@ func (d *decision) issue(kind opKind, at time.Duration) {
 		d.start.yields = d.standing && !d.pacing.aside
 	case opLook:
 		d.looked = at
+	case opEvict:
+		d.issued = at
 	case opRenew:
 		d.check = d.check || d.hinted
 		d.issued, d.hinted = at, false

@@ -99,6 +99,8 @@ func inState(s State) core {
 	switch s {
 	case StateAcquiring:
 		c.pending = op{kind: opAcquire, id: 7, at: c.issued}
+	case StateEvicting:
+		c.pending = op{kind: opEvict, id: 7, at: c.issued, hung: testHung}
 	case StateRenewing:
 		c.issued += c.interval
 		c.pending = op{kind: opRenew, id: 7, at: c.issued}
@@ -107,6 +109,9 @@ func inState(s State) core {
 	}
 	return c
 }
+
+// testHung is an owner that hangs.
+var testHung = &Status{Record: Record{InstanceID: "hung"}, Condition: Hung}
 
 // standingBy is the same as a standby.
 func (c core) standingBy() core {
@@ -126,12 +131,20 @@ func (c core) released() core {
 	return decide(&c, &input{kind: inputRelease, at: c.issued}).core
 }
 
+// evicted acquires again after an eviction.
+func (c core) evicted() core {
+	c.pending.hung = testHung
+	return c
+}
+
 // outcomes are the ways in which an operation of the core can end.
 func outcomes(o op) []result {
 	rs := []result{{op: o, err: errors.New("I/O error")}}
 	switch o.kind {
 	case opAcquire:
 		rs = append(rs,
+			result{op: o, hung: testHung},
+			result{op: o, hung: &Status{Record: Record{InstanceID: "hung, too"}}},
 			result{op: o, acq: &Acquisition{Holder: Record{InstanceID: "other"}}},
 			result{op: o, acq: &Acquisition{Holder: Record{InstanceID: "me"}, Lease: nopLease{}, From: o.at}})
 	case opLook:
@@ -141,7 +154,7 @@ func outcomes(o op) []result {
 			result{op: o, view: &View{}})
 	case opRenew:
 		rs = append(rs, result{op: o}, result{op: o, err: fmt.Errorf("x: %w", ErrTakenOver)}, result{op: o, err: ErrRevoked})
-	case opRelease:
+	case opRelease, opEvict:
 		rs = append(rs, result{op: o})
 	}
 	return rs
@@ -154,7 +167,8 @@ func TestEveryInputInEveryState(t *testing.T) {
 	impossible := func(s State, k inputKind) bool {
 		return (k == inputJoin || k == inputStandBy) && s != StateFollower
 	}
-	cores := []core{inState(StateFollower).looking(), inState(StateAcquiring).standingBy(), inState(StateAcquiring).released()}
+	cores := []core{inState(StateFollower).looking(), inState(StateAcquiring).standingBy(), inState(StateAcquiring).released(),
+		inState(StateEvicting).standingBy(), inState(StateAcquiring).evicted()}
 	for _, s := range allStates {
 		cores = append(cores, inState(s))
 	}
@@ -197,7 +211,7 @@ type nopLease struct{ Lease }
 
 // The rules that keep two owners apart, at their edges.
 func TestDecisions(t *testing.T) {
-	owner, renewing, acquiring := inState(StateOwner), inState(StateRenewing), inState(StateAcquiring)
+	owner, renewing, acquiring, evicting := inState(StateOwner), inState(StateRenewing), inState(StateAcquiring), inState(StateEvicting)
 	ok := func(c core) result { return result{op: c.pending} }
 	won := result{op: acquiring.pending, acq: &Acquisition{Lease: nopLease{}, From: 1003 * time.Millisecond}}
 
@@ -222,6 +236,13 @@ func TestDecisions(t *testing.T) {
 		{"a won lease counts from the store's reading", acquiring, input{kind: inputResult, at: 1010 * time.Millisecond, res: won}, evAcquired, won.acq.From + testTTL - testMargin},
 		{"won, but past its fence: undone", acquiring, input{kind: inputResult, at: won.acq.From + testTTL - testMargin, res: won}, evTooLate, 0},
 		{"an acquisition without an answer", acquiring, input{kind: inputTick, at: acquiring.issued + testTTL - testMargin}, evGiveUp, 0},
+		{"a hung owner is evicted", acquiring, input{kind: inputResult, at: 1010 * time.Millisecond, res: result{op: acquiring.pending, hung: testHung}}, evHung, 0},
+		{"it is still there after its eviction", acquiring.evicted(), input{kind: inputResult, at: 1010 * time.Millisecond, res: result{op: acquiring.evicted().pending, hung: testHung}}, evFailed, 0},
+		{"another hangs after the eviction", acquiring.evicted(), input{kind: inputResult, at: 1010 * time.Millisecond, res: result{op: acquiring.evicted().pending, hung: &Status{Record: Record{InstanceID: "hung, too"}}}}, evHung, 0},
+		{"Evict has returned nil: nothing is owned yet", evicting, input{kind: inputResult, at: 1010 * time.Millisecond, res: ok(evicting)}, evEvicted, 0},
+		{"Evict takes its time", evicting, input{kind: inputTick, at: evicting.issued + testTTL - 1}, "", 0},
+		{"Evict has not returned in time", evicting, input{kind: inputTick, at: evicting.issued + testTTL}, evFailed, 0},
+		{"an answer of an Evict before", evicting, input{kind: inputResult, at: 1010 * time.Millisecond, res: result{op: op{kind: opEvict, id: 6}}}, "", 0},
 		{"the context ends in a renewal", renewing, input{kind: inputEnd, at: renewing.issued}, evStop, renewing.fence()},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -291,7 +312,7 @@ func randomLife(t *testing.T, rng *rand.Rand) State {
 
 		current := in.kind == inputResult && in.res.op.id == before.pending.id && in.res.err == nil
 		switch {
-		case current && before.state == StateAcquiring && in.res.acq.Lease != nil:
+		case current && before.state == StateAcquiring && in.res.won():
 			proof = in.res.acq.From + testTTL - testMargin
 		case current && before.state == StateRenewing && now < proof:
 			proof = in.res.op.at + testTTL - testMargin
@@ -387,7 +408,7 @@ func diagramPage() string {
 	p := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	p("<!-- Generated from the tables in fsm.go and states.go by go generate. Do not edit. -->\n")
 	p("# The state machine\n")
-	p("Each instance that has joined a lease is in one of six states. This page is generated from the table that the code runs on, and a test fails when the two differ.\n")
+	p("Each instance that has joined a lease is in one of seven states. This page is generated from the table that the code runs on, and a test fails when the two differ.\n")
 	p("```mermaid\n%s```\n", Diagram())
 	p("*Lost* and *released* are final: a process that wants the lease again joins again, as a new instance.\n")
 

@@ -2,11 +2,13 @@ package owner
 
 import (
 	"context"
+	"os"
 	"sync"
 	"time"
 
 	"github.com/ownerlease/owner/internal/clock"
 	"github.com/ownerlease/owner/internal/disk"
+	"github.com/ownerlease/owner/internal/proc"
 )
 
 // A host is all that the file store asks of the machine that it runs on: files,
@@ -21,6 +23,11 @@ type host interface {
 	Wall() time.Time
 	// Sleep waits, but not beyond ctx's end: then it returns the cause.
 	Sleep(ctx context.Context, d time.Duration) error
+	// PID is this process's, and Started what tells it from others of that pid: see
+	// proc.Started. OpenProcess is proc.Open.
+	PID() int
+	Started() string
+	OpenProcess(pid int) (proc.Process, error)
 }
 
 // A process is a host as one process sees it, with what it has observed of leases whose
@@ -37,6 +44,10 @@ type thisHost struct{ disk.System }
 func (thisHost) Now() time.Duration { return clock.Now() }
 func (thisHost) Clock() string      { return clock.Domain() }
 func (thisHost) Wall() time.Time    { return time.Now() }
+func (thisHost) PID() int           { return os.Getpid() }
+func (thisHost) Started() string    { return proc.Started() }
+
+func (thisHost) OpenProcess(pid int) (proc.Process, error) { return proc.Open(pid) }
 
 func (thisHost) Sleep(ctx context.Context, d time.Duration) error { return sleep(ctx, d) }
 

@@ -20,7 +20,12 @@ import (
 
 // Acquire reads without the guard first, so that the many processes that find a live
 // holder do not contend, and takes the guard only when the lease seems free.
-func (s *fileStore) Acquire(ctx context.Context, claim Record) (acq Acquisition, err error) {
+func (s *fileStore) Acquire(ctx context.Context, claim Record) (Acquisition, error) {
+	return s.acquire(ctx, claim, false)
+}
+
+// acquire spares a hung owner, if it is told to: it then returns a *hungError.
+func (s *fileStore) acquire(ctx context.Context, claim Record, sparing bool) (acq Acquisition, err error) {
 	if !leasename.IsInstanceID(claim.InstanceID) || claim.TTL <= 0 {
 		return Acquisition{}, fmt.Errorf("%w: a claim needs a UUID as its InstanceID, and a TTL: it has %q and %v", ErrInvalidConfig, claim.InstanceID, claim.TTL)
 	}
@@ -31,10 +36,15 @@ func (s *fileStore) Acquire(ctx context.Context, claim Record) (acq Acquisition,
 		return Acquisition{}, explain(err)
 	}
 	err = s.guarded(ctx, claim.InstanceID, claim.TTL/2, func() (held bool, err error) {
+		if sparing {
+			if err := s.hangs(); err != nil {
+				return false, err
+			}
+		}
 		acq.Holder, held, err = s.liveHolder()
 		return held, err
 	}, func(g *guard) (err error) {
-		acq, err = s.acquireGuarded(claim, g)
+		acq, err = s.acquireGuarded(claim, g, sparing)
 		return err
 	})
 	if err != nil {
@@ -165,12 +175,15 @@ func (s *fileStore) liveHolder() (holder Record, held bool, err error) {
 
 // acquireGuarded takes the lease if it is free. The guard is held: no other process
 // acquires meanwhile, but the owner may renew.
-func (s *fileStore) acquireGuarded(claim Record, g *guard) (Acquisition, error) {
+func (s *fileStore) acquireGuarded(claim Record, g *guard, sparing bool) (Acquisition, error) {
 	last, err := g.loadLast()
 	if err != nil {
 		return Acquisition{}, err
 	}
 	holder, leftovers, err := s.findHolder(last)
+	if sparing && leftovers.rec != nil && s.holds(leftovers.rec) {
+		err = &hungError{leftovers.rec}
+	}
 	shared := unshared
 	if err == nil { // else what is there is not ours to share
 		shared, err = s.share(g)
@@ -251,9 +264,10 @@ func nextEpoch(last uint64, now time.Time) uint64 {
 
 // leftovers is what earlier instances have left behind.
 type leftovers struct {
-	epoch   uint64   // the highest epoch known from the record
-	holder  []string // the ids of instances that owned
-	crashed []string // the ids of instances that died while they acquired
+	epoch   uint64      // the highest epoch known from the record
+	holder  []string    // the ids of instances that owned
+	crashed []string    // the ids of instances that died while they acquired
+	rec     *diskRecord // of the owner whose lease is free, unless that has released it
 }
 
 // findHolder decides under the guard whether the lease is free. If not, it returns
@@ -285,6 +299,9 @@ func (s *fileStore) findHolder(last lastAcquirer) (*Record, leftovers, error) {
 	if !s.free(seen) {
 		holder := rec.public()
 		return &holder, left, nil
+	}
+	if !rec.Released {
+		left.rec = rec
 	}
 	return nil, left, nil
 }
@@ -396,7 +413,7 @@ func (s *fileStore) publish(claim Record, shared sharing) (_ *fileLease, from ti
 		InstanceID: claim.InstanceID, PID: claim.PID, Host: claim.Host, Epoch: claim.Epoch,
 		AcquiredAt: claim.AcquiredAt.UTC(), TTL: claim.TTL.String(), Meta: claim.Meta,
 		Clock: s.Clock(), File: l.file.Number(), Alive: alive.Number(),
-		PIDNamespace: hint.PIDNamespace(),
+		PIDNamespace: hint.PIDNamespace(), Started: s.startOf(claim.PID),
 	})
 	if err != nil {
 		return nil, 0, err

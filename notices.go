@@ -134,7 +134,9 @@ func (n *notices) levelOf(t Transition) slog.Level {
 		if known {
 			return slog.LevelDebug
 		}
-	case t.To != StateAcquiring:
+	case t.To == StateEvicting && n.failure != "":
+		return slog.LevelDebug // one more attempt
+	case t.To != StateAcquiring && t.To != StateEvicting:
 		n.failure = ""
 	}
 	return level(t)
@@ -147,7 +149,7 @@ func level(t Transition) slog.Level {
 		return slog.LevelError
 	case t.Err != nil:
 		return slog.LevelWarn
-	case t.From == StateAcquiring, t.To == StateReleased:
+	case t.From == StateAcquiring, t.From == StateEvicting, t.To == StateEvicting, t.To == StateReleased:
 		return slog.LevelInfo
 	}
 	return slog.LevelDebug

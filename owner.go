@@ -47,7 +47,7 @@ func Join(ctx context.Context, cfg Config) (*Owner, error) {
 		}
 	}
 	a := newActor(ctx, store, cfg.claim(), t, newNotices(&cfg))
-	a.healthy = cfg.Healthy
+	a.healthy, a.evictor.evict = cfg.Healthy, cfg.Evict
 	if err := a.join(cfg.Standby); err != nil {
 		return nil, cfg.joinError(err)
 	}
@@ -145,7 +145,7 @@ func (o *Owner) LostErr() error {
 // context, or, for a follower, [ErrNotOwner]: a standby calls Context again when Elected
 // has closed.
 func (o *Owner) Context() context.Context {
-	if s := o.State(); s != StateFollower && s != StateAcquiring {
+	if s := o.State(); s != StateFollower && s != StateAcquiring && s != StateEvicting {
 		return o.a.ctx
 	}
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(o.a.parent))

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/gofrs/flock"
+	"github.com/google/uuid"
 
 	"github.com/ownerlease/owner/internal/clock"
 )
@@ -47,6 +48,15 @@ func runChild(path string) int {
 				continue
 			}
 			fmt.Println(o.Role(), o.InstanceID(), o.Epoch(), o.Endpoint())
+		case "acquire": // and never renew: the lease expires, and this process hangs
+			s, err := newFileStore(path)
+			if err != nil {
+				return 2
+			}
+			ttl, _ := time.ParseDuration(arg)
+			acq, err := s.Acquire(context.Background(), Record{InstanceID: uuid.NewString(), PID: os.Getpid(), TTL: ttl})
+			childLeases = append(childLeases, acq.Lease)
+			fmt.Println("acquired", acq.Lease != nil, err)
 		case "check":
 			fmt.Println(o.IsOwner())
 		case "hold": // until it does not own; when it last did
@@ -114,6 +124,8 @@ func runChild(path string) int {
 	}
 	return 0
 }
+
+var childLeases []Lease
 
 // childLocks are the locks that a child holds: without a reference, they would be closed.
 var childLocks []*flock.Flock

@@ -134,6 +134,10 @@ type diskHead struct {
 	// versions.
 	PIDNamespace string `json:"pid_namespace,omitempty"`
 
+	// Started tells the process from others that have had its pid: see proc.Started. It is
+	// empty where that is not known, and in the records of earlier versions.
+	Started string `json:"process_started,omitempty"`
+
 	// Revoked: this is not the owner's file, but has replaced it since the lease was
 	// revoked. The owner does not renew it.
 	Revoked bool `json:"revoked,omitempty"`

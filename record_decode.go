@@ -36,6 +36,7 @@ var recordFields = []struct {
 	{"file", false, func(in *reader, r *diskRecord) bool { return in.unsigned(&r.File) }},
 	{"alive", false, func(in *reader, r *diskRecord) bool { return in.unsigned(&r.Alive) }},
 	{"pid_namespace", true, func(in *reader, r *diskRecord) bool { return in.text(&r.PIDNamespace) }},
+	{"process_started", true, func(in *reader, r *diskRecord) bool { return in.text(&r.Started) }},
 	{"revoked", true, func(in *reader, r *diskRecord) bool { return in.flag(&r.Revoked) }},
 
 	{"renewed_at", false, func(in *reader, r *diskRecord) bool { return in.time(&r.RenewedAt) }},

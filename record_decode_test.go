@@ -18,8 +18,8 @@ func written(tb testing.TB) (all [][]byte) {
 	for _, head := range []diskHead{
 		testHead(),
 		{InstanceID: uuid.NewString(), TTL: "1s"},
-		{InstanceID: uuid.NewString(), PID: 12, Host: "häuschen", TTL: "1m0s", Meta: map[string]string{}, Clock: "c", Alive: 7},
-		{InstanceID: uuid.NewString(), PID: -1, TTL: "1m0s", Meta: map[string]string{"a": "", "": "b", "c": "d"}, Revoked: true},
+		{InstanceID: uuid.NewString(), PID: 12, Host: "häuschen", TTL: "1m0s", Meta: map[string]string{}, Clock: "c", Alive: 7, PIDNamespace: "pid:[1]", Started: "123"},
+		{InstanceID: uuid.NewString(), PID: -1, TTL: "1m0s", Meta: map[string]string{"a": "", "": "b", "c": "d"}, Started: "\"", Revoked: true},
 	} {
 		enc, err := newEncoder(head)
 		must(tb, err)

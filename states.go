@@ -26,6 +26,7 @@ type State string
 const (
 	StateFollower  State = "follower"
 	StateAcquiring State = "acquiring"
+	StateEvicting  State = "evicting"
 	StateOwner     State = "owner"
 	StateRenewing  State = "renewing"
 	StateLost      State = "lost"
@@ -45,6 +46,9 @@ var stateDocs = []struct {
 	{StateAcquiring,
 		"An attempt to acquire the lease is under way. It ends by itself: won, refused, failed, or given up.",
 		"Must not touch the resource."},
+	{StateEvicting,
+		"The lease has expired, its owner's process still exists, and `Config.Evict` was called to end it. This instance does not take the lease before that process has gone.",
+		"Must not touch the resource: the hung owner still has it."},
 	{StateOwner,
 		"This instance owns the lease and no renewal is under way.",
 		"May use the resource while `IsOwner` says true, which also asks the clock; should pass `Epoch` along with every effect. Must stop when `Lost` closes or `Context` ends."},

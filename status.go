@@ -35,6 +35,8 @@ type Status struct {
 	// Remaining is how long the lease still lasts if it is not renewed, 0 if it is not
 	// owned. Where the owner's clock cannot be compared, it is an upper bound.
 	Remaining time.Duration
+
+	store *fileStore // for KillHolder; nil where it is not of a lease file
 }
 
 // Owned reports whether the lease is taken: no other can own it now.
@@ -60,9 +62,9 @@ func Probe(path string) (Status, error) {
 		case holder == nil:
 			return Status{}, noRecord(path)
 		}
-		return Status{Record: *holder, Condition: Live}, nil
+		return Status{Record: *holder, Condition: Live, store: s}, nil
 	}
-	st := Status{Record: seen.rec.public(), Remaining: max(0, s.remaining(seen))}
+	st := Status{Record: seen.rec.public(), Remaining: max(0, s.remaining(seen)), store: s}
 	owned := false
 	if st.Condition, owned = s.condition(seen.rec, st.Remaining); !owned {
 		st.Remaining = 0

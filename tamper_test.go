@@ -157,7 +157,7 @@ func TestGuardRemovedWhileHeld(t *testing.T) {
 	s, err := newFileStore(p)
 	must(t, err)
 	claim := Record{InstanceID: uuid.NewString(), TTL: time.Minute}
-	if _, err := s.acquireGuarded(claim, g); !errors.Is(err, errGuardGone) {
+	if _, err := s.acquireGuarded(claim, g, false); !errors.Is(err, errGuardGone) {
 		t.Errorf("acquired under a guard that is gone: %v", err)
 	}
 	if alive := s.alive(claim.InstanceID, 0); alive != noFile {

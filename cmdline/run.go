@@ -69,7 +69,7 @@ func Run(p *Backend) *cli.Command {
 		HideHelpCommand: true, // or COMMAND could not be named "help"
 		// A value may have commas.
 		DisableSliceFlagSeparator: true,
-		Flags: slices.Concat(p.Flags(), p.modeFlags(), flockFlags(), []cli.Flag{
+		Flags: slices.Concat(p.Flags(), p.modeFlags(), p.evictFlags(), flockFlags(), []cli.Flag{
 			&DurationFlag{Name: "ttl", Value: 10 * time.Second, Usage: "the lease outlives its last renewal by `DURATION`"},
 			&cli.BoolFlag{Name: "nonblock", Aliases: []string{"n", "nb"}, Usage: "do not wait if another process owns the lease", HideDefault: true},
 			&DurationFlag{Name: "wait", Aliases: []string{"w", "timeout"}, Usage: "wait for `DURATION` at most; 0 is --nonblock", HideDefault: true},
@@ -146,6 +146,7 @@ func runOptions(c *cli.Command, l *Lease) run.Options {
 	o.Config.TTL = c.Duration("ttl")
 	o.Config.Endpoint = c.String("endpoint")
 	o.Config.Meta = c.StringMap("meta")
+	evictHung(c, &o.Config)
 	if c.IsSet("grace") {
 		o.Grace = c.Duration("grace")
 	}

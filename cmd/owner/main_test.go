@@ -468,7 +468,7 @@ func TestHelp(t *testing.T) {
 	for args, wants := range map[string][]string{
 		"":              {"owner run --lease", "122 ", "127 ", "status", "list", "watch", "revoke", "owner list /run/lock", "owner demo"},
 		"--help":        {"owner run --lease", "122 ", "127 ", "completion", "EXIT CODES of revoke", "EXIT CODES of demo"},
-		"run --help":    {"--lease PATH", "--mode OCTAL", "--grace", "--conflict-exit-code", "128+n", "122 ", "OWNER_EPOCH"},
+		"run --help":    {"--lease PATH", "--mode OCTAL", "--kill-hung", "--grace", "--conflict-exit-code", "128+n", "122 ", "OWNER_EPOCH"},
 		"status --help": {"--json", "unreadable", "remaining", "expires", "unconfirmed", "revoked"},
 		"list --help":   {"--json", "DIR", "125 ", "endpoint"},
 		"watch --help":  {"--json", "owned_for", "128+n", "125 "},

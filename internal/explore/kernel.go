@@ -28,6 +28,10 @@ type Kernel struct {
 	// WallGoes: the wall clock runs with the other. Else it is stopped.
 	WallGoes bool
 
+	// OnHeld is called when a process asks which process it holds, and OnKill before it
+	// kills that.
+	OnHeld, OnKill func(by, of *Process)
+
 	// Record keeps the steps as human-readable text; Show says what a file's content
 	// means.
 	Record bool
@@ -129,7 +133,7 @@ func (k *Kernel) Sum(h *Hash) {
 			o.ino.sum(h)
 		}
 		h.Int(p.seen)
-		h.Int(bits(p.pending != nil, p.half, p.slept))
+		h.Int(bits(p.pending != nil, p.half, p.slept, p.Dead()))
 	}
 }
 

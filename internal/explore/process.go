@@ -27,6 +27,7 @@ type Process struct {
 	Domain string
 
 	number  int
+	pid     int
 	made    int // how many files it has made
 	open    []*handle
 	pending *call
@@ -42,7 +43,7 @@ type Process struct {
 
 // NewProcess starts a process that has called nothing yet.
 func (k *Kernel) NewProcess(name string) *Process {
-	p := &Process{Kernel: k, Name: name, number: len(k.procs), calls: make(chan *call), turn: make(chan Outcome)}
+	p := &Process{Kernel: k, Name: name, number: len(k.procs), pid: len(k.procs) + 2, calls: make(chan *call), turn: make(chan Outcome)}
 	k.procs = append(k.procs, p)
 	return p
 }
@@ -452,6 +453,9 @@ func (f *file) Close() error {
 	}
 	return nil
 }
+
+// Held reports whether a lock is held still.
+func Held(l disk.Lock) bool { return slices.Contains(l.(*held).ino.locks, (*handle)(l.(*held))) }
 
 // Whole returns what the file holds, as the last write that has ended has left it.
 func Whole(f disk.File) []byte { return f.(*file).ino.whole }

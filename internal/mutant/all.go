@@ -139,6 +139,35 @@ var All = []Mutant{
 		File: "lease_read.go", Old: "max(s.Now(), now)", New: "now",
 	},
 
+	// Eviction.
+	{
+		Name: "killed by a bare pid", Scenario: "a hung owner is evicted",
+		File: "kill_holder.go", Old: "if err := p.Kill(); err != nil {",
+		New: "if again, err := s.OpenProcess(rec.PID); err != nil {\n\t\treturn err\n\t} else if err := again.Kill(); err != nil {",
+	},
+	{
+		Name: "not looked at anew after the eviction", Scenario: "an eviction that does nothing",
+		File: "actor.go", Old: "acq, hung, err := a.acquire()\n",
+		New: "acq, hung, err := a.acquire()\n\t\tif hung != nil && res.op.hung != nil {\n\t\t\thung = nil\n\t\t\tacq, err = a.store.Acquire(a.ctx, *a.claim)\n\t\t}\n",
+	},
+	{
+		Name: "not looked at anew under the guard", Scenario: "an eviction that does nothing",
+		File: "lease_io.go", Old: "if sparing && leftovers.rec != nil && s.holds(leftovers.rec) {", New: "if false {",
+	},
+	{
+		Name: "not looked at anew before the kill", Scenario: "two evict a hung owner",
+		File: "kill_holder.go", Old: "case again == nil:", New: "case again == nil && false:",
+	},
+	{
+		Name: "live owner counts as hung", Scenario: "an eviction of an owner that may renew",
+		File: "lease_hung.go", Old: " || s.remaining(seen) > 0 {", New: " {",
+	},
+	{
+		Name: "start of the process is not compared", Scenario: "a hung owner is evicted",
+		File: "kill_holder.go", Old: "case started != rec.Started:", New: "case started == \"\":",
+		Harmless: "That the alive lock is held after the process is held shows that the pid has not become another's. The clause is for a lock that a forked process holds, and for a record with a wrong pid.",
+	},
+
 	// Revocation.
 	{
 		Name: "revocation copies an old heartbeat", Scenario: "the lease is revoked",

@@ -76,13 +76,13 @@ func open(tb testing.TB, driver, dsn string) *sql.DB {
 func (b backend) new(tb testing.TB) *sql.DB {
 	tb.Helper()
 	db := b.open(tb, b.fresh(tb))
-	exec(tb, db, journalTable)
+	mustExec(tb, db, journalTable)
 	return db
 }
 
 const journalTable = `CREATE TABLE journal (epoch BIGINT NOT NULL, n BIGINT NOT NULL)`
 
-func exec(tb testing.TB, db *sql.DB, query string, args ...any) {
+func mustExec(tb testing.TB, db *sql.DB, query string, args ...any) {
 	tb.Helper()
 	if _, err := db.Exec(query, args...); err != nil {
 		tb.Fatalf("%s: %v", query, err)
@@ -147,7 +147,7 @@ func pgSchema(tb testing.TB) string {
 	s := shared(tb, pgServer)
 	name := fmt.Sprintf("s%d", names.Add(1))
 	db := open(tb, "pgx", s.DSN())
-	exec(tb, db, "CREATE SCHEMA "+name)
+	mustExec(tb, db, "CREATE SCHEMA "+name)
 	return s.DSN() + " search_path=" + name
 }
 
@@ -156,7 +156,7 @@ func mariaDatabase(tb testing.TB) string {
 	tb.Helper()
 	s := shared(tb, mariaServer)
 	name := fmt.Sprintf("d%d", names.Add(1))
-	exec(tb, open(tb, "mysql", s.DSN("")), "CREATE DATABASE "+name)
+	mustExec(tb, open(tb, "mysql", s.DSN("")), "CREATE DATABASE "+name)
 	return s.DSN(name)
 }
 
@@ -187,7 +187,17 @@ func shared[S any](tb testing.TB, start func() (S, error)) S {
 	return s
 }
 
+// runWorker is what a process does that a test has started, where there are such.
+var runWorker func(arg string) error
+
 func TestMain(m *testing.M) {
+	if arg, is := os.LookupEnv("SQLFENCE_WORKER"); is {
+		if err := runWorker(arg); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	code := m.Run()
 	for _, f := range atEnd {
 		f()

@@ -142,8 +142,7 @@ var mysql = statements{
 	peek: `SELECT lease, epoch, version FROM owner_fence WHERE lease = ?`,
 	// The assignment leaves a higher epoch, and another version, as it is.
 	raise: `INSERT INTO owner_fence (lease, epoch, version) VALUES (?, ?, 1) ON DUPLICATE KEY UPDATE epoch = IF(version = 1, GREATEST(epoch, VALUES(epoch)), epoch)`,
-	// An INSERT IGNORE would lock a row that is there in share mode, and two of these
-	// are a deadlock when its maker rolls back.
+	// An INSERT IGNORE would ignore more than a key that is there.
 	reserve: `INSERT INTO owner_once (lease, idempotency_key, request_sha256) VALUES (?, ?, ?) ON DUPLICATE KEY UPDATE done = done`,
 	recall:  `SELECT request_sha256, done, result FROM owner_once WHERE lease = ? AND idempotency_key = ? FOR UPDATE`,
 	record:  `UPDATE owner_once SET done = 1, result = ? WHERE lease = ? AND idempotency_key = ?`,

@@ -222,7 +222,7 @@ func (j job) writeUntilFenced(db *sql.DB, fence sqlfence.Fence, phases []byte) (
 			defer func() { phases[i] = between }()
 			for n := 0; ; n++ {
 				phases[i] = between
-				pause(20)
+				pause(40)
 				err := persist(func() error { return j.put(db, fence, n, &phases[i]) })
 				if err != nil {
 					ended[i] = err

@@ -204,22 +204,19 @@ func TestRaiseIsNotStarved(t *testing.T) {
 		ctx, db := t.Context(), b.new(t)
 		stale, next := b.fence("lease", 1), b.fence("lease", 2)
 		raise(t, stale, db)
-		// Two transactions that overlap: each ends only after another has begun, or
-		// after some time, if it cannot begin.
+		// Each transaction ends after another has begun, or after some time, if none can.
 		var wg sync.WaitGroup
-		begun := make(chan bool)
-		var overlaps int
-		var stuck sync.Once
-		waiting := make(chan bool)
+		newest := make(chan chan bool, 1)
+		newest <- make(chan bool)
 		loop := func() {
 			for {
 				err := stale.Tx(ctx, db, b.opts(), func(*sql.Tx) error {
+					mine := make(chan bool)
+					close(<-newest)
+					newest <- mine
 					select {
-					case begun <- true: // to the one that was before
-						overlaps++
-					case <-begun:
+					case <-mine:
 					case <-time.After(10 * soon):
-						stuck.Do(func() { close(waiting) })
 					}
 					return nil
 				})
@@ -231,12 +228,10 @@ func TestRaiseIsNotStarved(t *testing.T) {
 		}
 		wg.Go(loop)
 		wg.Go(loop)
-		limited, cancel := context.WithTimeout(ctx, 100*soon)
+		limited, cancel := context.WithTimeout(ctx, 200*soon)
 		defer cancel()
-		err := next.Raise(limited, db)
-		if err != nil {
-			t.Errorf("starved: %v", err)
-			raise(t, next, db)
+		if err := next.Raise(limited, db); err != nil {
+			t.Fatalf("starved: %v", err)
 		}
 		wg.Wait()
 	})

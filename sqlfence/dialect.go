@@ -57,7 +57,7 @@ type statements struct {
 	columns string
 	kind    string // that the guarantee needs: transactions, row locks, durability
 
-	lock string // lease, epoch: takes the lock under which read decides; "" where read does
+	lock string // lease, epoch: locks and finds the owner's row; "" where read locks
 	read string // lease → lease, epoch, version: holds the row to the end of the transaction
 	peek string // the same, without a lock
 
@@ -91,9 +91,8 @@ var sqlite = statements{
 	columns: `SELECT c.name, m.type FROM main.sqlite_master AS m JOIN pragma_table_info(m.name, 'main') AS c WHERE lower(m.name) = '%[1]s'`,
 	kind:    "table",
 	// An UPDATE takes the write lock before it looks for rows, and a snapshot that is
-	// taken with it is the newest. This one changes nothing while the owner is not
-	// fenced, so it dirties no page.
-	lock:    `UPDATE main.owner_fence SET epoch = epoch WHERE lease = ? AND epoch > ?`,
+	// taken with it is the newest. One that finds its row needs no second statement.
+	lock:    `UPDATE main.owner_fence SET epoch = epoch WHERE lease = ? AND epoch = ? AND version = 1`,
 	read:    `SELECT lease, epoch, version FROM main.owner_fence WHERE lease = ?`,
 	peek:    `SELECT lease, epoch, version FROM main.owner_fence WHERE lease = ?`,
 	raise:   `INSERT INTO main.owner_fence (lease, epoch, version) VALUES (?, ?, 1) ON CONFLICT (lease) DO UPDATE SET epoch = excluded.epoch WHERE owner_fence.epoch < excluded.epoch AND owner_fence.version = 1`,

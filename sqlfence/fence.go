@@ -101,9 +101,13 @@ const mark = "owner_fence"
 // enter makes the transaction one of this epoch.
 func (f Fence) enter(ctx context.Context, tx *sql.Tx, s *statements) error {
 	if s.lock != "" {
-		if _, err := tx.ExecContext(ctx, s.lock, f.Lease, int64(f.Epoch)); err != nil {
+		locked, err := tx.ExecContext(ctx, s.lock, f.Lease, int64(f.Epoch))
+		if err != nil {
 			return f.failed("lock the fence", err)
 		}
+		if n, err := locked.RowsAffected(); err == nil && n == 1 {
+			return nil
+		} // else read says why
 	}
 	epoch, err := f.row(ctx, tx, s.read)
 	switch {

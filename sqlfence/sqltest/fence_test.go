@@ -206,6 +206,7 @@ func TestRaiseIsNotStarved(t *testing.T) {
 		raise(t, stale, db)
 		// Each transaction ends after another has begun, or after some time, if none can.
 		var wg sync.WaitGroup
+		running := make(chan bool)
 		newest := make(chan chan bool, 1)
 		newest <- make(chan bool)
 		loop := func() {
@@ -214,6 +215,10 @@ func TestRaiseIsNotStarved(t *testing.T) {
 					mine := make(chan bool)
 					close(<-newest)
 					newest <- mine
+					select {
+					case running <- true:
+					default:
+					}
 					select {
 					case <-mine:
 					case <-time.After(10 * soon):
@@ -228,6 +233,9 @@ func TestRaiseIsNotStarved(t *testing.T) {
 		}
 		wg.Go(loop)
 		wg.Go(loop)
+		for range 5 {
+			<-running
+		}
 		limited, cancel := context.WithTimeout(ctx, 200*soon)
 		defer cancel()
 		if err := next.Raise(limited, db); err != nil {

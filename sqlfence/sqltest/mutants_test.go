@@ -19,8 +19,12 @@ var mutants = []struct {
 }{
 	{mutant.Mutant{
 		Name: "SQLite reads without the write lock",
-		File: "dialect.go", Old: "lock:    `UPDATE main.owner_fence SET epoch = epoch WHERE lease = ? AND epoch > ?`,", New: "lock:    `SELECT 1 FROM main.owner_fence WHERE lease = ? AND epoch > ?`,",
+		File: "dialect.go", Old: "lock:    `UPDATE main.owner_fence SET epoch = epoch WHERE", New: "lock:    `SELECT 1 FROM main.owner_fence WHERE",
 	}, "TestRaiseWaitsForTransactions"},
+	{mutant.Mutant{
+		Name: "SQLite lets a former owner in",
+		File: "dialect.go", Old: "WHERE lease = ? AND epoch = ? AND version = 1`,", New: "WHERE lease = ? AND epoch >= ? AND version = 1`,",
+	}, "TestLaterOwnerFences"},
 	{mutant.Mutant{
 		Name: "Postgres reads without a lock",
 		File: "dialect.go", Old: " FOR SHARE OF owner_fence`,\n", New: "`,\n",

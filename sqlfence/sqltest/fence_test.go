@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -206,6 +207,7 @@ func TestRaiseIsNotStarved(t *testing.T) {
 		raise(t, stale, db)
 		// Each transaction ends after another has begun, or after some time, if none can.
 		var wg sync.WaitGroup
+		var begun atomic.Int64
 		running := make(chan bool)
 		newest := make(chan chan bool, 1)
 		newest <- make(chan bool)
@@ -213,6 +215,7 @@ func TestRaiseIsNotStarved(t *testing.T) {
 			for {
 				err := stale.Tx(ctx, db, b.opts(), func(*sql.Tx) error {
 					mine := make(chan bool)
+					begun.Add(1)
 					close(<-newest)
 					newest <- mine
 					select {
@@ -238,8 +241,15 @@ func TestRaiseIsNotStarved(t *testing.T) {
 		}
 		limited, cancel := context.WithTimeout(ctx, 200*soon)
 		defer cancel()
-		if err := next.Raise(limited, db); err != nil {
+		raised := make(chan error, 1)
+		go func() { raised <- next.Raise(limited, db) }()
+		b.awaitWaiting(t, db, 1)
+		before := begun.Load()
+		if err := <-raised; err != nil {
 			t.Fatalf("starved: %v", err)
+		}
+		if n := begun.Load() - before; n > 4 {
+			t.Errorf("%d transactions have overtaken the Raise", n)
 		}
 		wg.Wait()
 	})

@@ -132,18 +132,20 @@ func (f Fence) enter(ctx context.Context, tx *sql.Tx, s *statements) error {
 // ended it along with its savepoints.
 func (f Fence) commit(ctx context.Context, tx *sql.Tx, s *statements) error {
 	if s.dialect == MySQL {
-		if _, err := tx.ExecContext(ctx, "RELEASE SAVEPOINT "+mark); err != nil {
+		if _, err := tx.ExecContext(ctx, "RELEASE SAVEPOINT "+mark); err != nil && ctx.Err() == nil && !errors.Is(err, sql.ErrTxDone) {
 			return f.failed("commit: if the savepoint does not exist, the function has ended the transaction (in MySQL, CREATE, ALTER and the like commit it, a deadlock rolls it back), and what it did afterwards was not fenced", err)
 		}
 	}
 	err := tx.Commit()
-	if errors.Is(err, sql.ErrTxDone) && ctx.Err() == nil {
-		return f.failed("commit: the function has ended the transaction", err)
-	}
-	if err != nil {
+	switch ended := ctx.Err(); {
+	case err == nil:
+		return nil
+	case !errors.Is(err, sql.ErrTxDone):
 		return f.failed("commit", err)
+	case ended != nil: // and the transaction with it, before the commit
+		return f.failed("commit", ended)
 	}
-	return nil
+	return f.failed("commit: the function has ended the transaction", err)
 }
 
 // querier is a database or a transaction.

@@ -574,28 +574,3 @@ func TestStatus(t *testing.T) {
 		}
 	}
 }
-
-func TestHostileRecord(t *testing.T) {
-	t.Parallel()
-	lease := leaseIn(t)
-	const hostile = "\x1b[2J\x07\u009b31m\x7f\u202eevil\u2066\u2028\r\nowner      root\U000e0041"
-	hold(t, lease, "--endpoint", hostile, "--meta", hostile+"="+hostile)
-	text, _, code := ownerCommand(t, "status", "--lease", lease)
-	const cleaned = "[2J31mevilowner      root"
-	if code != 0 || !strings.Contains(text, "endpoint   "+cleaned+"\n") || !strings.Contains(text, "meta       "+cleaned+"="+cleaned+"\n") {
-		t.Errorf("exit %d, %q", code, text)
-	}
-	fields, raw, _ := status(t, lease)
-	for _, r := range strings.TrimSuffix(raw, "\n") {
-		if r < ' ' || r > '~' {
-			t.Errorf("%U is in %q", r, raw)
-		}
-	}
-	if fields["endpoint"] != hostile || fields["meta"].(map[string]any)[hostile] != hostile {
-		t.Errorf("not faithful: %q", raw)
-	}
-	_, stderr, code := ownerCommand(t, "run", "-n", "--lease", lease+"\x1b[2J\n", "owner-no-such-\x1b[2J\ncommand")
-	if code != 127 || strings.ContainsAny(strings.TrimSuffix(stderr, "\n"), "\x1b\n") {
-		t.Errorf("exit %d, %q", code, stderr)
-	}
-}

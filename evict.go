@@ -116,5 +116,5 @@ func (d *decision) evictionFailed(from State, in *input) {
 
 var (
 	errEvictHangs = unavailable{errors.New("evict the hung owner: Evict has not returned in time")}
-	errStillThere = errors.New("Evict has returned nil, and its process still holds the alive lock")
+	errStillThere = errors.New("after Evict has returned nil, the hung process still holds the alive lock")
 )

@@ -249,12 +249,12 @@ func TestEvictHangs(t *testing.T) {
 			s.exists.Store(false)
 			return errors.New("late")
 		}))
-		time.Sleep(start + ttl - s.Now() - 1)
+		time.Sleep(start + ttl - s.Now() - time.Nanosecond)
 		synctest.Wait()
 		if o.State() != StateEvicting {
 			t.Errorf("%v before a TTL is over", o.State())
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		synctest.Wait()
 		if o.State() != StateFollower || !errors.Is(o.Check(), errEvictHangs) {
 			t.Errorf("after a TTL: %v, %v", o.State(), o.Check())

@@ -52,14 +52,21 @@ func Setup(ctx context.Context, db *DB, maxTTL time.Duration) error {
 
 // create makes the table and its anchor in one transaction, unless another has done so.
 func create(ctx context.Context, conn *pgx.Conn, maxTTL time.Duration) error {
-	const lock = `SELECT pg_advisory_xact_lock(hashtext('owner_lease'))`
 	tx, err := conn.Begin(ctx)
 	if err != nil {
 		return err
 	}
 	defer tx.Rollback(context.WithoutCancel(ctx)) // nothing, after a commit
-	for _, sql := range []string{lock, sqlCreate} {
-		if _, err := tx.Exec(ctx, sql); err != nil {
+	var there bool
+	if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock(hashtext('owner_lease'))`); err != nil {
+		return err
+	}
+	if err := tx.QueryRow(ctx, `SELECT to_regclass('owner_lease') IS NOT NULL`).Scan(&there); err != nil {
+		return err
+	}
+	if !there {
+		// The statements have no arguments, so that several can be one message.
+		if _, err := tx.Exec(ctx, sqlCreate+";"+sqlKeep, pgx.QueryExecModeSimpleProtocol); err != nil {
 			return err
 		}
 	}

@@ -12,7 +12,7 @@ const channel = "owner_lease"
 //
 // The fill factor leaves room for the next version of each row, so that renewals leave the
 // index alone.
-const sqlCreate = `CREATE TABLE IF NOT EXISTS owner_lease (
+const sqlCreate = `CREATE TABLE owner_lease (
 	key text PRIMARY KEY,
 	instance text NOT NULL,
 	epoch bigint NOT NULL,
@@ -25,6 +25,15 @@ const sqlCreate = `CREATE TABLE IF NOT EXISTS owner_lease (
 	renewed timestamptz NOT NULL,
 	record text NOT NULL
 ) WITH (fillfactor = 50)`
+
+// A row that is deleted takes the knowledge of its owner with it. That is refused: the way
+// to take a lease away is to revoke it.
+const sqlKeep = `CREATE FUNCTION owner_lease_keep() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	RAISE EXCEPTION 'rows of owner_lease are not deleted: a lease could be acquired while another instance owns it'
+		USING HINT = 'To take a lease away: owner-pg revoke, or UPDATE owner_lease SET revoked = true WHERE key = ...';
+END $$;
+CREATE TRIGGER owner_lease_keep BEFORE DELETE OR TRUNCATE ON owner_lease FOR EACH STATEMENT EXECUTE FUNCTION owner_lease_keep()`
 
 // The incarnation of a server is its system identifier and its timeline: a promotion
 // begins another. It is null on a server that does not accept writes.

@@ -59,7 +59,11 @@ func Open(cfg *pgxpool.Config) (*DB, error) {
 
 // Close ends the connections. The leases that are still owned are not renewed any more.
 func (db *DB) Close() {
+	db.news.mu.Lock() // nothing is begun any more
+	db.keeper.mu.Lock()
 	db.end()
+	db.keeper.mu.Unlock()
+	db.news.mu.Unlock()
 	db.news.wait()
 	db.keeper.close()
 	db.pool.Close()

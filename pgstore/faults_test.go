@@ -24,7 +24,7 @@ func TestFaults(t *testing.T) {
 	// Those that harm no other test share a server. All mostly wait.
 	newDB(t, shared(t).DSN())
 	var all errgroup.Group
-	all.SetLimit(6)
+	all.SetLimit(8)
 	for _, s := range slices.Concat(ofClients, ofServers) {
 		all.Go(func() error {
 			t.Run(s.name, s.run)
@@ -44,7 +44,7 @@ type scenario struct {
 
 // maxTTL is that of the servers of single scenarios: with the longest of their TTLs, so
 // that the time after a failover is as short as it can be.
-const maxTTL = 4 * time.Second
+const maxTTL = 8 * time.Second
 
 func (s *scenario) run(t *testing.T) {
 	var tr *trial
@@ -69,23 +69,23 @@ var ofClients = []scenario{
 	{"the owner gets no answers", 2 * time.Second, answersHeldBack, false},
 	{"the owner gets late answers", 12 * time.Second, answersLate, false},
 	{"the owner is cut off for a moment", 8 * time.Second, cutOffForAMoment, false},
-	{"the owner's sessions are terminated", 4 * time.Second, terminated, false},
-	{"one of the owner's connections is cut", 4 * time.Second, connectionCut, false},
+	{"the owner's sessions are terminated", 8 * time.Second, terminated, false},
+	{"one of the owner's connections is cut", 8 * time.Second, connectionCut, false},
 	{"another transaction holds the row", 2 * time.Second, rowLocked, false},
-	{"statement_timeout", 4 * time.Second, statementTimeout, false},
-	{"pgbouncer", 4 * time.Second, bouncer, false},
+	{"statement_timeout", 8 * time.Second, statementTimeout, false},
+	{"pgbouncer", 8 * time.Second, bouncer, false},
 }
 
 var ofServers = []scenario{
-	{"the server is killed for a moment", 4 * time.Second, killedForAMoment, true},
+	{"the server is killed for a moment", 8 * time.Second, killedForAMoment, true},
 	{"the server is killed for long", 1 * time.Second, killedForLong, true},
-	{"the server is stopped for a moment", 4 * time.Second, stoppedForAMoment, true},
+	{"the server is stopped for a moment", 8 * time.Second, stoppedForAMoment, true},
 	{"the server is stopped for long", 1 * time.Second, stoppedForLong, true},
-	{"a failover keeps everything", 4 * time.Second, failoverWhole, true},
+	{"a failover keeps everything", 8 * time.Second, failoverWhole, true},
 	{"a failover loses an acquisition", 4 * time.Second, failoverLoses(acquisition, false), true},
 	{"a failover loses an acquisition after an expiry", 2 * time.Second, failoverLoses(takeover, false), true},
 	{"a failover loses the first acquisition", 4 * time.Second, failoverLoses(firstAcquisition, false), true},
-	{"a failover loses renewals", 4 * time.Second, failoverLoses(renewals, true), true},
+	{"a failover loses renewals", 8 * time.Second, failoverLoses(renewals, true), true},
 	{"a synchronous commit is cancelled", 2 * time.Second, cancelledSync, true},
 	{"a storm", 1 * time.Second, storm, true},
 }

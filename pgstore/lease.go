@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/ownerlease/owner"
+	"github.com/ownerlease/owner/witness"
 )
 
 // A lease is one ownership: the row, for as long as it has this instance's id.
@@ -118,4 +119,10 @@ func (l *lease) Release(ctx context.Context) error {
 	return nil
 }
 
-func (l *lease) process() string { return "" }
+// process names this process for witnesses, unless its work is in others.
+func (l *lease) process() string {
+	if l.store.unwitnessed {
+		return ""
+	}
+	return witness.Self()
+}

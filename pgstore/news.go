@@ -91,6 +91,15 @@ func (n *news) remove(w *watch) {
 
 func (n *news) wait() { n.work.Wait() }
 
+// later does something in a goroutine that Close waits for.
+func (n *news) later(do func(context.Context)) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.db.ctx.Err() == nil {
+		n.work.Go(func() { do(n.db.ctx) })
+	}
+}
+
 // tell gives a hint to the watches of a lease, or of all.
 func (n *news) tell(key string, all bool) {
 	for _, w := range n.of(func(k string) bool { return all || k == key }) {

@@ -25,14 +25,32 @@ const minTTL = 50 * time.Millisecond
 //
 // An epoch is the wall clock in milliseconds, the server's or the instance's, whichever is
 // later, and at least one more than the last: as in a lease file.
-func New(db *DB, key string) owner.Store { return &store{db: db, key: key} }
+func New(db *DB, key string, opts ...Option) owner.Store {
+	s := &store{db: db, key: key}
+	for _, opt := range opts {
+		opt(s)
+	}
+	return s
+}
+
+// An Option is a setting of a store that New makes.
+type Option func(*store)
+
+// Unwitnessed has no other process release the lease when this one has died, so that it is
+// free only when it has expired: for programs whose work is in other processes, which
+// outlive them. By default, each standby and follower on the owner's machine is a witness
+// on Linux: it sees the end of the owner's process, as the kernel reports it, and releases
+// the lease at once.
+func Unwitnessed() Option { return func(s *store) { s.unwitnessed = true } }
 
 type store struct {
-	db  *DB
-	key string
+	db          *DB
+	key         string
+	unwitnessed bool
 
 	mu   sync.Mutex
 	seen sight
+	last holder
 }
 
 // A sight is the last state of the lease that a read has shown, and when the first read
@@ -45,6 +63,16 @@ type sight struct {
 	server string
 	anchor string
 	at     time.Duration
+}
+
+// A holder is the instance that owns the lease, and the name of its process for witnesses.
+type holder struct{ instance, process string }
+
+// holds returns the holder that a read has shown last.
+func (s *store) holds() holder {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.last
 }
 
 // String returns the lease's name in errors and logs.
@@ -68,6 +96,10 @@ func (s *store) observe(r *row) (free time.Duration) {
 	same.at = now
 	if same != is {
 		s.seen = is
+	}
+	if r.held && s.last.instance != r.instance {
+		v, _ := decode(r.record) // one that cannot be read names no process
+		s.last = holder{r.instance, v.Process}
 	}
 	if free = s.seen.at + r.wait(); now >= free {
 		return 0

@@ -1,10 +1,12 @@
 package pgstore
 
 import (
+	"context"
 	"sync"
 	"time"
 
 	"github.com/ownerlease/owner"
+	"github.com/ownerlease/owner/witness"
 )
 
 // A watch gives hints of one lease.
@@ -35,10 +37,28 @@ func (s *store) Watch(holder owner.Record, hint func()) (stop func(), err error)
 	}
 	w := &watch{store: s, holder: holder.InstanceID, ttl: holder.TTL, hint: hint}
 	err = s.db.news.add(w)
+	unwatch := s.witness(holder.InstanceID)
 	return func() {
 		w.end()
+		unwatch()
 		s.db.news.remove(w)
 	}, err
+}
+
+// witness releases the lease of this instance as soon as its process has died, if that is on
+// this machine. The release names the instance, so that it harms no other however late it
+// is applied.
+func (s *store) witness(instance string) (stop func()) {
+	last := s.holds()
+	if instance == "" || last.instance != instance {
+		return func() {}
+	}
+	stop, _ = witness.Watch(last.process, func() {
+		s.db.news.later(func(ctx context.Context) {
+			_, _ = s.release(ctx, readTimeout, instance, "") // or it expires
+		})
+	})
+	return stop
 }
 
 func (w *watch) tell() {

@@ -3,6 +3,7 @@ package pgstore
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -22,6 +23,9 @@ type DB struct {
 
 	ctx context.Context // ends with Close
 	end context.CancelFunc
+
+	mu   sync.Mutex     // of what begins work, and of Close
+	work sync.WaitGroup // what Close waits for
 }
 
 // Open returns the way to the database of a configuration, which pgxpool.ParseConfig makes
@@ -59,14 +63,24 @@ func Open(cfg *pgxpool.Config) (*DB, error) {
 
 // Close ends the connections. The leases that are still owned are not renewed any more.
 func (db *DB) Close() {
-	db.news.mu.Lock() // nothing is begun any more
-	db.keeper.mu.Lock()
+	db.mu.Lock()
 	db.end()
-	db.keeper.mu.Unlock()
-	db.news.mu.Unlock()
-	db.news.wait()
+	db.mu.Unlock()
+	db.work.Wait()
 	db.keeper.close()
 	db.pool.Close()
+}
+
+// later does something in a goroutine that Close ends and waits for. It reports whether the
+// DB was open.
+func (db *DB) later(do func(context.Context)) bool {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	if db.ctx.Err() != nil {
+		return false
+	}
+	db.work.Go(func() { do(db.ctx) })
+	return true
 }
 
 // String names the database in errors.
@@ -131,7 +145,7 @@ func exchange(ctx context.Context, conn *pgx.Conn, scan func(pgx.Rows) error, sq
 	data := conn.PgConn().CustomData()
 	delete(data, warningKey)
 	var b pgx.Batch
-	b.Queue(sqlLocal, limit.Milliseconds()+1, limit.Milliseconds()/2+1)
+	b.Queue(sqlLocal, limit.Milliseconds()+1, min(limit/2, maxLock).Milliseconds()+1)
 	b.Queue(sql, args...)
 	answers := conn.SendBatch(ctx, &b)
 	_, err := answers.Exec()

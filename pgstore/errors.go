@@ -25,6 +25,9 @@ type connectError struct{ error }
 
 func (e connectError) Unwrap() error { return e.error }
 
+// lockNotAvailable is the server's code where it has waited for a row that is locked.
+const lockNotAvailable = "55P03"
+
 // sqlState returns the code of the server's error, "" if it is not one.
 func sqlState(err error) string {
 	var refused *pgconn.PgError
@@ -38,7 +41,7 @@ func sqlState(err error) string {
 // refused for now.
 func isPassing(err error) bool {
 	switch code := sqlState(err); {
-	case code == "25006", code == "55000", code == "55P03":
+	case code == "25006", code == "55000", code == lockNotAvailable:
 		// Read-only: a replica, or a primary that is one now. Recovery is in progress. Locked.
 		return true
 	case code != "":
@@ -90,7 +93,7 @@ func (db *DB) failed(ctx context.Context, what string, err error) error {
 			owner.ErrInvalidConfig, what, err)
 	case code == "57014":
 		return fmt.Errorf("%w: %s: the server has cancelled the statement, by its statement_timeout or an administrator: %w", owner.ErrUnavailable, what, err)
-	case code == "55P03":
+	case code == lockNotAvailable:
 		return fmt.Errorf("%w: %s: %w (see pg_locks): %w", owner.ErrUnavailable, what, errLocked, err)
 	case isRefused(err):
 		return fmt.Errorf("%w: %s: %w", owner.ErrInvalidConfig, what, err)

@@ -22,7 +22,6 @@ type keeper struct {
 	waiting []*renewal
 	sending bool
 	conn    *pgx.Conn // while no statement is under way on it
-	work    sync.WaitGroup
 }
 
 // A renewal is one that was asked for.
@@ -74,23 +73,26 @@ func (k *keeper) keepsLocked(key, instance string) bool {
 // renew renews, and returns the incarnation of the server that has committed it.
 func (k *keeper) renew(ctx context.Context, r *renewal) (incarnation string, err error) {
 	r.answer = make(chan answer, 1)
-	k.mu.Lock()
-	if k.db.ctx.Err() != nil {
-		k.mu.Unlock()
+	if !k.take(r) {
 		return "", errClosed
 	}
-	k.waiting = append(k.waiting, r)
-	if !k.sending {
-		k.sending = true
-		k.work.Go(k.run)
-	}
-	k.mu.Unlock()
 	select {
 	case a := <-r.answer:
 		return a.incarnation, a.err
 	case <-ctx.Done():
 		return "", context.Cause(ctx)
 	}
+}
+
+// take has a renewal sent.
+func (k *keeper) take(r *renewal) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.waiting = append(k.waiting, r)
+	if !k.sending {
+		k.sending = k.db.later(k.run)
+	}
+	return k.sending
 }
 
 // A batch is what one statement renews.
@@ -101,7 +103,7 @@ type batch struct {
 }
 
 // run sends batches, until none are due or another goroutine does.
-func (k *keeper) run() {
+func (k *keeper) run(context.Context) {
 	for {
 		b, conn := k.next()
 		if b == nil {
@@ -148,10 +150,10 @@ func (b *batch) patience() time.Duration {
 func (k *keeper) supersede(b *batch) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if b.over || k.db.ctx.Err() != nil {
+	if b.over {
 		return
 	}
-	b.superseded = true
+	b.superseded = k.db.later(k.run)
 	again := k.waiting
 	for _, r := range b.all {
 		if !r.over && r.sent < tries {
@@ -159,7 +161,6 @@ func (k *keeper) supersede(b *batch) {
 		}
 	}
 	k.waiting = again
-	k.work.Go(k.run)
 }
 
 // keep keeps the connection for the next batch, and reports whether this goroutine is to
@@ -262,7 +263,6 @@ func (k *keeper) settle(b *batch, found map[string]answer, err error) {
 }
 
 func (k *keeper) close() {
-	k.work.Wait()
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	closeSoon(k.conn)

@@ -24,7 +24,6 @@ type news struct {
 	heard   chan struct{}              // closed when it is known whether notifications arrive
 	deaf    error                      // they do not
 	more    chan struct{}              // there is a new watch to poll for
-	work    sync.WaitGroup
 }
 
 // moment is how long Watch may wait to learn whether notifications arrive.
@@ -69,9 +68,9 @@ func (n *news) add(w *watch) error {
 func (n *news) start() {
 	ctx, end := context.WithCancel(n.db.ctx)
 	n.end, n.heard, n.deaf, n.more = end, make(chan struct{}), nil, make(chan struct{}, 1)
-	n.work.Go(func() { n.listen(ctx) })
 	more := n.more
-	n.work.Go(func() { n.poll(ctx, more) })
+	n.db.later(func(context.Context) { n.listen(ctx) })
+	n.db.later(func(context.Context) { n.poll(ctx, more) })
 }
 
 // remove removes a watch. The last one ends the rest.
@@ -86,17 +85,6 @@ func (n *news) remove(w *watch) {
 	if len(n.watches) == 0 && n.end != nil {
 		n.end()
 		n.end = nil
-	}
-}
-
-func (n *news) wait() { n.work.Wait() }
-
-// later does something in a goroutine that Close waits for.
-func (n *news) later(do func(context.Context)) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.db.ctx.Err() == nil {
-		n.work.Go(func() { do(n.db.ctx) })
 	}
 }
 
@@ -186,7 +174,7 @@ func (n *news) probe(ctx context.Context, conn *pgx.Conn) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, 2*time.Second, errDeaf)
 	defer cancel()
 	name := "p" + uuid.NewString()
-	if _, err := once(ctx, n.db, func(ctx context.Context, c *pgx.Conn) (struct{}, error) {
+	if _, err := once(ctx, ctx, n.db.pooled, func(ctx context.Context, c *pgx.Conn) (struct{}, error) {
 		_, err := c.Exec(ctx, "SELECT pg_notify('"+channel+"', $1)", name)
 		return struct{}{}, err
 	}); err != nil {

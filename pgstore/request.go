@@ -19,8 +19,10 @@ const (
 	tries = 3
 	// readTimeout is for requests that do not know the TTL.
 	readTimeout = requestTimeout(250 * time.Millisecond)
-	// maxRequest is how long one is waited for at all.
+	// maxRequest is how long one is waited for at all, and before, a connection for it.
 	maxRequest = 5 * time.Second
+	// maxLock is how long the server waits for a row that another transaction has locked.
+	maxLock = 250 * time.Millisecond
 )
 
 // requestTimeoutFor is short enough for the TTL, and not so short that a busy machine
@@ -29,66 +31,108 @@ func requestTimeoutFor(ttl time.Duration) requestTimeout {
 	return requestTimeout(min(max(ttl/24, 80*time.Millisecond), time.Second))
 }
 
-// call makes a request on a connection of the pool, and up to two more if it fails in a way
-// that can pass, or is slow.
+// call makes a request, on a connection of the pool. If it fails in a way that can pass, or
+// is slow, it is made up to two more times, each on a new connection.
+//
+// A request that is no longer waited for is not cancelled, which would cost its connection,
+// and the server a new one, when it is busy already.
 func call[T any](ctx context.Context, db *DB, p requestTimeout, request func(context.Context, *pgx.Conn) (T, error)) (T, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, maxRequest, fmt.Errorf("%w within %v", errSlow, maxRequest))
-	defer cancel()
-	defer context.AfterFunc(db.ctx, cancel)()
-	type outcome struct {
-		answer T
-		err    error
+	c := &attempts[T]{db: db, request: request, outcomes: make(chan outcome[T], tries), begun: make(chan struct{}, tries)}
+	queued, leave := context.WithTimeoutCause(ctx, maxRequest, fmt.Errorf("%w within %v", errSlow, maxRequest))
+	defer leave()
+	if !c.start(queued, db.pooled) {
+		return *new(T), errClosed
 	}
-	outcomes := make(chan outcome, tries)
-	var last outcome
-	for begun, ended := 0, 0; ; {
-		if begun < tries {
-			begun++
-			go func() {
-				var o outcome
-				o.answer, o.err = once(ctx, db, request)
-				outcomes <- o
-			}()
-		}
-		timer := time.NewTimer(time.Duration(p) << (begun - 1))
-	waiting:
-		for {
-			select {
-			case last = <-outcomes:
-				ended++
-				if last.err == nil || !isPassing(last.err) || ended == tries {
-					timer.Stop()
-					return last.answer, last.err
-				}
-				if ended == begun { // none is under way
-					timer.Reset(time.Duration(p) / 8 << (begun - 1))
-				}
-			case <-timer.C:
-				if begun < tries {
-					break waiting
-				}
-			case <-ctx.Done():
-				timer.Stop()
-				return last.answer, errors.Join(context.Cause(ctx), last.err)
+	var last outcome[T]
+	slow := time.NewTimer(time.Hour) // set when a connection was had: until then, none is cut
+	defer slow.Stop()
+	for started, ended := 1, 0; ; {
+		select {
+		case last = <-c.outcomes:
+			ended++
+			switch {
+			case last.err == nil && ended < started:
+				db.pool.Reset() // a connection has been slower than a new one
+				return last.answer, nil
+			case last.err == nil || !isPassing(last.err) || ended == tries:
+				return last.answer, last.err
+			case ended == started: // none is under way
+				slow.Reset(time.Duration(p) / 8 << started)
 			}
+		case <-c.begun:
+			slow.Reset(time.Duration(p) << (started - 1))
+		case <-slow.C:
+			if started < tries && c.start(queued, db.dialled) {
+				started++
+			}
+		case <-queued.Done():
+			return last.answer, errors.Join(context.Cause(queued), last.err)
+		case <-db.ctx.Done():
+			return last.answer, errClosed
 		}
 	}
 }
 
-// once makes a request. Where it fails, its connection is not used again: the server behind
-// it may have become read-only, or not be there any more.
-func once[T any](ctx context.Context, db *DB, request func(context.Context, *pgx.Conn) (T, error)) (T, error) {
-	var none T
+// attempts are those of one call.
+type attempts[T any] struct {
+	db       *DB
+	request  func(context.Context, *pgx.Conn) (T, error)
+	outcomes chan outcome[T]
+	begun    chan struct{} // one for each that has its connection
+}
+
+type outcome[T any] struct {
+	answer T
+	err    error
+}
+
+// start makes an attempt. queued bounds how long it waits for a connection.
+func (c *attempts[T]) start(queued context.Context, open func(context.Context) (*pgx.Conn, func(error), error)) bool {
+	return c.db.later(func(ctx context.Context) {
+		var o outcome[T]
+		o.answer, o.err = once(ctx, queued, open, func(ctx context.Context, conn *pgx.Conn) (T, error) {
+			c.begun <- struct{}{}
+			return c.request(ctx, conn)
+		})
+		c.outcomes <- o
+	})
+}
+
+// once makes a request on a connection that it waits for as long as queued lasts.
+func once[T any](ctx, queued context.Context, open func(context.Context) (*pgx.Conn, func(error), error), request func(context.Context, *pgx.Conn) (T, error)) (T, error) {
+	conn, done, err := open(queued)
+	if err != nil {
+		return *new(T), connectError{err}
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, maxRequest, fmt.Errorf("%w within %v", errSlow, maxRequest))
+	defer cancel()
+	answer, err := request(ctx, conn)
+	if err != nil && ctx.Err() != nil {
+		err = errors.Join(context.Cause(ctx), err)
+	}
+	done(err)
+	return answer, err
+}
+
+// pooled takes a connection from the pool. One on which a request has failed does not go
+// back: the server behind it may have become read-only, or not be there any more.
+func (db *DB) pooled(ctx context.Context) (*pgx.Conn, func(error), error) {
 	conn, err := db.pool.Acquire(ctx)
 	if err != nil {
-		return none, connectError{err}
+		return nil, nil, err
 	}
-	answer, err := request(ctx, conn.Conn())
-	if err != nil && isPassing(err) {
-		closeSoon(conn.Conn())
-	}
-	conn.Release()
-	return answer, err
+	return conn.Conn(), func(err error) {
+		if err != nil && isPassing(err) {
+			closeSoon(conn.Conn())
+		}
+		conn.Release()
+	}, nil
+}
+
+// dialled makes a connection for one request.
+func (db *DB) dialled(ctx context.Context) (*pgx.Conn, func(error), error) {
+	conn, err := db.connect(ctx)
+	return conn, func(error) { closeSoon(conn) }, err
 }
 
 // read reads leases.

@@ -24,7 +24,8 @@ const sqlCreate = `CREATE TABLE owner_lease (
 	incarnation text NOT NULL,
 	renewed timestamptz NOT NULL,
 	record text NOT NULL
-) WITH (fillfactor = 50)`
+) WITH (fillfactor = 50);
+CREATE INDEX owner_lease_instance ON owner_lease (instance)`
 
 // A row that is deleted takes the knowledge of its owner with it. That is refused: the way
 // to take a lease away is to revoke it.
@@ -130,3 +131,9 @@ const (
 	UPDATE owner_lease SET revoked = true WHERE key = $1 AND instance = $2 AND held AND NOT revoked RETURNING key
 )` + tell
 )
+
+// sqlFence finds the row by its owner, and keeps it.
+const sqlFence = `SELECT set_config('idle_in_transaction_session_timeout',
+	(SELECT CASE WHEN setting::bigint BETWEEN 1 AND $3::bigint THEN setting::bigint ELSE $3::bigint END::text
+		FROM pg_settings WHERE name = 'idle_in_transaction_session_timeout'), true)
+FROM owner_lease WHERE instance = $1 AND epoch = $2::bigint AND held AND NOT revoked FOR KEY SHARE`

@@ -204,6 +204,11 @@ func (s *store) take(ctx context.Context, p requestTimeout, claim owner.Record, 
 	}
 	epoch, err := s.won(ctx, sql, args...)
 	switch {
+	case sqlState(err) == lockNotAvailable && r.present:
+		// Nothing was done. A transaction of the last owner is fenced by the row, see Fence,
+		// so that this one is not over yet.
+		acq.Holder, err = (&row{key: r.key, state: state{instance: r.instance, held: true}, epoch: r.epoch, renewed: r.renewed, record: r.record}).holder()
+		return acq, false, err
 	case err != nil:
 		err = s.db.failed(ctx, "acquire "+s.String(), err)
 		if !errors.As(err, new(connectError)) {
@@ -222,9 +227,7 @@ func (s *store) take(ctx context.Context, p requestTimeout, claim owner.Record, 
 // won sends the statement that acquires, once: its outcome counts from before it was sent.
 // It returns 0 if the lease is not as it was read.
 func (s *store) won(ctx context.Context, sql string, args ...any) (epoch uint64, err error) {
-	ctx, cancel := context.WithTimeout(ctx, maxRequest)
-	defer cancel()
-	return once(ctx, s.db, func(ctx context.Context, conn *pgx.Conn) (epoch uint64, err error) {
+	return once(ctx, ctx, s.db.pooled, func(ctx context.Context, conn *pgx.Conn) (epoch uint64, err error) {
 		err = exchange(ctx, conn, func(rows pgx.Rows) error { return rows.Scan(&epoch, nil) }, sql, args...)
 		return epoch, err
 	})

@@ -54,7 +54,7 @@ func (s *store) witness(instance string) (stop func()) {
 		return func() {}
 	}
 	stop, _ = witness.Watch(last.process, func() {
-		s.db.news.later(func(ctx context.Context) {
+		s.db.later(func(ctx context.Context) {
 			_, _ = s.release(ctx, readTimeout, instance, "") // or it expires
 		})
 	})

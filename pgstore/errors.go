@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"strings"
 
@@ -27,6 +28,11 @@ func (e connectError) Unwrap() error { return e.error }
 
 // lockNotAvailable is the server's code where it has waited for a row that is locked.
 const lockNotAvailable = "55P03"
+
+// An opaque error is a passing one of which only the text is known.
+type opaque struct{ error }
+
+func (opaque) Is(target error) bool { return target == errSlow }
 
 // sqlState returns the code of the server's error, "" if it is not one.
 func sqlState(err error) string {
@@ -76,6 +82,9 @@ func isBroken(err error) bool {
 // cause is the error.
 func (db *DB) failed(ctx context.Context, what string, err error) error {
 	what += " at " + db.String()
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+		err = opaque{err} // it is about the server's socket, and not about the lease
+	}
 	code := sqlState(err)
 	switch {
 	case ctx.Err() != nil:

@@ -14,6 +14,9 @@ import (
 var sharedServer = sync.OnceValues(func() (*pgtest.Server, error) { return pgtest.New() })
 
 func TestMain(m *testing.M) {
+	if key := os.Getenv("PGSTORE_OWN"); key != "" {
+		ownUntilKilled(os.Getenv("PGSTORE_DSN"), key)
+	}
 	code := m.Run()
 	if s, err := sharedServer(); err == nil {
 		s.Close()

@@ -1,0 +1,136 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ownerlease/owner/cmdline"
+	"github.com/ownerlease/owner/internal/pgtest"
+)
+
+// The tests run this test's binary, as the command and as what it runs.
+func TestMain(m *testing.M) {
+	if os.Getenv("OWNER_TEST") == "" {
+		os.Exit(m.Run())
+	}
+	cmdline.RunHelperIfRequested() // what starts a test-… command is called like it
+	if len(os.Args) > 1 {
+		switch os.Args[1] {
+		case "test-exit":
+			code, _ := strconv.Atoi(os.Args[2])
+			os.Exit(code)
+		case "test-cat":
+			fmt.Println(os.Getenv("OWNER_LEASE"))
+			_, _ = io.Copy(os.Stdout, os.Stdin)
+			os.Exit(0)
+		}
+	}
+	main()
+}
+
+// limit is how long anything may take before a test fails. Nothing waits for it.
+const limit = 30 * time.Second
+
+func self(args ...string) []string { return append([]string{os.Args[0]}, args...) }
+
+// command is this test's binary as "owner-pg".
+func command(args ...string) *exec.Cmd {
+	cmd := exec.Command(os.Args[0], args...)
+	cmd.Env = append(os.Environ(), "OWNER_TEST=1", "GORACE=atexit_sleep_ms=0")
+	cmd.WaitDelay = limit
+	isolate(cmd)
+	return cmd
+}
+
+// says runs "owner-pg" to its end, and compares the code and the begin of what it prints.
+func says(t *testing.T, code int, stdout, stderr string, args ...string) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	cmd := command(args...)
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	_ = cmd.Run()
+	if got := shellCode(cmd.ProcessState); got != code || !strings.Contains(out.String(), stdout) || !strings.Contains(errs.String(), stderr) ||
+		(stderr == "") != (errs.Len() == 0) || strings.Count(errs.String(), "\n") > 1 {
+		t.Errorf("%q: exit %d, want %d, and %q, %q: %q, %q", args, got, code, stdout, stderr, &out, &errs)
+	}
+}
+
+func TestLife(t *testing.T) {
+	t.Parallel()
+	s := pgtest.Start(t)
+	with := func(sub string, more ...string) []string {
+		return append([]string{sub, "--dsn", s.DSN(), "--key", "gpu 0"}, more...)
+	}
+	says(t, 125, "", "run owner-pg setup", with("run", self("test-exit", "0")...)...)
+	for range 2 {
+		says(t, 0, "", "", "setup", "--dsn", s.DSN())
+	}
+	says(t, 125, "", "stop all instances", "setup", "--dsn", s.DSN(), "--max-ttl", "5m")
+	says(t, 3, "none", "", with("status")...)
+	says(t, 77, "", "", with("run", self("test-exit", "77")...)...)
+	says(t, 125, "", "1m0s at most", with("run", append([]string{"--ttl", "2m"}, self("test-exit", "0")...)...)...)
+	says(t, 3, "", "has no owner", with("revoke")...)
+
+	holder := command(with("run", append([]string{"--ttl", "20s", "--endpoint", "here"}, self("test-cat")...)...)...)
+	in, err := holder.StdinPipe()
+	must(t, err)
+	defer in.Close()
+	out, err := holder.StdoutPipe()
+	must(t, err)
+	var stderr bytes.Buffer
+	holder.Stderr = &stderr
+	must(t, holder.Start())
+	defer holder.Process.Kill()
+	line := make([]byte, 100)
+	n, _ := out.Read(line)
+	if got := string(line[:n]); got != "gpu 0\n" {
+		t.Fatalf("COMMAND has OWNER_LEASE %q; %s", got, &stderr)
+	}
+	says(t, 0, "live", "", with("status")...)
+	says(t, 0, `"endpoint":"here"`, "", with("status", "--json")...)
+	says(t, 123, "", fmt.Sprintf("owned by pid %d", holder.Process.Pid), with("run", append([]string{"-n"}, self("test-exit", "0")...)...)...)
+	says(t, 0, fmt.Sprintf("revoked: pid %d", holder.Process.Pid), "", with("revoke")...)
+	_ = holder.Wait()
+	if code := shellCode(holder.ProcessState); code != 122 || !strings.Contains(stderr.String(), "lease revoked") {
+		t.Errorf("the owner: exit %d, %s", code, &stderr)
+	}
+	s.Kill()
+	says(t, 125, "", "store unavailable", with("status", "--dial-timeout", "300ms")...)
+}
+
+func TestMistakes(t *testing.T) {
+	t.Parallel()
+	const away = "host=127.0.0.1 port=1 user=a dbname=b"
+	for _, c := range []struct {
+		says string
+		args []string
+	}{
+		{`there is no command "nope"`, []string{"nope"}},
+		{"--key is missing (see: owner-pg status --help)", []string{"status"}},
+		{"--key is missing", []string{"run", "true"}},
+		{"cannot use --dsn", []string{"status", "--key", "k", "--dsn", "hostx"}},
+		{"connection refused", []string{"status", "--key", "k", "--dsn", away, "--dial-timeout", "200ms"}},
+		{"no such file or directory", []string{"status", "--key", "k", "--dsn", "host=/nonexistent user=a dbname=b", "--dial-timeout", "200ms"}},
+		{"connection refused", []string{"run", "--key", "k", "--dsn", away, "-n", "true"}},
+		{"connection refused", []string{"setup", "--dsn", away}},
+		{"--dial-timeout 0s is not positive", []string{"setup", "--dsn", away, "--dial-timeout", "0s"}},
+		{"--max-ttl", []string{"setup", "--dsn", away, "--max-ttl", "-1s"}},
+		{`"more" is one argument too many`, []string{"setup", "more"}},
+	} {
+		says(t, 125, "", c.says, c.args...)
+	}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}

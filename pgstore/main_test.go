@@ -1,0 +1,62 @@
+package pgstore
+
+import (
+	"errors"
+	"os"
+	"sync"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/ownerlease/owner/internal/pgtest"
+)
+
+// server is what the tests share that do it no harm.
+var sharedServer = sync.OnceValues(func() (*pgtest.Server, error) { return pgtest.New() })
+
+func TestMain(m *testing.M) {
+	if key := os.Getenv("PGSTORE_OWN"); key != "" {
+		ownUntilKilled(os.Getenv("PGSTORE_DSN"), key)
+	}
+	code := m.Run()
+	if s, err := sharedServer(); err == nil {
+		s.Close()
+	}
+	os.Exit(code)
+}
+
+func shared(t testing.TB) *pgtest.Server {
+	t.Helper()
+	s, err := sharedServer()
+	switch {
+	case errors.Is(err, pgtest.ErrMissing):
+		t.Skip(err)
+	case err != nil:
+		t.Fatal(err)
+	}
+	return s
+}
+
+// newDB opens a DB that ends with the test, and sets it up.
+func newDB(t testing.TB, dsn string) *DB {
+	t.Helper()
+	db := open(t, dsn)
+	must(t, Setup(t.Context(), db, 0))
+	return db
+}
+
+func open(t testing.TB, dsn string) *DB {
+	t.Helper()
+	cfg, err := pgxpool.ParseConfig(dsn)
+	must(t, err)
+	db, err := Open(cfg)
+	must(t, err)
+	t.Cleanup(db.Close)
+	return db
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}

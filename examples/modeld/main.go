@@ -33,22 +33,24 @@ import (
 func main() {
 	lease := flag.String("lease", "", "the lease's `file`, which the copies share; the counter is kept beside it")
 	listen := flag.String("listen", "127.0.0.1:0", "the `address` of this copy")
+	idle := flag.Duration("idle", 0, "step down and end after so long without a request, where this copy owns; 0: never")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *lease, *listen); err != nil && !errors.Is(err, context.Canceled) {
+	if err := run(ctx, *lease, *listen, *idle); err != nil && !errors.Is(err, context.Canceled) {
 		log.Fatal(err)
 	}
 }
 
 // run serves until ctx ends. All that is about ownership is in the Node.
-func run(ctx context.Context, lease, listen string) error {
+func run(ctx context.Context, lease, listen string, idle time.Duration) error {
 	client := &reach.Client{}
 	defer client.Close()
 	node := &reach.Node{
 		Client: client,
 		Config: owner.Config{LeasePath: lease, TTL: 5 * time.Second},
 		Server: &reach.Server{
+			Idle: idle,
 			// After the election: nothing is loaded twice, and no request comes before.
 			Prepare: func(context.Context, *owner.Owner) (http.Handler, error) { return loadModel(lease + ".count") },
 		},

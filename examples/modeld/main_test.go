@@ -25,7 +25,7 @@ func TestMain(m *testing.M) {
 	if lease := os.Getenv("MODELD_LEASE"); lease != "" {
 		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 		defer stop()
-		if err := run(ctx, lease, os.Getenv("MODELD_LISTEN")); err != nil && !errors.Is(err, context.Canceled) {
+		if err := run(ctx, lease, os.Getenv("MODELD_LISTEN"), 0); err != nil && !errors.Is(err, context.Canceled) {
 			log.Fatal(err)
 		}
 		return

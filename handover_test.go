@@ -65,8 +65,8 @@ func TestHandoverRequested(t *testing.T) {
 		"with a hint":               {func(*handingStore) {}, 2 * minPollGap},
 		"with hints that fail":      {func(s *handingStore) { s.mute, s.watchErr = true, errors.ErrUnsupported }, interval},
 		"without a hint":            {func(s *handingStore) { s.mute = true }, askEvery * interval},
-		"while the store hangs":     {func(s *handingStore) { s.onLook = once(errShutdown) }, interval + minPollGap},
-		"while renewals fail twice": {func(s *handingStore) { s.onRenew = once(errShutdown) }, ttl / 10},
+		"while the store hangs":     {func(s *handingStore) { s.set(&s.onLook, once(errShutdown)) }, interval + minPollGap},
+		"while renewals fail twice": {func(s *handingStore) { s.set(&s.onRenew, once(errShutdown)) }, ttl / 10},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -128,7 +128,9 @@ func TestRunStepsDown(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		var works, running atomic.Int32
 		var wg sync.WaitGroup
-		winding := 5 * ttl
+		const longest = 5 * ttl
+		var winding atomic.Int64
+		winding.Store(int64(longest))
 		work := func(ctx context.Context, o *Owner) error {
 			if running.Add(1) != 1 {
 				t.Error("two work at once")
@@ -136,7 +138,7 @@ func TestRunStepsDown(t *testing.T) {
 			defer running.Add(-1)
 			works.Add(1)
 			<-ctx.Done()
-			for end := time.Now().Add(winding); time.Now().Before(end); time.Sleep(interval / 7) {
+			for end := time.Now().Add(time.Duration(winding.Load())); time.Now().Before(end); time.Sleep(interval / 7) {
 				if !o.IsOwner() {
 					t.Errorf("the lease is gone while the work winds down: %v", o.Check())
 				}
@@ -167,9 +169,9 @@ func TestRunStepsDown(t *testing.T) {
 				t.Fatalf("%d works at request %d", got, n)
 			}
 			request(t, s, "")
-			time.Sleep(winding)
+			time.Sleep(longest)
 		}
-		winding = 0
+		winding.Store(0)
 		cancel(errShutdown)
 		wg.Wait()
 	})

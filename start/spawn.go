@@ -67,7 +67,11 @@ func (c *Command) find() error {
 	if c.Dir != "" && !filepath.IsAbs(c.Path) && filepath.Base(c.Path) != c.Path {
 		return nil
 	}
-	if _, err := exec.LookPath(c.Path); err != nil {
+	_, err := exec.LookPath(c.Path)
+	if errors.Is(err, exec.ErrNotFound) && filepath.Base(c.Path) != c.Path && isFolder(c.Path) {
+		err = fmt.Errorf("%s is a folder", c.Path) // on Windows it is not found otherwise
+	}
+	if err != nil {
 		return c.cannotStart(err)
 	}
 	return nil

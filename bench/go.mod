@@ -5,6 +5,7 @@ go 1.26.0
 replace github.com/ownerlease/owner => ../
 
 require (
+	github.com/cloudflare/tableflip v1.2.3
 	github.com/go-logr/logr v1.4.4
 	github.com/gofrs/flock v0.13.1
 	github.com/klauspost/cpuid/v2 v2.4.2

@@ -215,3 +215,13 @@ func TestCrontab(t *testing.T) {
 		t.Error("no jobs")
 	}
 }
+
+// needed returns the path of a program that a test cannot do without.
+func needed(t *testing.T, program string) string {
+	t.Helper()
+	path, err := exec.LookPath(program)
+	if err != nil {
+		t.Skipf("%v: install it, as with: apt-get install %s", err, program)
+	}
+	return path
+}

@@ -67,16 +67,6 @@ func TestQuitScript(t *testing.T) {
 	})
 }
 
-// needed returns the path of a program that a test cannot do without.
-func needed(t *testing.T, program string) string {
-	t.Helper()
-	path, err := exec.LookPath(program)
-	if err != nil {
-		t.Skipf("%v: install it, as with: apt-get install %s", err, program)
-	}
-	return path
-}
-
 // sameAsDirectly has a command run something under "owner run" and directly, on
 // terminals at which a key is pressed when it is ready, and compares what they
 // print and how they end.

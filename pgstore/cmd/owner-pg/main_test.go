@@ -121,7 +121,7 @@ func TestMistakes(t *testing.T) {
 		{"connection refused", []string{"run", "--key", "k", "--dsn", away, "-n", "true"}},
 		{"connection refused", []string{"setup", "--dsn", away}},
 		{"--dial-timeout 0s is not positive", []string{"setup", "--dsn", away, "--dial-timeout", "0s"}},
-		{"--max-ttl", []string{"setup", "--dsn", away, "--max-ttl", "-1s"}},
+		{"negative", []string{"setup", "--dsn", away, "--max-ttl", "-1s"}},
 		{`"more" is one argument too many`, []string{"setup", "more"}},
 	} {
 		says(t, 125, "", c.says, c.args...)

@@ -92,3 +92,22 @@ func TestLockedRow(t *testing.T) {
 		t.Errorf("the other: %v", err)
 	}
 }
+
+// A release that is about to come, as after a loss, is not cut off.
+func TestCloseWaitsForRelease(t *testing.T) {
+	t.Parallel()
+	db := open(t, shared(t).DSN())
+	reader := newDB(t, shared(t).DSN())
+	key := uuid.NewString()
+	acq, err := New(db, key).Acquire(t.Context(), claim(time.Minute))
+	must(t, err)
+	time.AfterFunc(50*time.Millisecond, func() {
+		if err := acq.Lease.Release(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+	db.Close()
+	if view, err := New(reader, key).Look(t.Context()); err != nil || !view.Free() {
+		t.Errorf("%+v, %v", view, err)
+	}
+}

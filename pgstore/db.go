@@ -61,8 +61,11 @@ func Open(cfg *pgxpool.Config) (*DB, error) {
 	return db, nil
 }
 
-// Close ends the connections. The leases that are still owned are not renewed any more.
+// Close ends the connections. The leases that are still owned are not renewed any more. An
+// Owner that has lost its lease releases it after its Release has returned: so Close waits
+// for leases that were not released, for a second at most.
 func (db *DB) Close() {
+	db.keeper.untilEmpty(time.Second)
 	db.mu.Lock()
 	db.end()
 	db.mu.Unlock()

@@ -5,84 +5,74 @@
 //	db, err := pgstore.Open(cfg)
 //	…
 //	defer db.Close()
-//	o, err := owner.Join(ctx, owner.Config{Store: pgstore.New(db, "gpu"), TTL: 10 * time.Second})
-//
-// [Setup], or "owner-pg setup", makes the table owner_lease once for each database.
+//	err = pgstore.Setup(ctx, db, 0) // once for each database
+//	…
+//	o, err := owner.Join(ctx, owner.Config{Store: pgstore.New(db, "gpu0"), TTL: 10 * time.Second})
 //
 // # The protocol
 //
-// A lease is a row: the instance that has it, its epoch, a beat that each renewal counts
-// up, the TTL, whether it is held, the owner's record, and the incarnation of the server
-// that has confirmed it: the system identifier and the timeline, which a promotion
-// changes. No server clock decides anything.
+// Each lease is a row of the table owner_lease: its key, the instance, the epoch, the
+// beat, the TTL, whether it is held, whether it was revoked, the record, and the
+// incarnation of the server, which is its system identifier and timeline. No clock of a
+// server decides anything.
 //
-//  1. Renew. The owner reads its own clock, s, and then counts the beat up where the row
-//     has its instance and is held. If that is committed and answered, the owner is valid
-//     until s + TTL. If no row was changed, it reads why.
-//  2. Sight. A challenger reads its clock, c, after the answer that first showed this
-//     instance, beat, held and incarnation.
-//  3. Expiry. The lease is free when the challenger's clock shows c + the row's TTL and
-//     the row is still the same; or at once where the row is not held.
-//  4. Acquire. The challenger reads its clock, and sends one statement, which changes the
-//     row only if it is as it was read. The epoch becomes the wall clock in milliseconds,
-//     and at least one more than the last. If the answer is lost, the challenger releases
-//     by its own instance, which no other uses.
-//  5. Incarnation. Where the row was not confirmed by the server as it is now, whatever it
-//     says may be out of date: the lease is free only the table's longest TTL (see Setup)
-//     after it was first seen. The same holds for a row that is missing, by the
-//     incarnation in the anchor, the row that Setup makes.
-//  6. Release. The owner, when it has stopped, sets held to false where the row has its
-//     instance.
+//  1. Renew. The owner reads its clock, s, and sends an UPDATE that adds one to the beat of
+//     the row with its key and instance, if it is held and not revoked. One row, committed:
+//     the lease is valid until s + TTL. No row: it reads why.
+//  2. Sight. A challenger reads its clock, c, after the answer that first showed the row's
+//     (instance, beat, held, incarnation).
+//  3. Expiry. A held lease is free when the challenger's clock has come to c + the row's
+//     TTL, and the row is still as it was.
+//  4. Acquire. The challenger reads its clock, from which its own first TTL counts, and
+//     sends one statement that takes the row if it has the same (instance, beat, held,
+//     incarnation), on a server with the same incarnation. The epoch is at least one more
+//     than the last, and the wall clock in milliseconds. After a lost answer, the
+//     challenger releases the lease by its instance.
+//  5. Incarnation. If the row's incarnation is not the server's, the server may lack what
+//     another has committed. Whatever the row says, the lease is free only when the longest
+//     TTL of the table has passed since the row was first seen so. For a row that does not
+//     exist, the incarnation of the anchor counts: the row with the empty key, which Setup
+//     makes. An owner whose renewal the server has answered in time has the next one write
+//     the server's incarnation into the row.
+//  6. Release. held becomes false, by key and instance. Acquisitions, releases,
+//     advertisements and revocations NOTIFY; renewals do not.
 //
 // # Why there are never two valid owners
 //
-//   - Expiry. Beat n of an owner A was sent after s, and committed before a challenger could
-//     read it, at c: so A's validity ends by s + TTL, which is before c + TTL. A later beat
-//     that the challenger reads begins a new sight. One that is committed after its last
-//     read fails the condition of its acquisition, or comes after it and changes no row.
-//     The clocks need only run at the same rate, within the SafetyMargin.
-//   - Not held. A has written that itself, after it had stopped.
-//   - Two challengers. The row has one lock, and the condition of the second fails.
-//   - Lost commits. A promoted standby may lack A's acquisition and its renewals. The last
-//     renewal that counts for A was answered before the old server ended, so A is valid for
-//     no longer than the longest TTL after a challenger has first seen the new one.
+// Expiry: A's beat n was sent after s and committed before c, so that A's lease ends by s +
+// TTL ≤ c + TTL. A later beat gives a new sight, or fails clause 4. One that is committed
+// after the read is answered after it, and cannot count: the row is locked by one of the
+// two statements, and the other finds it changed. The clocks need to run at the same rate
+// only, within the SafetyMargin.
 //
-// A renewal never confirms a row for a server that has not confirmed the ownership before,
-// so a row's incarnation is that of a server that knows of its acquisition.
+// Free: only the owner writes that, when it has stopped, or a witness that has seen its
+// process die.
 //
-// # What it does not promise
+// Race: two challengers need the lock of one row, and the second finds it changed.
 //
-// An old primary that is cut off from its standbys, and still commits, is a second database:
-// owners there and owners at the promoted one are not excluded from each other unless
-// replication is synchronous. Rows of owner_lease that are changed by hand, and backups that
-// are restored while owners run, are not seen through. A trigger refuses to delete rows.
+// Failover: commits that a promoted server lacks were answered by the one before, which
+// must be dead then. The ownership that they gave ends within the longest TTL of that, and
+// so of clause 5's sight. A server that answers in an incarnation while an owner is valid
+// shows that no such commit gave the lease to another: it would have had to wait for this
+// owner. So that owner may write the incarnation.
 //
-// A COMMAND of owner-pg, or any work in other processes, can outlive the process that owns:
-// see [Unwitnessed].
+// # What it needs
 //
-// # Witnesses
+// Postgres 12 or later, and a role with USAGE on the schema, SELECT, INSERT and UPDATE on
+// owner_lease, and EXECUTE on pg_control_system, which Postgres grants to all. No TTL is
+// longer than Setup was told. The server must survive its own crashes (fsync). The store
+// sets synchronous_commit for each of its statements; a commit that was answered with a
+// warning, as when the wait for a synchronous replica is cancelled, does not count.
 //
-// A server cannot tell that a process has died: a session that has ended may be one that was
-// terminated while its owner is valid. So by the protocol the lease of a dead owner is free
-// when it has expired. On Linux, every instance that follows the lease on the owner's machine
-// is a witness as well: the kernel reports the end of the owner's process to it, and it
-// releases the lease by the dead owner's instance. That is no guess. See package witness.
+// # What is not promised
 //
-// # Rights, and settings of the server
+// An old primary that is isolated, and not dead, when a replica is promoted, can go on to
+// renew an owner's lease: only synchronous replication, or fencing it, helps. A snapshot or
+// a copy of the data that runs as the same timeline cannot be recognized: let the longest
+// TTL pass after a restore. Deleting a row breaks the guarantee, so a trigger refuses it.
 //
-// A user needs SELECT, INSERT and UPDATE on owner_lease, and EXECUTE on pg_control_system and
-// pg_walfile_name, which every user has unless it was revoked. Only Setup needs CREATE.
+// # Through pgbouncer
 //
-// Every change is committed with synchronous_commit on, whatever the server's default is, and
-// a warning that the wait for a standby was cancelled does not count as a commit. The table
-// must not be UNLOGGED. statement_timeout and lock_timeout are set for each transaction, so
-// those of the role do not matter. Nothing is prepared or kept in a session: pgbouncer may be
-// between, in the mode transaction, and only notifications are missing then.
-//
-// All renewals of a process to one database are one statement on one connection.
-//
-// # Fencing
-//
-// [Fence] keeps the lease for the transactions of its owner: the row of the lease is locked
-// until the transaction ends, and another instance acquires only then.
+// Its mode transaction is fine. It passes on no notifications, which Watch reports, and
+// changes are found by polls, every 20 ms.
 package pgstore

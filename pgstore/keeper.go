@@ -19,6 +19,7 @@ type keeper struct {
 
 	mu      sync.Mutex
 	leases  map[string]string // the instances that are kept, by key
+	empty   chan struct{}     // closed when there are none; nil if that is so already
 	waiting []*renewal
 	sending bool
 	conn    *pgx.Conn // while no statement is under way on it
@@ -48,6 +49,9 @@ func (k *keeper) join(l *lease) {
 		k.leases = map[string]string{}
 	}
 	k.leases[l.store.key] = l.rec.InstanceID
+	if k.empty == nil {
+		k.empty = make(chan struct{})
+	}
 }
 
 // leave is for a lease that is kept no longer.
@@ -56,6 +60,26 @@ func (k *keeper) leave(l *lease) {
 	defer k.mu.Unlock()
 	if k.keepsLocked(l.store.key, l.rec.InstanceID) {
 		delete(k.leases, l.store.key)
+	}
+	if len(k.leases) == 0 && k.empty != nil {
+		close(k.empty)
+		k.empty = nil
+	}
+}
+
+// untilEmpty returns when no lease is kept, or after this time.
+func (k *keeper) untilEmpty(d time.Duration) {
+	k.mu.Lock()
+	empty := k.empty
+	k.mu.Unlock()
+	if empty == nil {
+		return
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-empty:
+	case <-timer.C:
 	}
 }
 

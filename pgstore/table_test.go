@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/ownerlease/owner"
+	"github.com/ownerlease/owner/internal/pgtest"
 )
 
 func claim(ttl time.Duration) owner.Record {
@@ -17,7 +18,7 @@ func claim(ttl time.Duration) owner.Record {
 // No row is deleted by mistake; an owner whose row is, notices.
 func TestRowsAreNotDeleted(t *testing.T) {
 	t.Parallel()
-	db := newDB(t, shared(t).DSN())
+	db := newDB(t, pgtest.Start(t).DSN()) // TRUNCATE locks the table
 	key := uuid.NewString()
 	won, err := New(db, key).Acquire(t.Context(), claim(time.Minute))
 	must(t, err)

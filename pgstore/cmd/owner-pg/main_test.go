@@ -116,12 +116,12 @@ func TestMistakes(t *testing.T) {
 		{"--key is missing (see: owner-pg status --help)", []string{"status"}},
 		{"--key is missing", []string{"run", "true"}},
 		{"cannot use --dsn", []string{"status", "--key", "k", "--dsn", "hostx"}},
-		{"connection refused", []string{"status", "--key", "k", "--dsn", away, "--dial-timeout", "200ms"}},
-		{"no such file or directory", []string{"status", "--key", "k", "--dsn", "host=/nonexistent user=a dbname=b", "--dial-timeout", "200ms"}},
+		{"connection refused", []string{"status", "--key", "k", "--dsn", away, "--dial-timeout", "5s"}},
+		{"no such file or directory", []string{"status", "--key", "k", "--dsn", "host=/nonexistent user=a dbname=b", "--dial-timeout", "5s"}},
 		{"connection refused", []string{"run", "--key", "k", "--dsn", away, "-n", "true"}},
 		{"connection refused", []string{"setup", "--dsn", away}},
 		{"--dial-timeout 0s is not positive", []string{"setup", "--dsn", away, "--dial-timeout", "0s"}},
-		{"max-ttl", []string{"setup", "--dsn", away, "--max-ttl", "-1s"}},
+		{"negative", []string{"setup", "--dsn", away, "--max-ttl", "-1s"}},
 		{`"more" is one argument too many`, []string{"setup", "more"}},
 	} {
 		says(t, 125, "", c.says, c.args...)

@@ -48,6 +48,13 @@ func isReset(err error) bool {
 	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
+// isLossyReset reports whether the peer's end has come by a reset as Windows has it: what
+// had arrived before can be lost (WSAECONNRESET, WSAECONNABORTED).
+func isLossyReset(err error) bool {
+	const reset, aborted = syscall.Errno(10054), syscall.Errno(10053)
+	return errors.Is(err, reset) || errors.Is(err, aborted)
+}
+
 // isRemote reports whether the owner can be on another machine. Then a reset can overtake
 // an acknowledgement: a system that resets sends nothing again that was lost on its way.
 func isRemote(c net.Conn) bool {
@@ -77,8 +84,8 @@ func (c *clientConn) end(err error) {
 
 func (c *clientConn) endLocked(err error) {
 	if !c.over {
-		c.over, c.byPeer = true, isEndOfStream(err)
-		c.intact = c.byPeer && !(isReset(err) && isRemote(c.Conn))
+		c.over, c.byPeer = true, isEndOfStream(err) || isLossyReset(err)
+		c.intact = isEndOfStream(err) && !(isReset(err) && isRemote(c.Conn))
 		close(c.ended)
 	}
 }

@@ -31,6 +31,7 @@ func TestEndOfAConnection(t *testing.T) {
 		"loopback 6, reset": {tcpAddr("::1"), syscall.ECONNRESET, true, true},
 		"remote, end":       {tcpAddr("192.0.2.1"), io.EOF, true, true},
 		"remote, reset":     {tcpAddr("192.0.2.1"), syscall.ECONNRESET, true, false},
+		"Windows, reset":    {tcpAddr("127.0.0.1"), syscall.Errno(10054), true, false},
 		"time-out":          {tcpAddr("192.0.2.1"), syscall.ETIMEDOUT, false, false},
 	} {
 		c := newClientConn(endsWith{nil, tc.to, tc.err}, func(*clientConn) {})

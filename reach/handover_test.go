@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -30,6 +31,9 @@ func (h *tally) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // Owners that are asked step down under load, as Run makes them: every request, of whatever
 // method, runs once. The owners are of this process and on real files, or in memory.
 func TestRequestedHandovers(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("on Windows, a connection that is reset can lose what has arrived, and the outcome is unknown")
+	}
 	both(t, func(t *testing.T, with func(*Server) *Server) {
 		for name, store := range map[string]owner.Store{"memory": ownertest.NewMemory(), "file": fileStore(t)} {
 			t.Run(name, func(t *testing.T) { requestedHandovers(t, store, with) })

@@ -41,7 +41,7 @@ func (f Fence) check(db *sql.DB) (*statements, error) {
 	case f.Epoch == 0:
 		return nil, invalid("epoch 0: an owner's is higher")
 	case f.Epoch > math.MaxInt64:
-		return nil, invalid("epoch %d: databases have none above %d", f.Epoch, math.MaxInt64)
+		return nil, invalid("epoch %d: databases have none above %d", f.Epoch, int64(math.MaxInt64))
 	}
 	return s, nil
 }

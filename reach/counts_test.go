@@ -52,7 +52,8 @@ func TestCounts(t *testing.T) {
 		if !strings.Contains(text, want) {
 			t.Errorf("%s is missing in\n%s", want, text)
 		}
-	}	var held float64
+	}
+	var held float64
 	_, value, _ := strings.Cut(text, `reach_hold_seconds_sum{lease="a lease in memory"} `)
 	if _, err := fmt.Sscan(value, &held); err != nil || held < 0.02 || held > 20 {
 		t.Errorf("held for %v s (%v), want what the first request has waited, in\n%s", held, err, text)

@@ -33,6 +33,7 @@ explore: ## every order of system calls, up to a bound
 mutants: ## that a library that is broken on purpose is found
 	go test -run '^TestMutants$$' -v . -mutants
 	go test -C etcdstore -run '^TestMutants$$' -v . -mutants
+	go test -C sqlfence/sqltest -run '^TestMutants$$' -timeout 30m -v . -mutants
 	go test -C pgstore -run '^TestMutants$$' -v . -mutants
 	go test -C lab -run '^TestMutants$$' -v ./torture -mutants
 	go test -C lab -run '^TestMutants$$' -v ./calls -mutants

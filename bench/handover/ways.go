@@ -114,11 +114,11 @@ func (s *service) pid() (int, error) {
 }
 
 // restart ends the last version in order before it starts the next.
-func restart(_ context.Context, s *service) error {
+func restart(ctx context.Context, s *service) error {
 	if err := endInOrder(s.now); err != nil {
 		return err
 	}
-	return startOne(nil, s)
+	return startOne(ctx, s)
 }
 
 func endInOrder(cmd *exec.Cmd) error {

@@ -153,7 +153,7 @@ func (a *actor) release() error {
 	}
 	defer func() { <-a.loopToken }()
 	if a.holding != nil && a.holding.Stop() {
-		a.releaseLost() // the caller has stopped: a successor need not wait
+		a.releaseStopped() // the caller has stopped: a successor need not wait
 	}
 	return a.relErr
 }
@@ -381,6 +381,22 @@ func (a *actor) releaseAtExpiry(now time.Duration) {
 		a.releaseLost()
 	default:
 		a.holding = time.AfterFunc(left, a.releaseLost)
+	}
+}
+
+// releaseStopped is releaseLost, and waits for it: the process may end next, and a store
+// that is reached over a network would keep the lease until it has expired.
+func (a *actor) releaseStopped() {
+	done := make(chan struct{})
+	a.work.put(func() {
+		defer close(done)
+		_ = a.giveUp(a.lease)
+	})
+	expired := time.NewTimer(a.core.expiry() - a.store.Now())
+	defer expired.Stop()
+	select {
+	case <-done:
+	case <-expired.C:
 	}
 }
 

@@ -183,3 +183,33 @@ func TestReleaseIsBounded(t *testing.T) {
 		})
 	}
 }
+
+// After a loss, Release returns when the store has released the lease, or when that has
+// expired: the process may end next.
+func TestReleaseAfterALossWaits(t *testing.T) {
+	for name, tc := range map[string]struct{ takes, want time.Duration }{
+		"a store that answers": {3 * time.Millisecond, 3 * time.Millisecond},
+		"a store that hangs":   {10 * ttl, ttl}, // from the renewal that counts
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newFakeStore()
+				o := join(t, t.Context(), s)
+				s.set(&s.onRenew, func(context.Context) error { return ErrRevoked })
+				s.set(&s.onRelease, func(context.Context) error { time.Sleep(tc.takes); return nil })
+				joined := time.Now()
+				<-o.Lost()
+				lost := time.Now()
+				_ = o.Release()
+				want := lost.Add(tc.want)
+				if tc.takes > ttl {
+					want = joined.Add(tc.want)
+				}
+				if d := time.Since(want); d != 0 {
+					t.Errorf("returned %v after the moment that was due", d)
+				}
+				time.Sleep(20 * ttl)
+			})
+		})
+	}
+}

@@ -24,8 +24,8 @@ func WithRequest(ctx context.Context, request []byte) context.Context {
 }
 
 // Once runs fn for a key once in all of the lease's time, and keeps its result. For a key
-// whose transaction has committed, it returns the kept result without calling fn, whoever
-// owns the lease by then. So a request that is sent again with its Idempotency-Key takes
+// whose transaction has committed, it returns the kept result without calling fn, whichever
+// instance owns the lease by then. So a request that is sent again with its Idempotency-Key takes
 // effect once, over the death of an owner as well.
 //
 // tx is one that [Fence.Tx] has given, and fn's effects must be in it: what fn does

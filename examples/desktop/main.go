@@ -43,7 +43,7 @@ func run(ctx context.Context, files []string) error {
 	}
 	ctx, end := context.WithCancel(ctx)
 	defer end()
-	client := &reach.Client{}
+	client := &reach.Client{LeasePath: lease}
 	defer client.Close()
 	node := &reach.Node{
 		Config: owner.Config{LeasePath: lease, TTL: 10 * time.Second},

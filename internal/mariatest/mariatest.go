@@ -14,8 +14,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
+
+	"github.com/ownerlease/owner/internal/account"
 )
 
 // limit is how long a server may take to start or to end: it only ends a hang.
@@ -63,25 +66,25 @@ func New(options ...string) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	user, err := unprivileged()
+	user, err := account.ForServer("mysql")
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", ErrMissing, err)
 	}
 	dir, err := shortFolder()
 	if err != nil {
 		return nil, err
 	}
 	s := &Server{dir: dir}
-	if err := user.give(dir); err != nil {
+	if err := user.Give(dir); err != nil {
 		s.Close()
 		return nil, err
 	}
-	cmd := user.command(dir, install, "--no-defaults", "--datadir="+s.data(), "--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve")
+	cmd := user.Command(syscall.SIGKILL, dir, install, "--no-defaults", "--datadir="+s.data(), "--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		s.Close()
 		return nil, fmt.Errorf("%s: %w: %s", install, err, out)
 	}
-	s.cmd = user.command(dir, mariadbd, append([]string{
+	s.cmd = user.Command(syscall.SIGKILL, dir, mariadbd, append([]string{
 		"--no-defaults", "--datadir=" + s.data(), "--socket=" + s.Socket(), "--pid-file=" + filepath.Join(dir, "pid"), "--tmpdir=" + dir,
 		"--skip-networking", "--skip-name-resolve", "--innodb-flush-log-at-trx-commit=0", "--innodb-flush-method=nosync",
 		"--innodb-buffer-pool-size=32M", "--innodb-log-file-size=16M", "--max-connections=200",

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"syscall"
 	"testing"
 )
 
@@ -37,7 +38,7 @@ func (s *Server) Bouncer(tb testing.TB, settings ...string) (dir string) {
 	if err := os.WriteFile(file, []byte(config), 0o644); err != nil {
 		tb.Fatal(err)
 	}
-	cmd := s.user.command(dir, program, file)
+	cmd := s.user.Command(syscall.SIGQUIT, dir, program, file)
 	if err := cmd.Start(); err != nil {
 		tb.Fatal(err)
 	}

@@ -18,8 +18,11 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
+
+	"github.com/ownerlease/owner/internal/account"
 )
 
 // limit is how long a server may take to start or to end: it only ends a hang.
@@ -38,7 +41,7 @@ var ErrMissing = errors.New("skipped")
 // Server is a Postgres cluster: a data folder, and the server that runs on it.
 type Server struct {
 	dir  string // has the data in data/, the log in log, and the socket
-	user *account
+	user *account.Account
 	bin  string // the folder of the programs
 
 	mu       sync.Mutex
@@ -105,8 +108,8 @@ func prepare() (*Server, error) {
 		return nil, err
 	}
 	s := &Server{bin: bin}
-	if s.user, err = unprivileged(); err != nil {
-		return nil, err
+	if s.user, err = account.ForServer("postgres"); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrMissing, err)
 	}
 	if s.dir, err = shortFolder(s.user); err != nil {
 		return nil, err
@@ -116,14 +119,14 @@ func prepare() (*Server, error) {
 
 // shortFolder makes a temporary folder for the user in which a socket's path fits the 104
 // bytes that some systems allow: the test's own can be too long.
-func shortFolder(user *account) (string, error) {
+func shortFolder(user *account.Account) (string, error) {
 	base := os.TempDir()
 	if len(base) > 60 {
 		base = "/tmp"
 	}
 	dir, err := os.MkdirTemp(base, "pg")
 	if err == nil {
-		err = user.give(dir)
+		err = user.Give(dir)
 	}
 	return dir, err
 }
@@ -198,9 +201,12 @@ func (s *Server) exec(sql string) (string, error) {
 	return strings.TrimSpace(out.String()), nil
 }
 
+// immediateShutdown is the signal by which Postgres ends at once, and its processes with it.
+const immediateShutdown = syscall.SIGQUIT
+
 // command is one of the server's programs, as its user, ended with this process.
 func (s *Server) command(name string, args ...string) *exec.Cmd {
-	return s.user.command(s.dir, filepath.Join(s.bin, name), args...)
+	return s.user.Command(immediateShutdown, s.dir, filepath.Join(s.bin, name), args...)
 }
 
 // run runs a program to its end.

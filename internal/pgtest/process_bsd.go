@@ -9,9 +9,6 @@ import (
 	"syscall"
 )
 
-// dieWithParent does nothing: not every system can.
-func dieWithParent(*syscall.SysProcAttr) {}
-
 // childrenOf returns a process's children.
 func childrenOf(parent int) (pids []int) {
 	out, _ := exec.Command("ps", "-A", "-o", "pid=,ppid=").Output()

@@ -6,12 +6,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 )
-
-// dieWithParent has the kernel end the process when this one has died, so that a test that
-// is killed leaves no server. SIGQUIT is Postgres's immediate shutdown.
-func dieWithParent(attr *syscall.SysProcAttr) { attr.Pdeathsig = syscall.SIGQUIT }
 
 // childrenOf returns a process's children. Each backend is in a session of its own, so
 // that no process group has them all.

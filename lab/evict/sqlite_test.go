@@ -69,7 +69,10 @@ func ownAndStop(dir string) error {
 	if err := syscall.Kill(os.Getpid(), syscall.SIGSTOP); err != nil {
 		return err
 	}
-	return fmt.Errorf("continued: %w", o.Check())
+	// The signal may be taken by another thread, after this one has returned from the call:
+	// an exit now could come before the stop.
+	time.Sleep(time.Minute)
+	return fmt.Errorf("not stopped, or continued: %w", o.Check())
 }
 
 // startHung starts an owner, and returns when it has stopped.

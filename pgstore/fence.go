@@ -50,8 +50,13 @@ func (g Guard) checked(err error) error {
 	return err
 }
 
-// SQL returns Check's statement and its arguments, for other drivers. It returns one row if
-// the transaction may go on, none if it is fenced.
+// SQL returns Check's statement and its arguments, for other drivers, and for a transaction
+// that is to be fenced without a round trip of its own. It returns one row if the transaction
+// may go on, none if it is fenced. As a part of the first statement that writes,
+//
+//	WITH guard AS (sql) INSERT INTO entries SELECT $4 FROM guard
+//
+// writes nothing where the owner is fenced: then the number of rows is 0.
 func (g Guard) SQL() (sql string, args []any) {
 	return sqlFence, []any{g.instance, int64(g.epoch), g.ttl}
 }

@@ -55,6 +55,52 @@ func TestFence(t *testing.T) {
 	}
 }
 
+// Check in the statement that writes: it writes while the owner owns, and nothing after that.
+func TestFenceInOneStatement(t *testing.T) {
+	t.Parallel()
+	db := newDB(t, shared(t).DSN())
+	o, err := owner.Join(t.Context(), owner.Config{Store: New(db, uuid.NewString()), TTL: 20 * time.Second})
+	must(t, err)
+	_, err = db.pool.Exec(t.Context(), `CREATE TABLE IF NOT EXISTS guarded (n int)`)
+	must(t, err)
+	sql, args := Fence(o).SQL()
+	write := func() int64 {
+		tag, err := db.pool.Exec(t.Context(), "WITH guard AS ("+sql+") INSERT INTO guarded SELECT $4::int FROM guard", append(args, 1)...)
+		must(t, err)
+		return tag.RowsAffected()
+	}
+	if n := write(); n != 1 {
+		t.Errorf("the owner has written %d rows", n)
+	}
+	must(t, o.Release())
+	<-o.Done()
+	if n := write(); n != 0 {
+		t.Errorf("a past owner has written %d rows", n)
+	}
+}
+
+// Check sets the timeout of an idle transaction to the TTL, unless it is lower already.
+func TestFenceKeepsALowerTimeout(t *testing.T) {
+	t.Parallel()
+	db := newDB(t, shared(t).DSN())
+	o, err := owner.Join(t.Context(), owner.Config{Store: New(db, uuid.NewString()), TTL: 20 * time.Second})
+	must(t, err)
+	for before, want := range map[string]string{"0": "20s", "1": "1ms", "1500": "1500ms", "5s": "5s", "20s": "20s", "20001": "20s", "1min": "20s", "1h": "20s", "24d": "20s"} {
+		tx, err := db.pool.Begin(t.Context())
+		must(t, err)
+		_, err = tx.Exec(t.Context(), "SET LOCAL idle_in_transaction_session_timeout = '"+before+"'")
+		must(t, err)
+		must(t, Fence(o).Check(t.Context(), tx))
+		var got string
+		must(t, tx.QueryRow(t.Context(), "SHOW idle_in_transaction_session_timeout").Scan(&got))
+		if got != want {
+			t.Errorf("%s has become %s, want %s", before, got, want)
+		}
+		must(t, tx.Rollback(t.Context()))
+	}
+	must(t, o.Release())
+}
+
 // A transaction whose client hangs does not keep the next owner waiting for ever.
 func TestFenceOfHungOwner(t *testing.T) {
 	t.Parallel()

@@ -132,8 +132,9 @@ const (
 )` + tell
 )
 
-// sqlFence finds the row by its owner, and keeps it.
+// sqlFence finds the row by its owner, and keeps it. (To read the view pg_settings would take
+// longer than a whole transaction.)
 const sqlFence = `SELECT set_config('idle_in_transaction_session_timeout',
-	(SELECT CASE WHEN setting::bigint BETWEEN 1 AND $3::bigint THEN setting::bigint ELSE $3::bigint END::text
-		FROM pg_settings WHERE name = 'idle_in_transaction_session_timeout'), true)
+	CASE WHEN current_setting('idle_in_transaction_session_timeout')::interval BETWEEN interval '1 ms' AND $3::bigint * interval '1 ms'
+		THEN current_setting('idle_in_transaction_session_timeout') ELSE $3::bigint::text END, true)
 FROM owner_lease WHERE instance = $1 AND epoch = $2::bigint AND held AND NOT revoked FOR KEY SHARE`

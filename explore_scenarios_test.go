@@ -97,6 +97,9 @@ var scenarios = []scenario{
 	{name: "two evict a hung owner", owned: true, hangs: true, evicts: true, challengers: 2, turns: 1},
 	{name: "an eviction of an owner that may renew", owned: true, swift: true, evicts: true, challengers: 1, until: 3 * tick},
 	{name: "an eviction that does nothing", owned: true, swift: true, evicts: true, lies: true, challengers: 1, until: 3 * tick, turns: 1},
+	{name: "a request to step down", owned: true, swift: true, asks: "B", challengers: 1, standing: true, until: 3 * tick},
+	{name: "a request that dies", owned: true, swift: true, asks: "B", challengers: 1, standing: true, crashes: 1, until: 3 * tick},
+	{name: "a request and a death", owned: true, swift: true, asks: "C", challengers: 1, crashes: 1, failures: 1},
 	{name: "a standby", owned: true, challengers: 1, standing: true, crashes: 1, releases: 1, until: 3 * tick},
 }
 
@@ -157,6 +160,9 @@ func (w *simWorld) Check() error {
 	}
 	var valid *simProcess
 	for _, i := range w.all {
+		if i.a != nil && i.a.core.asked && i.name != "A" {
+			return fmt.Errorf("%s is asked to step down, and A was meant", i.name)
+		}
 		if !i.valid {
 			continue
 		}
@@ -210,7 +216,7 @@ func (w *simWorld) AtEnd() error {
 		if last == nil || last.gone {
 			last = w.add("N", false)
 			last.p, last.files = newcomer, files
-			last.a.store = simStore{files, w.k}
+			last.a.store = simStore{files, w}
 			last.a.claim.InstanceID = simID("N", try)
 			last.begin()
 			last.settle()

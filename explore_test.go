@@ -2,6 +2,7 @@ package owner
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -32,6 +33,7 @@ type scenario struct {
 	challengers int
 	standing    bool          // the challengers are standbys
 	revokes     bool          // another process takes the lease away
+	asks        string        // another process asks the owner to step down, for the one with this name
 	until       time.Duration // the clock runs up to here
 	wall        bool          // and that on the wall does, too
 	ttl         time.Duration // 3 ticks if it does not say
@@ -69,13 +71,14 @@ type choice struct {
 	do  func()
 }
 
-// An instance is a process that has joined, or that takes the lease away.
+// An instance is a process that has joined, that takes the lease away, or that asks its
+// owner to step down.
 type simProcess struct {
 	w     *simWorld
 	name  string
 	p     *explore.Process
 	files *fileStore
-	a     *actor // nil for a process that revokes the lease
+	a     *actor // nil for a process that revokes the lease, or requests a handover
 
 	begun    bool
 	crashed  bool
@@ -101,15 +104,21 @@ type answer struct {
 }
 
 // simStore is the file store without hints, and with the actor's clock, which needs no
-// system call.
+// system call. Where there are requests, it says that there are no hints, so that an owner
+// reads after each renewal whether it is asked.
 type simStore struct {
 	*fileStore
-	k *explore.Kernel
+	w *simWorld
 }
 
-func (s simStore) Now() time.Duration { return s.k.Now() }
+func (s simStore) Now() time.Duration { return s.w.k.Now() }
 
-func (s simStore) Watch(Record, func()) (func(), error) { return func() {}, nil }
+func (s simStore) Watch(Record, func()) (func(), error) {
+	if s.w.asks != "" {
+		return nil, errors.New("no hints")
+	}
+	return func() {}, nil
+}
 
 func newSimWorld(s scenario, told bool) *simWorld {
 	w := &simWorld{scenario: s, advertising: s.advertises > 0, k: explore.NewKernel(), closed: make(chan struct{})}
@@ -142,7 +151,7 @@ func newSimWorld(s scenario, told bool) *simWorld {
 		c.a.evictor.evict = s.evict()
 	}
 	w.k.OnHeld, w.k.OnKill = w.holds, w.kills
-	if s.revokes {
+	if s.revokes || s.asks != "" {
 		w.add("R", false).a = nil
 	}
 	w.k.Trace = nil
@@ -167,7 +176,7 @@ func (w *simWorld) add(name string, standing bool) *simProcess {
 	files := &fileStore{process: &process{host: p}, path: simLease}
 	i := &simProcess{w: w, name: name, p: p, files: files, finished: make(chan struct{})}
 	t := timing{ttl: w.ttl, margin: simMargin, interval: tick, pause: tick, poll: tick, rest: tick}
-	i.a = newActor(context.Background(), simStore{files, w.k}, &Record{InstanceID: simID(name, 0), PID: p.PID(), TTL: w.ttl}, t, nil)
+	i.a = newActor(context.Background(), simStore{files, w}, &Record{InstanceID: simID(name, 0), PID: p.PID(), TTL: w.ttl}, t, nil)
 	i.a.core.standing = standing
 	i.a.elected = make(chan struct{})
 	i.a.loopDone = make(chan struct{})
@@ -270,6 +279,9 @@ func (i *simProcess) offerActor() {
 	if w.advertises > 0 && c.owns() {
 		w.may(i, func() { w.advertises--; i.handle(input{kind: inputAdvertise, ad: simAdvertisement()}) })
 	}
+	if c.asked && c.owns() {
+		w.may(i, func() { i.handle(input{kind: inputRelease}) })
+	}
 	if w.releases > 0 && c.owns() {
 		w.may(i, func() { w.releases--; i.handle(input{kind: inputRelease}) })
 	}
@@ -291,7 +303,7 @@ func (i *simProcess) awaitsClock() bool {
 	if i.p.ReadsClock() || len(i.results) > 0 || i.held || !i.begun && i.mayBegin() {
 		return true
 	}
-	return i.a != nil && i.begun && !i.gone && (i.a.core.wake() <= i.w.until || i.w.releases > 0 && i.a.core.owns())
+	return i.a != nil && i.begun && !i.gone && (i.a.core.wake() <= i.w.until || (i.w.releases > 0 || i.a.core.asked) && i.a.core.owns())
 }
 
 // mayBegin: challengers are alike, so they begin in the order of their names.
@@ -310,18 +322,28 @@ func (i *simProcess) mayBegin() bool {
 func (i *simProcess) begin() {
 	i.begun = true
 	if i.a == nil {
-		i.w.k.Note("%s takes the lease away", i.name)
 		i.busy++
 		go func() {
 			ctx, cancel := context.WithCancel(context.Background())
 			defer cancel()
-			_, _ = i.files.revoke(ctx, simID(i.name, 0))
+			i.interfere(ctx)
 			i.finish()
 		}()
 		i.wait()
 		return
 	}
 	i.handle(input{kind: inputJoin})
+}
+
+// interfere is what a process does that has not joined.
+func (i *simProcess) interfere(ctx context.Context) {
+	if id := simID(i.name, 0); i.w.revokes {
+		i.w.k.Note("%s takes the lease away", i.name)
+		_, _ = i.files.revoke(ctx, id)
+	} else {
+		i.w.k.Note("%s asks A to step down for %s", i.name, i.w.asks)
+		_ = i.files.request(ctx, id, handoverRequest{simID("A", 0), simID(i.w.asks, 0)})
+	}
 }
 
 func (i *simProcess) step(o explore.Outcome) {
@@ -550,6 +572,8 @@ func (i *simProcess) sum(h *explore.Hash) {
 		h.Int(uint64(c.looked))
 		h.Int(uint64(c.backoff))
 		h.Int(uint64(c.until))
+		h.Int(uint64(c.turn))
+		h.Int(uint64(c.freeAt))
 	}
 	h.Int(uint64(c.issued))
 	h.Int(uint64(c.validFrom))

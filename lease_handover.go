@@ -34,23 +34,28 @@ type handoverRequest struct {
 	Successor string `json:"successor,omitempty"`
 }
 
-// RequestHandover writes the request under the guard: so no other instance acquires the
-// lease meanwhile, and of two requests the second sees the first.
+// RequestHandover: see HandoverStore.
 func (s *fileStore) RequestHandover(ctx context.Context, holder, successor string) error {
 	if !leasename.IsInstanceID(holder) || successor != "" && !leasename.IsInstanceID(successor) {
 		return fmt.Errorf("%w: %q or %q is not the id of an instance", ErrInvalidConfig, holder, successor)
 	}
-	id := uuid.NewString()
+	return s.denied(s.request(ctx, uuid.NewString(), handoverRequest{holder, successor}))
+}
+
+// request writes the request under the guard: so no other instance acquires the lease
+// meanwhile, and of two requests the second sees the first. id names the file until it is
+// in its place.
+func (s *fileStore) request(ctx context.Context, id string, req handoverRequest) error {
 	isOwned := func() (bool, error) {
 		view, err := s.readView()
-		if err == nil && view.Holder.InstanceID != holder {
+		if err == nil && view.Holder.InstanceID != req.Holder {
 			err = ErrNoHolder // no file is made beside what is no lease
 		}
 		return false, err
 	}
-	return s.denied(s.guarded(ctx, id, handoverPatience, isOwned, func(g *guard) error {
-		return s.leaveRequest(g, id, handoverRequest{holder, successor})
-	}))
+	return s.guarded(ctx, id, handoverPatience, isOwned, func(g *guard) error {
+		return s.leaveRequest(g, id, req)
+	})
 }
 
 // leaveRequest replaces the request, whose file appears as a whole: that is also the hint.

@@ -151,7 +151,10 @@ func pageDir(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	t.Cleanup(func() {
+		_ = exec.Command("pkill", "-KILL", "-f", dir).Run() // what the page has started in a session of its own
+		_ = os.RemoveAll(dir)
+	})
 	if err := os.Symlink(from, filepath.Join(dir, "bin")); err != nil {
 		t.Fatal(err)
 	}

@@ -182,4 +182,8 @@ var All = []Mutant{
 		File: "revoke.go", Old: "if same, err := g.inPlace(); err != nil || !same {", New: "if same, err := g.inPlace(); err != nil && !same {",
 		Harmless: "The guard's memory keeps the lease for the owner whose record was replaced. The clause spares that owner its loss.",
 	},
+	{
+		Name: "request asks whoever owns", Scenario: "a request and a death",
+		File: "lease_handover.go", Old: "if err == nil && k == marked && req.Holder == holder {", New: "if err == nil && k == marked {",
+	},
 }

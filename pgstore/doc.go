@@ -34,8 +34,10 @@
 //     exist, the incarnation of the anchor counts: the row with the empty key, which Setup
 //     makes. An owner whose renewal the server has answered in time has the next one write
 //     the server's incarnation into the row.
-//  6. Release. held becomes false, by key and instance. Acquisitions, releases,
-//     advertisements and revocations NOTIFY; renewals do not.
+//  6. Release. held becomes false, by key and instance.
+//  7. The rest. An advertisement, a request to step down and a revocation change the row by
+//     key and instance, too, and leave the beat as it is: none of them is a renewal. They,
+//     acquisitions and releases NOTIFY; renewals do not.
 //
 // # Why there are never two valid owners
 //

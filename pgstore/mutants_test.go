@@ -42,6 +42,13 @@ var mutants = []struct {
 	{"a release takes any row", "TestStore", []mutant.Mutant{
 		{File: "sql.go", Old: "WHERE l.key = $1 AND l.instance = $2 AND l.held RETURNING", New: "WHERE l.key = $1 AND $2 <> '' AND l.held RETURNING"},
 	}},
+	{"a request asks whoever owns", "TestStore", []mutant.Mutant{
+		{File: "sql.go", Old: "WHERE key = $1 AND instance = $2 AND held AND NOT revoked AND (NOT handover", New: "WHERE key = $1 AND $2 <> '' AND held AND NOT revoked AND (NOT handover"},
+		{File: "handover.go", Old: "return r.held && !r.revoked && r.instance == instance", New: "return r.held && !r.revoked"},
+	}},
+	{"a request outlives its ownership", "TestStore", []mutant.Mutant{
+		{File: "sql.go", Old: "advertised = 0, handover = false, successor = '',", New: "advertised = 0,"},
+	}},
 	{"a locked row holds the others up", "TestLockedRow", []mutant.Mutant{
 		{File: "sql.go", Old: " SKIP LOCKED", New: ""},
 	}},

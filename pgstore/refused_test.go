@@ -21,7 +21,7 @@ func TestRefused(t *testing.T) {
 	name := "t" + strings.ReplaceAll(uuid.NewString(), "-", "")
 	s.Exec(t, fmt.Sprintf(`CREATE ROLE %[1]s LOGIN; CREATE SCHEMA %[1]s; CREATE SCHEMA %[1]sold; CREATE TABLE %[1]sold.owner_lease (key text);
 		CREATE SCHEMA %[1]snew; CREATE TABLE %[1]snew.owner_lease (LIKE owner_lease INCLUDING ALL);
-		INSERT INTO %[1]snew.owner_lease SELECT key, instance, epoch, beat, ttl, held, revoked, advertised, incarnation, renewed, 'owner-lease-postgres/2' FROM owner_lease WHERE key = '';
+		INSERT INTO %[1]snew.owner_lease SELECT key, instance, epoch, beat, ttl, held, revoked, advertised, handover, successor, incarnation, renewed, 'owner-lease-postgres/2' FROM owner_lease WHERE key = '';
 		CREATE SCHEMA %[1]sun; CREATE UNLOGGED TABLE %[1]sun.owner_lease (LIKE owner_lease INCLUDING ALL); INSERT INTO %[1]sun.owner_lease SELECT * FROM owner_lease WHERE key = ''`, name))
 	in := func(schema string) *DB { return open(t, s.DSN()+" search_path="+name+schema) }
 	as := open(t, strings.Replace(s.DSN(), "user=postgres", "user="+name, 1))

@@ -30,6 +30,9 @@ type row struct {
 	revoked bool
 	renewed time.Time
 	record  string
+
+	handover  bool   // the owner is asked to step down
+	successor string // for which standby, "" for any
 }
 
 // A state is what changes with each renewal, acquisition and release.
@@ -43,13 +46,13 @@ type state struct {
 // scanRow reads a row of sqlRead.
 func scanRow(rows pgx.Rows) (row, error) {
 	var r row
-	var server, anchor, table, key, instance, incarnation, record *string
+	var server, anchor, table, key, instance, successor, incarnation, record *string
 	var maxTTL, epoch, beat, ttl *int64
-	var held, revoked *bool
+	var held, revoked, handover *bool
 	var renewed *time.Time
 	var persistence string
 	if err := rows.Scan(&server, &anchor, &maxTTL, &table, &persistence, &r.key,
-		&key, &instance, &epoch, &beat, &ttl, &held, &revoked, &incarnation, &renewed, &record); err != nil {
+		&key, &instance, &epoch, &beat, &ttl, &held, &revoked, &handover, &successor, &incarnation, &renewed, &record); err != nil {
 		return r, err
 	}
 	switch {
@@ -66,6 +69,7 @@ func scanRow(rows pgx.Rows) (row, error) {
 	if key != nil {
 		r.present = true
 		r.state = state{*instance, *beat, *held, *incarnation}
+		r.handover, r.successor = *handover, *successor
 		r.epoch, r.ttl, r.revoked, r.renewed, r.record = uint64(*epoch), time.Duration(*ttl), *revoked, *renewed, *record
 	}
 	return r, nil

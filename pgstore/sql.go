@@ -21,6 +21,8 @@ const sqlCreate = `CREATE TABLE owner_lease (
 	held boolean NOT NULL,
 	revoked boolean NOT NULL,
 	advertised bigint NOT NULL,
+	handover boolean NOT NULL,
+	successor text NOT NULL,
 	incarnation text NOT NULL,
 	renewed timestamptz NOT NULL,
 	record text NOT NULL
@@ -45,7 +47,7 @@ const server = `server AS MATERIALIZED (
 )`
 
 const sqlAnchor = `WITH ` + server + `
-INSERT INTO owner_lease SELECT '', '', 0, 0, $1::bigint, false, false, 0, server.incarnation, clock_timestamp(), '` + format + `' FROM server
+INSERT INTO owner_lease SELECT '', '', 0, 0, $1::bigint, false, false, 0, false, '', server.incarnation, clock_timestamp(), '` + format + `' FROM server
 ON CONFLICT (key) DO NOTHING`
 
 // sqlLocal holds for one transaction. A lower synchronous_commit would let a server that
@@ -53,7 +55,7 @@ ON CONFLICT (key) DO NOTHING`
 const sqlLocal = `SELECT set_config('statement_timeout', $1::bigint::text, true), set_config('lock_timeout', $2::bigint::text, true),
 	set_config('synchronous_commit', 'on', true)`
 
-const columns = `l.key, l.instance, l.epoch, l.beat, l.ttl, l.held, l.revoked, l.incarnation, l.renewed, l.record`
+const columns = `l.key, l.instance, l.epoch, l.beat, l.ttl, l.held, l.revoked, l.handover, l.successor, l.incarnation, l.renewed, l.record`
 
 // sqlRead reads leases, each with the server's incarnation and the anchor. Of a lease that
 // does not exist, all columns are null.
@@ -74,15 +76,15 @@ const (
 	WHERE key = $1 AND instance = $6 AND beat = $7 AND held = $8 AND incarnation = $9 FOR UPDATE
 ), won AS (
 	UPDATE owner_lease l SET instance = $2, epoch = greatest(l.epoch + 1, $3, (extract(epoch FROM clock_timestamp()) * 1000)::bigint),
-		beat = l.beat + 1, ttl = $4, held = true, revoked = false, advertised = 0,
+		beat = l.beat + 1, ttl = $4, held = true, revoked = false, advertised = 0, handover = false, successor = '',
 		incarnation = server.incarnation, renewed = clock_timestamp(), record = $5
 	FROM seen, server WHERE l.key = seen.key AND server.incarnation = $10
 	RETURNING l.epoch
 )` + told
 
 	sqlAcquireNew = `WITH ` + server + `, won AS (
-	INSERT INTO owner_lease AS l (key, instance, epoch, beat, ttl, held, revoked, advertised, incarnation, renewed, record)
-	SELECT $1, $2, greatest($3, (extract(epoch FROM clock_timestamp()) * 1000)::bigint), 0, $4, true, false, 0, server.incarnation, clock_timestamp(), $5
+	INSERT INTO owner_lease AS l (key, instance, epoch, beat, ttl, held, revoked, advertised, handover, successor, incarnation, renewed, record)
+	SELECT $1, $2, greatest($3, (extract(epoch FROM clock_timestamp()) * 1000)::bigint), 0, $4, true, false, 0, false, '', server.incarnation, clock_timestamp(), $5
 	FROM server JOIN owner_lease a ON a.key = '' WHERE server.incarnation = $6 AND a.incarnation = $7
 	ON CONFLICT (key) DO NOTHING
 	RETURNING l.epoch
@@ -125,6 +127,12 @@ const (
 	sqlAdvertise = `WITH done AS (
 	UPDATE owner_lease SET record = $3, advertised = $4
 	WHERE key = $1 AND instance = $2 AND held AND NOT revoked AND advertised < $4 RETURNING key
+)` + tell
+
+	// A request that names a successor takes the place of one that names none.
+	sqlHandover = `WITH done AS (
+	UPDATE owner_lease SET handover = true, successor = $3
+	WHERE key = $1 AND instance = $2 AND held AND NOT revoked AND (NOT handover OR successor = '' AND $3 <> '') RETURNING key
 )` + tell
 
 	sqlRevoke = `WITH done AS (

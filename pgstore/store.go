@@ -25,6 +25,8 @@ const minTTL = 50 * time.Millisecond
 //
 // An epoch is the wall clock in milliseconds, the server's or the instance's, whichever is
 // later, and at least one more than the last: as in a lease file.
+//
+// The store is an owner.HandoverStore.
 func New(db *DB, key string, opts ...Option) owner.Store {
 	s := &store{db: db, key: key}
 	for _, opt := range opts {
@@ -114,7 +116,7 @@ func (s *store) Look(ctx context.Context) (owner.View, error) {
 		return owner.View{}, err
 	}
 	holder, err := r.holder()
-	return owner.View{Holder: holder, Until: free}, err
+	return owner.View{Holder: holder, Until: free, HandoverRequested: r.held && r.handover, Successor: r.successor}, err
 }
 
 // look reads the lease.

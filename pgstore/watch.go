@@ -23,12 +23,12 @@ type watch struct {
 
 // A face is what a follower is to see of a lease.
 type face struct {
-	known, held, revoked bool
-	instance, record     string
+	known, held, revoked, handover bool
+	instance, record, successor    string
 }
 
-// Watch: see owner.Store. Acquisitions, releases, advertisements and revocations are
-// notifications. Another's lease is polled as well, some twenty times in its TTL, so that
+// Watch: see owner.Store. Acquisitions, releases, advertisements, requests and
+// revocations are notifications. Another's lease is polled as well, some twenty times in its TTL, so that
 // its expiry counts from soon after its last renewal: see poll. An error says that the
 // notifications do not arrive.
 func (s *store) Watch(holder owner.Record, hint func()) (stop func(), err error) {
@@ -78,7 +78,7 @@ func (w *watch) end() {
 // observe takes what a poll has shown, and gives a hint of what is new.
 func (w *watch) observe(r *row) {
 	free := w.store.observe(r) == 0
-	is := face{true, r.held, r.revoked, r.instance, r.record}
+	is := face{true, r.held, r.revoked, r.handover, r.instance, r.record, r.successor}
 	w.mu.Lock()
 	news := w.face.known && w.face != is || free && !w.free
 	w.face, w.free = is, free

@@ -25,6 +25,7 @@ lease is free after its ttl.
   owner-pg run --dsn postgres://db/app --key gpu0 -- python train.py
   owner-pg status --dsn postgres://db/app --key gpu0
   owner-pg watch --dsn postgres://db/app --key gpu0
+  owner-pg handover --dsn postgres://db/app --key gpu0
   owner-pg revoke --dsn postgres://db/app --key gpu0`
 
 const help = `The lease is a row of the table owner_lease, which "owner-pg setup" makes. The only
@@ -46,7 +47,8 @@ func program() *cli.Command {
 		Usage:       "one process at a time owns a lease in Postgres",
 		Description: description,
 		Commands: []*cli.Command{
-			cmdline.Run(&postgres), cmdline.Status(&postgres), cmdline.Watch(&postgres), cmdline.Revoke(&postgres, revoke), setup(),
+			cmdline.Run(&postgres), cmdline.Ensure(&postgres), cmdline.Status(&postgres), cmdline.Watch(&postgres),
+			cmdline.Handover(&postgres), cmdline.Revoke(&postgres, revoke), setup(),
 		},
 	}
 }
@@ -99,7 +101,7 @@ func open(c *cli.Command) (*cmdline.Lease, error) {
 		Name: key,
 		// When this process dies, COMMAND is ended a moment later: no witness may say before
 		// that the lease is free.
-		Config:        owner.Config{Store: &leased{pgstore.New(db, key, pgstore.Unwitnessed()), db}},
+		Config:        owner.Config{Store: &leased{pgstore.New(db, key, pgstore.Unwitnessed()).(owner.HandoverStore), db}},
 		CountsSuspend: true,
 		Patience:      c.Duration("dial-timeout"),
 		Close:         db.Close,
@@ -108,11 +110,11 @@ func open(c *cli.Command) (*cmdline.Lease, error) {
 
 // leased is a store that knows its DB.
 type leased struct {
-	owner.Store
+	owner.HandoverStore
 	db *pgstore.DB
 }
 
-func (s *leased) String() string { return fmt.Sprint(s.Store) }
+func (s *leased) String() string { return fmt.Sprint(s.HandoverStore) }
 
 // revoke waits for a server that has to be reached first, as status does.
 func revoke(ctx context.Context, l *cmdline.Lease) (owner.Record, error) {

@@ -78,31 +78,64 @@ func TestLife(t *testing.T) {
 	says(t, 125, "", "1m0s at most", with("run", append([]string{"--ttl", "2m"}, self("test-exit", "0")...)...)...)
 	says(t, 3, "", "has no owner", with("revoke")...)
 
-	holder := command(with("run", append([]string{"--ttl", "20s", "--endpoint", "here"}, self("test-cat")...)...)...)
-	in, err := holder.StdinPipe()
-	must(t, err)
-	defer in.Close()
-	out, err := holder.StdoutPipe()
-	must(t, err)
-	var stderr bytes.Buffer
-	holder.Stderr = &stderr
-	must(t, holder.Start())
-	defer holder.Process.Kill()
-	line := make([]byte, 100)
-	n, _ := out.Read(line)
-	if got := string(line[:n]); got != "gpu 0\n" {
-		t.Fatalf("COMMAND has OWNER_LEASE %q; %s", got, &stderr)
-	}
+	holder, stderr := hold(t, "gpu 0", with("run", append([]string{"--ttl", "20s", "--endpoint", "here"}, self("test-cat")...)...)...)
 	says(t, 0, "live", "", with("status")...)
 	says(t, 0, `"endpoint":"here"`, "", with("status", "--json")...)
 	says(t, 123, "", fmt.Sprintf("owned by pid %d", holder.Process.Pid), with("run", append([]string{"-n"}, self("test-exit", "0")...)...)...)
 	says(t, 0, fmt.Sprintf("revoked: pid %d", holder.Process.Pid), "", with("revoke")...)
 	_ = holder.Wait()
 	if code := shellCode(holder.ProcessState); code != 122 || !strings.Contains(stderr.String(), "lease revoked") {
-		t.Errorf("the owner: exit %d, %s", code, &stderr)
+		t.Errorf("the owner: exit %d, %s", code, stderr)
 	}
 	s.Kill()
 	says(t, 125, "", "store unavailable", with("status", "--dial-timeout", "300ms")...)
+}
+
+// hold starts a COMMAND that runs until it is ended, and returns when that has begun.
+func hold(t *testing.T, key string, args ...string) (*exec.Cmd, *bytes.Buffer) {
+	t.Helper()
+	cmd := command(args...)
+	in, err := cmd.StdinPipe()
+	must(t, err)
+	t.Cleanup(func() { _ = in.Close() })
+	out, err := cmd.StdoutPipe()
+	must(t, err)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	must(t, cmd.Start())
+	t.Cleanup(func() { _ = cmd.Process.Kill() })
+	line := make([]byte, 100)
+	n, _ := out.Read(line)
+	if got := string(line[:n]); got != key+"\n" {
+		t.Fatalf("COMMAND has OWNER_LEASE %q; %s", got, &stderr)
+	}
+	return cmd, &stderr
+}
+
+// An owner that is asked to step down ends its COMMAND, and another runs its own.
+func TestHandover(t *testing.T) {
+	t.Parallel()
+	s := pgtest.Start(t)
+	with := func(sub string, more ...string) []string {
+		return append([]string{sub, "--dsn", s.DSN(), "--key", "k"}, more...)
+	}
+	says(t, 0, "", "", "setup", "--dsn", s.DSN())
+	says(t, 3, "", "has no owner to be asked", with("handover")...)
+	replaced, stderr := hold(t, "k", with("run", append([]string{"--ttl", "20s"}, self("test-cat")...)...)...)
+	says(t, 77, "", "", with("run", append([]string{"--quiet", "--replace"}, self("test-exit", "77")...)...)...)
+	_ = replaced.Wait()
+	if stderr.Len() > 0 {
+		t.Errorf("the owner that was replaced: %s", stderr)
+	}
+	first, _ := hold(t, "k", with("run", append([]string{"--ttl", "20s"}, self("test-cat")...)...)...)
+	next := command(with("run", append([]string{"--ttl", "20s", "--wait", limit.String()}, self("test-exit", "78")...)...)...)
+	must(t, next.Start())
+	says(t, 0, fmt.Sprintf("pid %d", next.Process.Pid), "", with("handover")...)
+	_ = first.Wait()
+	_ = next.Wait()
+	if code := shellCode(next.ProcessState); code != 78 {
+		t.Errorf("the next owner: exit %d", code)
+	}
 }
 
 func TestMistakes(t *testing.T) {

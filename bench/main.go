@@ -3,6 +3,9 @@
 // and writes a page and a picture:
 //
 //	go run -C bench .
+//
+// Two commands beside it measure what the page has from other runs: ./handover and
+// ./postgres.
 package main
 
 import (

@@ -48,6 +48,15 @@ var mutants = []struct {
 	{"a revocation takes the last key away", "TestRevokeLeavesTheLastKey", []mutant.Mutant{
 		{File: "revoke.go", Old: ", unchanged(1, s.alive)", New: ""},
 	}},
+	{"a death is not witnessed", "TestOwnerIsKilled", []mutant.Mutant{
+		{File: "witness.go", Old: `instance == "" || last.holder != instance`, New: "true"},
+	}},
+	{"a witness ends whatever is there", "TestLateWitness", []mutant.Mutant{
+		{File: "witness.go", Old: "err := s.revoke(ctx, readPatience, leases...); err", New: "found, err := s.read(ctx, readPatience); s.revoke(ctx, readPatience, found.leases()...)"},
+	}},
+	{"a witness goes on after its watch", "TestStoppedWitness", []mutant.Mutant{
+		{File: "watch.go", Old: "unwatch()\n", New: "_ = unwatch\n"},
+	}},
 	{"a watch continues from what is compacted", "TestFaults/keys/what_a_watch_has_missed_is_compacted", []mutant.Mutant{
 		{File: "watch.go", Old: "return 0, begun", New: "return rev, begun"},
 	}},

@@ -57,7 +57,7 @@ func TestInvalid(t *testing.T) {
 func TestCorrupt(t *testing.T) {
 	t.Parallel()
 	c := etcdtest.Start(t).Client(t)
-	good, err := encode(claim(time.Minute), 0)
+	good, err := New(c, "/k").(*store).encode(claim(time.Minute))
 	must(t, err)
 	granted, err := c.Grant(t.Context(), 3600)
 	must(t, err)

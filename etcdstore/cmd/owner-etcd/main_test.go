@@ -393,6 +393,19 @@ func TestWatch(t *testing.T) {
 	}
 }
 
+// COMMAND outlives its owner for a moment: no witness ends the ownership when that dies.
+func TestOwnerIsUnwitnessed(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	p := s.hold("/k")
+	resp, err := s.Client(t).Get(t.Context(), "/k")
+	if err != nil || len(resp.Kvs) != 1 || !strings.Contains(string(resp.Kvs[0].Value), "instance_id") || strings.Contains(string(resp.Kvs[0].Value), `"process"`) {
+		t.Errorf("%v, %v", resp, err)
+	}
+	_ = p.stdin.Close()
+	p.mustExit(0, "")
+}
+
 func TestHandover(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)

@@ -19,7 +19,7 @@ func (l *lease) Advertise(ctx context.Context, meta map[string]string) error {
 	s := l.store
 	rec := l.rec
 	rec.Meta = meta
-	value, err := encode(rec, s.above)
+	value, err := s.encode(rec)
 	if err != nil {
 		return fmt.Errorf("%w: the record cannot be written as JSON: %w", owner.ErrInvalidConfig, err)
 	}
@@ -57,7 +57,7 @@ func (l *lease) unchanged(key string) clientv3.Cmp {
 // before, and are applied no more.
 func (l *lease) putAt(rev int64) {
 	l.rev, l.tried = rev, nil
-	l.store.saw(l.rec.InstanceID, rev)
+	l.store.saw(lastRead{holder: l.rec.InstanceID, rev: rev})
 }
 
 // adopt reports whether the keys were put by a request of this lease whose answer was lost.

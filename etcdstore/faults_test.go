@@ -2,14 +2,11 @@ package etcdstore_test
 
 import (
 	"errors"
-	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"golang.org/x/sync/errgroup"
 
@@ -27,7 +24,7 @@ func TestFaults(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts three members, and takes a minute: run it without -short")
 	}
-	cluster := etcdtest.StartCluster(t, fmt.Sprint("--quota-backend-bytes=", quota))
+	cluster := etcdtest.StartCluster(t, etcdtest.Quota(quota))
 	// Those that harm no other test, some at a time: they mostly wait.
 	t.Run("keys", func(t *testing.T) {
 		var all errgroup.Group
@@ -366,7 +363,7 @@ func stoppedForAMoment(tr *trial) {
 func quotaFull(tr *trial) {
 	a, others := ownerAndOthers(tr)
 	tr.disturb(func() {
-		fill(tr)
+		etcdtest.Fill(tr, tr.admin.Client)
 		tr.renews(a, 5)
 		a.releases()
 		for _, c := range others {
@@ -376,33 +373,7 @@ func quotaFull(tr *trial) {
 				tr.Errorf("%s owns the lease, with no room for its record", c.name)
 			}
 		}
-		empty(tr)
+		etcdtest.MakeRoom(tr, tr.admin.Client)
 	})
 	tr.settles()
-}
-
-func fill(tr *trial) {
-	tr.Helper()
-	for {
-		_, err := tr.admin.Put(tr.Context(), tr.key+"/ballast", strings.Repeat("x", 1<<20))
-		if errors.Is(err, rpctypes.ErrNoSpace) {
-			return
-		}
-		must(tr, err)
-	}
-}
-
-func empty(tr *trial) {
-	tr.Helper()
-	ctx := tr.Context()
-	gone, err := tr.admin.Delete(ctx, tr.key+"/ballast")
-	must(tr, err)
-	_, err = tr.admin.Compact(ctx, gone.Header.Revision, clientv3.WithCompactPhysical())
-	must(tr, err)
-	for _, e := range tr.admin.Endpoints() {
-		_, err = tr.admin.Defragment(ctx, e)
-		must(tr, err)
-	}
-	_, err = tr.admin.AlarmDisarm(ctx, &clientv3.AlarmMember{})
-	must(tr, err)
 }

@@ -48,6 +48,36 @@ var mutants = []struct {
 	{"a revocation takes the last key away", "TestRevokeLeavesTheLastKey", []mutant.Mutant{
 		{File: "revoke.go", Old: ", unchanged(1, s.alive)", New: ""},
 	}},
+	{"an attempt without an answer keeps what it has won", "TestStore/LostAnswer", []mutant.Mutant{
+		{File: "store.go", Old: "undone := s.revoke(context.WithoutCancel(ctx), p, g.ids...)", New: "undone := error(nil)"},
+	}},
+	{"a late request is given up", "TestCall", []mutant.Mutant{
+		{File: "call.go", Old: "answer, err := request(ctx, r)", New: "ctx, cancel := context.WithTimeout(ctx, time.Duration(p))\n\t\t\tdefer cancel()\n\t\t\tanswer, err := request(ctx, r)"},
+	}},
+	{"all requests take the client's own route", "TestFaults/keys/two_of_the_owner", []mutant.Mutant{
+		{File: "call.go", Old: "routes[asked%len(routes)]", New: "routes[0]"},
+	}},
+	{"all routes lead to one endpoint", "TestFaults/keys/two_of_the_owner", []mutant.Mutant{
+		{File: "endpoints.go", Old: "e.client.Dial(name)", New: "e.client.Dial(e.client.Endpoints()[0])"},
+	}},
+	{"an acquisition believes a replaced leader", "TestSlowAcquisition", []mutant.Mutant{
+		{File: "overlap.go", Old: " && slices.Min(terms) == terms[len(l.ids)]", New: " && slices.Max(terms) > 0"},
+	}},
+	{"an acquisition counts what was not kept", "TestSlowAcquisition", []mutant.Mutant{
+		{File: "overlap.go", Old: "if foremost(errs...) == nil && slices.Min(terms) == terms[len(l.ids)]", New: "if errs[len(l.ids)] == nil && slices.Max(terms) == terms[len(l.ids)]"},
+	}},
+	{"reasons are not told apart", "TestWhyEachIsUnreachable", []mutant.Mutant{
+		{File: "unanswered.go", Old: `single[j].endpoint + ": " + reasons[i]`, New: "single[j].reason"},
+	}},
+	{"a death is not witnessed", "TestOwnerIsKilled", []mutant.Mutant{
+		{File: "witness.go", Old: `instance == "" || last.holder != instance`, New: "true"},
+	}},
+	{"a witness ends whatever is there", "TestLateWitness", []mutant.Mutant{
+		{File: "witness.go", Old: "err := s.revoke(ctx, readPatience, leases...); err", New: "found, err := s.read(ctx, readPatience); s.revoke(ctx, readPatience, found.leases()...)"},
+	}},
+	{"a witness goes on after its watch", "TestStoppedWitness", []mutant.Mutant{
+		{File: "watch.go", Old: "unwatch()\n", New: "_ = unwatch\n"},
+	}},
 	{"a watch continues from what is compacted", "TestFaults/keys/what_a_watch_has_missed_is_compacted", []mutant.Mutant{
 		{File: "watch.go", Old: "return 0, begun", New: "return rev, begun"},
 	}},

@@ -57,7 +57,7 @@ func TestInvalid(t *testing.T) {
 func TestCorrupt(t *testing.T) {
 	t.Parallel()
 	c := etcdtest.Start(t).Client(t)
-	good, err := encode(claim(time.Minute), 0)
+	good, err := New(c, "/k").(*store).encode(claim(time.Minute))
 	must(t, err)
 	granted, err := c.Grant(t.Context(), 3600)
 	must(t, err)
@@ -159,13 +159,10 @@ func TestEpochs(t *testing.T) {
 // is room.
 func TestFull(t *testing.T) {
 	t.Parallel()
-	srv := etcdtest.Start(t, fmt.Sprint("--quota-backend-bytes=", 2<<20))
+	srv := etcdtest.Start(t, etcdtest.Quota(2<<20))
 	c := srv.Client(t)
 	owned := acquire(t, New(c, "/owned"), time.Minute)
-	var full error
-	for i := 0; full == nil; i++ {
-		_, full = c.Put(t.Context(), fmt.Sprint("/fill/", i), strings.Repeat("x", 100<<10))
-	}
+	etcdtest.Fill(t, c)
 	_, err := New(c, "/k").Acquire(t.Context(), claim(time.Minute))
 	says(t, "Acquire", err, owner.ErrUnavailable, "quota", "defragment", "disarm", "/k") // Run and Campaign wait for room
 	for range 3 {
@@ -176,14 +173,7 @@ func TestFull(t *testing.T) {
 		t.Errorf("released, and %d keys are left: %+v", keys(t, c, "/owned"), v)
 	}
 
-	del, err := c.Delete(t.Context(), "/fill/", clientv3.WithPrefix())
-	must(t, err)
-	_, err = c.Compact(t.Context(), del.Header.Revision)
-	must(t, err)
-	_, err = c.Defragment(t.Context(), srv.Endpoint())
-	must(t, err)
-	_, err = c.AlarmDisarm(t.Context(), &clientv3.AlarmMember{})
-	must(t, err)
+	etcdtest.MakeRoom(t, c)
 	acq := acquire(t, New(c, "/k"), time.Minute)
 	must(t, acq.Lease.Release(context.Background()))
 }

@@ -16,11 +16,21 @@
 // has stopped, and has released it; or until its lease has expired, which is after the
 // owner's own deadline, as a renewal counts only if it has kept both alive. When an owner
 // dies, both expire at the same time: another can own within its TTL and a second (etcd
-// checks for expired leases twice a second). Deleting both keys at once breaks the
-// guarantee: "etcdctl del --prefix" does.
+// checks for expired leases twice a second), or sooner, see below. Deleting both keys at
+// once breaks the guarantee: "etcdctl del --prefix" does.
 //
 // A request to the owner to step down is a third key, with ".HANDOVER" behind the lease's.
 // It goes away with the owner's etcd lease.
+//
+// # When the owner's process dies
+//
+// The record names the owner's process, so that an instance that follows the lease on the
+// same machine, in the same pid namespace, sees it die, on Linux. Such a witness revokes the
+// two etcd leases under which it has read the keys: another instance owns some milliseconds
+// after the death. Their ids were drawn for that one ownership, and no process is left that
+// takes the lease for its own, so a revocation cannot harm an ownership, however late it is
+// applied. A process that was stopped, or was cut off from etcd, has not died. What it has
+// started can outlive it: see Unwitnessed. A witness needs the rights of an owner.
 //
 // # What it needs
 //
@@ -38,6 +48,7 @@
 package etcdstore
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -71,6 +82,13 @@ type Option func(*store)
 // or one that is never lowered, or the epochs can fall. The default is 0.
 func EpochAbove(base uint64) Option { return func(s *store) { s.above = base } }
 
+// Unwitnessed has no other process end the ownership when this one has died, so that the
+// lease is free only when it has expired: for programs whose work is in other processes,
+// which outlive them. By default, each standby and follower on the owner's machine is a
+// witness on Linux: it sees the end of the owner's process, as the kernel reports it, and
+// ends its ownership at once.
+func Unwitnessed() Option { return func(s *store) { s.unwitnessed = true } }
+
 // New returns the lease with this key in the client's etcd. It sends no request before
 // the first call. The client stays the caller's: New does not close it, and it must be
 // open for as long as the lease is owned or followed.
@@ -97,8 +115,10 @@ type store struct {
 	handover   string // the key of a request to step down
 	above      uint64 // added to the revision to make the epoch
 
+	unwitnessed bool
+
 	mu   sync.Mutex
-	last lastRead // for the hints
+	last lastRead // for the hints, and for witnesses
 }
 
 // String returns the lease's name in errors and logs.
@@ -256,7 +276,7 @@ func (s *store) refused(ctx context.Context, p patience, g *grants, found keyPai
 // After a lost answer the request is sent again: keys that it finds under the same etcd
 // leases were put by the request before.
 func (s *store) put(ctx context.Context, l *lease) (found keyPair, term uint64, err error) {
-	value, err := encode(l.rec, s.above)
+	value, err := s.encode(l.rec)
 	if err != nil {
 		return keyPair{}, 0, fmt.Errorf("%w: the record cannot be written as JSON: %w", owner.ErrInvalidConfig, err)
 	}
@@ -324,10 +344,16 @@ const expiryLag = 500 * time.Millisecond
 // does.
 func (s *store) holder(found keyPair) (owner.Record, error) {
 	holder, err := found.holder()
-	if err == nil && (found.kvs[0] == nil) == (found.kvs[1] == nil) {
-		s.saw(holder.InstanceID, found.rev)
+	if first, second := found.kvs[0], found.kvs[1]; err == nil && (first == nil) == (second == nil) {
+		last := lastRead{holder: holder.InstanceID, rev: found.rev}
+		// Where the two differ, another program has put one, perhaps under an etcd lease of its
+		// own, which no witness may revoke.
+		if first != nil && bytes.Equal(first.Value, second.Value) {
+			last.process, last.leases = holder.process, found.leases()
+		}
+		s.saw(last)
 	}
-	return holder, err
+	return holder.Record, err
 }
 
 // read reads the keys, as they were at one moment.

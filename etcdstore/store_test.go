@@ -4,6 +4,7 @@ import (
 	"context"
 	"flag"
 	"math"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -16,6 +17,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if key := os.Getenv("ETCDSTORE_OWN"); key != "" {
+		ownUntilKilled(key)
+	}
 	flag.Parse()
 	_ = flag.Set("test.parallel", "8") // they wait, more than they compute
 	goleak.VerifyTestMain(m)

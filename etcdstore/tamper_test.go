@@ -181,8 +181,8 @@ func TestEpochStays(t *testing.T) {
 	must(t, acq.Lease.Release(context.Background()))
 }
 
-// A witness asks an Owner all the time whether it owns.
-type witness struct {
+// An observer asks an Owner all the time whether it owns.
+type observer struct {
 	t     testing.TB
 	o     *owner.Owner
 	clock func() time.Duration
@@ -191,14 +191,14 @@ type witness struct {
 	stop, done chan struct{}
 }
 
-func witnessOf(t testing.TB, s owner.Store, o *owner.Owner, margin time.Duration) *witness {
-	w := &witness{t: t, o: o, clock: s.Now, owned: make(chan struct{}), stop: make(chan struct{}), done: make(chan struct{})}
+func observerOf(t testing.TB, s owner.Store, o *owner.Owner, margin time.Duration) *observer {
+	w := &observer{t: t, o: o, clock: s.Now, owned: make(chan struct{}), stop: make(chan struct{}), done: make(chan struct{})}
 	w.Tenure = history.Tenure{Lease: "k", By: fmt.Sprintf("%p", o), Margin: margin, Sought: s.Now()}
 	go w.run()
 	return w
 }
 
-func (w *witness) run() {
+func (w *observer) run() {
 	defer close(w.done)
 	for ; ; time.Sleep(2 * time.Millisecond) {
 		before := w.clock()
@@ -225,7 +225,7 @@ func (w *witness) run() {
 }
 
 // release releases what it watches.
-func (w *witness) release() {
+func (w *observer) release() {
 	w.t.Helper()
 	freed := w.clock()
 	must(w.t, w.o.Release())
@@ -260,7 +260,7 @@ func tamperedOwner(t *testing.T, h hand, tamper func(hand), says bool) {
 	short := func(c *owner.Config) { c.TTL, c.SafetyMargin = ttl, margin }
 	first := join(t, t.Context(), s, short)
 	second := join(t, t.Context(), New(h.c, h.key), short)
-	seen := []*witness{witnessOf(t, s, first, margin), witnessOf(t, s, second, margin)}
+	seen := []*observer{observerOf(t, s, first, margin), observerOf(t, s, second, margin)}
 	eventually(t, seen[0].owned, "seen to own")
 	tamper(h)
 	eventually(t, first.Lost(), "lost")

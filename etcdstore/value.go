@@ -21,11 +21,21 @@ const maxEpochAbove = 1 << 62
 type head struct {
 	Format     string `json:"format"`
 	EpochAbove uint64 `json:"epoch_above"`
+
+	// Process names the owner's process for witnesses, see witness.Self. It is empty where
+	// there are to be none, and in the values of earlier versions, which ignore it.
+	Process string `json:"process,omitempty"`
+}
+
+// A value is what a key holds.
+type value struct {
+	owner.Record
+	process string
 }
 
 // encode returns the value of both keys, human-readable.
-func encode(rec owner.Record, above uint64) (string, error) {
-	h, err := json.Marshal(head{format, above})
+func (s *store) encode(rec owner.Record) (string, error) {
+	h, err := json.Marshal(head{format, s.above, s.process()})
 	if err != nil {
 		return "", err
 	}
@@ -34,16 +44,16 @@ func encode(rec owner.Record, above uint64) (string, error) {
 		return "", err
 	}
 	h[len(h)-1] = ',' // one object of two
-	var value bytes.Buffer
-	err = json.Indent(&value, append(h, r[1:]...), "", "  ")
-	return value.String(), err
+	var text bytes.Buffer
+	err = json.Indent(&text, append(h, r[1:]...), "", "  ")
+	return text.String(), err
 }
 
 // decode reads the value of a key. A value that is not a record of this package is left
 // as it is: the error matches owner.ErrCorruptRecord.
-func decode(kv *mvccpb.KeyValue) (owner.Record, error) {
-	corrupt := func(why string, args ...any) (owner.Record, error) {
-		return owner.Record{}, fmt.Errorf("%w: the value of the etcd key %q %s; it is left as it is: delete it if it is not needed, or choose another key",
+func decode(kv *mvccpb.KeyValue) (value, error) {
+	corrupt := func(why string, args ...any) (value, error) {
+		return value{}, fmt.Errorf("%w: the value of the etcd key %q %s; it is left as it is: delete it if it is not needed, or choose another key",
 			owner.ErrCorruptRecord, kv.Key, fmt.Sprintf(why, args...))
 	}
 	var h head
@@ -64,7 +74,7 @@ func decode(kv *mvccpb.KeyValue) (owner.Record, error) {
 		return corrupt("was put there under no etcd lease, so that it would never expire")
 	}
 	rec.Epoch = h.EpochAbove + uint64(kv.CreateRevision)
-	return rec, nil
+	return value{rec, h.Process}, nil
 }
 
 // keyPair are the two keys of a lease at one revision.
@@ -87,21 +97,21 @@ func keyPairIn(resp *clientv3.TxnResponse) keyPair {
 	return l
 }
 
-// holder returns the record of the instance that owns the lease, the zero Record if none
+// holder returns the value of the instance that owns the lease, the zero value if none
 // does. A key that cannot be read is an error, also beside one that can: its owner will
 // lose the lease because of it, and the key will stay.
-func (l *keyPair) holder() (owner.Record, error) {
-	var holder owner.Record
+func (l *keyPair) holder() (value, error) {
+	var holder value
 	for _, kv := range l.kvs {
 		if kv == nil {
 			continue
 		}
-		rec, err := decode(kv)
+		v, err := decode(kv)
 		if err != nil {
-			return owner.Record{}, err
+			return value{}, err
 		}
 		if holder.InstanceID == "" {
-			holder = rec
+			holder = v
 		}
 	}
 	return holder, nil

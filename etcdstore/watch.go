@@ -15,13 +15,16 @@ import (
 type lastRead struct {
 	holder string // an instance's id, "" for none
 	rev    int64  // of the reading, 0 where there was none
+
+	process string             // the holder's, see witness.Self; "" where it has no witnesses
+	leases  []clientv3.LeaseID // of both its keys
 }
 
-func (s *store) saw(holder string, rev int64) {
+func (s *store) saw(r lastRead) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if rev > s.last.rev {
-		s.last = lastRead{holder, rev}
+	if r.rev > s.last.rev {
+		s.last = r
 	}
 }
 
@@ -50,7 +53,9 @@ func (s *store) Watch(holder owner.Record, hint func()) (stop func(), err error)
 	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(s.client.Ctx()))
 	w := &watch{store: s, hint: hint}
 	go w.run(ctx, s.since(holder.InstanceID))
+	unwatch := s.witness(ctx, holder.InstanceID)
 	return func() {
+		unwatch()
 		w.end()
 		cancel()
 	}, nil

@@ -13,6 +13,8 @@ import (
 type broken struct {
 	*Memory
 	deaf    bool // its peers give no hints
+	silent  bool // it gives none, as NoHints says of it
+	apart   bool // its peers have leases of their own
 	now     func() time.Duration
 	acquire func(ctx context.Context, claim owner.Record) (owner.Acquisition, error)
 	look    func(ctx context.Context) (owner.View, error)
@@ -57,7 +59,10 @@ func (s *broken) Look(ctx context.Context) (owner.View, error) {
 }
 
 func (s *broken) Watch(holder owner.Record, hint func()) (func(), error) {
-	if s.watch != nil {
+	switch {
+	case s.silent:
+		return func() {}, nil
+	case s.watch != nil:
 		return s.watch(holder, hint)
 	}
 	return s.Memory.Watch(holder, hint)
@@ -150,7 +155,10 @@ func lasting(share float64) func(*broken) {
 // brokenPeer is the same lease in another process.
 func brokenPeer(_ *testing.T, s owner.Store) owner.Store {
 	b := s.(*broken)
-	peer := &broken{Memory: b.Memory.Peer()}
+	peer := &broken{Memory: b.Memory.Peer(), silent: b.silent}
+	if b.apart {
+		peer.Memory = NewMemory()
+	}
 	if b.deaf {
 		peer.watch = func(owner.Record, func()) (func(), error) { return func() {}, nil }
 	}

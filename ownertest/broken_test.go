@@ -458,6 +458,13 @@ var cases = []struct {
 		// Those of the other one's changes are missing.
 		s.deaf = true
 	}, "Peers", "a hint of an advertisement by another process"},
+	{"no hints, nor anything else that another process sees", func(s *broken) {
+		s.silent, s.apart = true, true
+	}, "Peers", "the lease is free, and epoch"},
+	{"no hints, and a lease that ends before its owner stops", func(s *broken) {
+		s.silent = true
+		lasting(0.5)(s)
+	}, "HungOwner", "less than the safety margin"},
 	{"an acquisition whose answer is lost, and that is kept", func(*broken) {}, "LostAnswer", "is not given back"},
 
 	{"an acquisition that hangs after its context's end", func(s *broken) {
@@ -573,7 +580,11 @@ func runBroken(t *testing.T, name string) {
 		if tc.name != name {
 			continue
 		}
-		var opts []Option
+		opts := []Option{Peer(brokenPeer), LostAnswers(loseBroken)}
+		probe := &broken{Memory: NewMemory()}
+		if tc.breaks(probe); probe.silent {
+			opts = append(opts, NoHints())
+		}
 		switch tc.test {
 		case "History": // which waits for more than what hangs
 		case "HungOwner": // the moment is a quarter of it
@@ -585,7 +596,7 @@ func runBroken(t *testing.T, name string) {
 			s := &broken{Memory: NewMemory()}
 			tc.breaks(s)
 			return s
-		}, append(opts, Peer(brokenPeer), LostAnswers(loseBroken))...)
+		}, opts...)
 		return
 	}
 	t.Fatalf("no such store: %s", name)

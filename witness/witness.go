@@ -2,7 +2,11 @@
 // owner's machine has seen it: not by a missing sign of life, but because the kernel
 // reports the end of that process. A store writes Self into its record, and each instance
 // that follows the lease calls Watch with what the record has: where the owner was on
-// another machine, or cannot be watched, nothing comes of it.
+// another machine, or cannot be watched, nothing comes of it. Packages etcdstore and pgstore
+// do that.
+//
+// What a store does about a death can be applied late, when another instance owns: it must
+// name the ownership that it ends, and end no other.
 //
 // What a dead process has started can outlive it, as with a lease file. A program whose
 // work is in other processes should write no Self.

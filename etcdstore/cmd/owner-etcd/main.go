@@ -79,7 +79,9 @@ func open(c *cli.Command) (*cmdline.Lease, error) {
 		return nil, err
 	}
 	key := c.String("key")
-	store := etcdstore.New(client, key, etcdstore.EpochAbove(c.Uint64("epoch-above")))
+	// When this process dies, COMMAND is ended a moment later: no witness may say before that
+	// the lease is free.
+	store := etcdstore.New(client, key, etcdstore.EpochAbove(c.Uint64("epoch-above")), etcdstore.Unwitnessed())
 	return &cmdline.Lease{
 		Name:          key,
 		Config:        owner.Config{Store: store},

@@ -140,7 +140,9 @@ type server struct {
 	t *testing.T
 }
 
-func startServer(t *testing.T) server { return server{etcdtest.Start(t), t} }
+func startServer(t *testing.T, flags ...string) server {
+	return server{etcdtest.Start(t, flags...), t}
+}
 
 // ttl is short: it is what a test of a crash waits for.
 const ttl = 2 * time.Second
@@ -393,6 +395,19 @@ func TestWatch(t *testing.T) {
 	}
 }
 
+// COMMAND outlives its owner for a moment: no witness ends the ownership when that dies.
+func TestOwnerIsUnwitnessed(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	p := s.hold("/k")
+	resp, err := s.Client(t).Get(t.Context(), "/k")
+	if err != nil || len(resp.Kvs) != 1 || !strings.Contains(string(resp.Kvs[0].Value), "instance_id") || strings.Contains(string(resp.Kvs[0].Value), `"process"`) {
+		t.Errorf("%v, %v", resp, err)
+	}
+	_ = p.stdin.Close()
+	p.mustExit(0, "")
+}
+
 func TestHandover(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -417,17 +432,33 @@ func TestWaitsForEtcd(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
 	s.Stop()
+	s.waits("connection refused", s.Start)
+}
+
+// The same, and for room in an etcd whose quota is used up.
+func TestWaitsForRoom(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, etcdtest.Quota(2<<20))
+	c := s.Client(t)
+	etcdtest.Fill(t, c)
+	s.waits("space quota is used up", func() { etcdtest.MakeRoom(t, c) })
+}
+
+// waits starts a command that waits for that reason, until mend has been called.
+func (s server) waits(reason string, mend func()) {
+	t := s.t
+	t.Helper()
 	cmd := s.command("run", "/k", append([]string{"--wait", limit.String()}, self("test-cat")...)...)
 	r, w := io.Pipe()
 	cmd.Stderr = w
 	p := start(t, cmd)
 	stderr := bufio.NewReader(r)
 	line, err := stderr.ReadString('\n')
-	if err != nil || !strings.HasPrefix(line, "owner-etcd: still waiting: ") || !strings.Contains(line, "connection refused") {
+	if err != nil || !strings.HasPrefix(line, "owner-etcd: still waiting: ") || !strings.Contains(line, reason) {
 		t.Errorf("%q, %v", line, err)
 	}
 	go func() { _, _ = io.Copy(io.Discard, stderr) }()
-	s.Start()
+	mend()
 	if got := p.line(); got != "started" {
 		t.Errorf("got %q", got)
 	}

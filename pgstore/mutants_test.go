@@ -49,6 +49,12 @@ var mutants = []struct {
 	{"a request outlives its ownership", "TestStore", []mutant.Mutant{
 		{File: "sql.go", Old: "advertised = 0, handover = false, successor = '',", New: "advertised = 0,"},
 	}},
+	{"an acquisition whose answer is lost is not given back", "TestAcquireUndecided", []mutant.Mutant{
+		{File: "store.go", Old: "if !errors.As(err, new(connectError)) {", New: "if errors.As(err, new(connectError)) {"},
+	}},
+	{"an acquisition whose answer is lost is sent again", "TestAcquireUndecided", []mutant.Mutant{
+		{File: "store.go", Old: "epoch, err := s.won(ctx, sql, args...)", New: "epoch, err := s.won(ctx, sql, args...)\n\tif err != nil {\n\t\tepoch, err = s.won(ctx, sql, args...)\n\t}"},
+	}},
 	{"a locked row holds the others up", "TestLockedRow", []mutant.Mutant{
 		{File: "sql.go", Old: " SKIP LOCKED", New: ""},
 	}},

@@ -67,6 +67,9 @@ var mutants = []struct {
 	{"a death is not witnessed", "TestOwnerIsKilled", []mutant.Mutant{
 		{File: "watch.go", Old: `instance == "" || last.instance != instance`, New: "true"},
 	}},
+	{"a witness comes after the notifications", "TestOwnerIsKilled", []mutant.Mutant{
+		{File: "watch.go", Old: "	unwatch := s.witness(holder.InstanceID) // first, as the rest may take a moment\n	err = s.db.news.add(w)", New: "	err = s.db.news.add(w)\n	unwatch := s.witness(holder.InstanceID)"},
+	}},
 }
 
 // The tests can fail: each mutant is found by the one that is to find it.

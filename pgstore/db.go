@@ -3,7 +3,11 @@ package pgstore
 import (
 	"context"
 	"fmt"
+	"net"
+	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -20,6 +24,8 @@ type DB struct {
 	pool   *pgxpool.Pool
 	keeper keeper
 	news   news
+
+	refused atomic.Pointer[refusal]
 
 	ctx context.Context // ends with Close
 	end context.CancelFunc
@@ -47,6 +53,8 @@ func Open(cfg *pgxpool.Config) (*DB, error) {
 		c.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
 	}
 	c.OnNotice = noteWarnings(c.OnNotice)
+	db := &DB{}
+	c.DialFunc = db.noteRefusals(c.DialFunc)
 	cfg.MinConns, cfg.MinIdleConns = 0, 0 // it is used before it has to be reached
 	if cfg.PingTimeout == 0 {
 		cfg.PingTimeout = time.Duration(readTimeout)
@@ -55,7 +63,7 @@ func Open(cfg *pgxpool.Config) (*DB, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: Postgres at %s: %w", owner.ErrInvalidConfig, c.Host, err)
 	}
-	db := &DB{pool: pool}
+	db.pool = pool
 	db.ctx, db.end = context.WithCancel(context.Background())
 	db.keeper.db, db.news.db = db, db
 	return db, nil
@@ -89,7 +97,13 @@ func (db *DB) later(do func(context.Context)) bool {
 // String names the database in errors.
 func (db *DB) String() string {
 	c := db.pool.Config().ConnConfig
-	return fmt.Sprintf("Postgres database %s at %s:%d", c.Database, c.Host, c.Port)
+	hosts := []string{fmt.Sprintf("%s:%d", c.Host, c.Port)}
+	for _, f := range c.Fallbacks { // also the same host without TLS
+		if host := fmt.Sprintf("%s:%d", f.Host, f.Port); !slices.Contains(hosts, host) {
+			hosts = append(hosts, host)
+		}
+	}
+	return fmt.Sprintf("Postgres database %s at %s", c.Database, strings.Join(hosts, ", "))
 }
 
 // connect makes a connection that is not the pool's.
@@ -108,6 +122,32 @@ func (db *DB) connect(ctx context.Context) (*pgx.Conn, error) {
 		}
 	}
 	return conn, err
+}
+
+// A refusal is a dial that has failed.
+type refusal struct {
+	at  time.Time
+	err error
+}
+
+// noteRefusals keeps the last refusal. Of several hosts, pgx says it only when all have failed,
+// and the last may be one that does not answer.
+func (db *DB) noteRefusals(dial pgconn.DialFunc) pgconn.DialFunc {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := dial(ctx, network, addr)
+		if err != nil && ctx.Err() == nil {
+			db.refused.Store(&refusal{time.Now(), err})
+		}
+		return conn, err
+	}
+}
+
+// refusedSince returns why the last dial has failed, nil if none has since then.
+func (db *DB) refusedSince(began time.Time) error {
+	if r := db.refused.Load(); r != nil && r.at.After(began) {
+		return r.err
+	}
+	return nil
 }
 
 // closeSoon closes a connection, which may be cut.

@@ -26,6 +26,19 @@ type connectError struct{ error }
 
 func (e connectError) Unwrap() error { return e.error }
 
+// An unanswered error says why a request is waited for no longer, and what it has failed with
+// before that, nil if it has not.
+type unanswered struct{ cause, before error }
+
+func (e unanswered) Error() string {
+	if e.before == nil {
+		return e.cause.Error()
+	}
+	return e.cause.Error() + ": " + e.before.Error()
+}
+
+func (e unanswered) Unwrap() []error { return []error{e.cause, e.before} }
+
 // lockNotAvailable is the server's code where it has waited for a row that is locked.
 const lockNotAvailable = "55P03"
 
@@ -79,14 +92,18 @@ func isBroken(err error) bool {
 }
 
 // failed says what was tried, and what the user can do about it. Where ctx has ended, its
-// cause is the error.
+// cause is the error, which says why there was no answer before, if that is known.
 func (db *DB) failed(ctx context.Context, what string, err error) error {
 	what += " at " + db.String()
+	var none unanswered
+	errors.As(err, &none)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
 		err = opaque{err} // it is about the server's socket, and not about the lease
 	}
 	code := sqlState(err)
 	switch {
+	case ctx.Err() != nil && none.before != nil:
+		return fmt.Errorf("%s: %w: %v", what, context.Cause(ctx), none.before)
 	case ctx.Err() != nil:
 		return fmt.Errorf("%s: %w", what, context.Cause(ctx))
 	case db.ctx.Err() != nil:

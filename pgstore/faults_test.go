@@ -68,6 +68,7 @@ var ofClients = []scenario{
 	{"the owner's requests do not arrive", 2 * time.Second, requestsHeldBack, false},
 	{"the owner gets no answers", 2 * time.Second, answersHeldBack, false},
 	{"the owner gets late answers", 12 * time.Second, answersLate, false},
+	{"answers to acquisitions are lost", 20 * time.Second, acquisitionsUnanswered, false},
 	{"the owner is cut off for a moment", 8 * time.Second, cutOffForAMoment, false},
 	{"the owner's sessions are terminated", 8 * time.Second, terminated, false},
 	{"one of the owner's connections is cut", 8 * time.Second, connectionCut, false},

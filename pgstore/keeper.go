@@ -31,9 +31,10 @@ type renewal struct {
 	timeout                  requestTimeout
 	answer                   chan answer // has room for it
 
-	sent    int // in how many statements; the keeper's mutex guards the three
+	sent    int // in how many statements; the keeper's mutex guards the four
 	pending int // of those, how many may be answered
 	over    bool
+	failed  error // what the last of them that has failed says
 }
 
 type answer struct {
@@ -104,7 +105,9 @@ func (k *keeper) renew(ctx context.Context, r *renewal) (incarnation string, err
 	case a := <-r.answer:
 		return a.incarnation, a.err
 	case <-ctx.Done():
-		return "", context.Cause(ctx)
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		return "", unanswered{context.Cause(ctx), r.failed}
 	}
 }
 
@@ -223,6 +226,16 @@ func (k *keeper) send(conn *pgx.Conn, all []*renewal) (*pgx.Conn, map[string]ans
 		if fresh || ctx.Err() != nil {
 			return nil, nil, err
 		}
+		k.note(all, err)
+	}
+}
+
+// note keeps why renewals are sent again.
+func (k *keeper) note(all []*renewal, err error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, r := range all {
+		r.failed = err
 	}
 }
 
@@ -279,6 +292,7 @@ func (k *keeper) settle(b *batch, found map[string]answer, err error) {
 			a = found[r.instance]
 		}
 		if r.over || a.err != nil && isPassing(a.err) && r.pending > 0 {
+			r.failed = a.err
 			continue
 		}
 		r.over = true

@@ -2,12 +2,14 @@ package pgstore
 
 import (
 	"errors"
+	"flag"
 	"os"
 	"sync"
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/ownerlease/owner/internal/pgtest"
+	"go.uber.org/goleak"
 )
 
 // server is what the tests share that do it no harm.
@@ -17,11 +19,22 @@ func TestMain(m *testing.M) {
 	if key := os.Getenv("PGSTORE_OWN"); key != "" {
 		ownUntilKilled(os.Getenv("PGSTORE_DSN"), key)
 	}
-	code := m.Run()
-	if s, err := sharedServer(); err == nil {
-		s.Close()
+	if _, err := sharedServer(); errors.Is(err, pgtest.ErrMissing) {
+		_ = flag.Set("test.skip", "^Example") // an example cannot skip itself
 	}
-	os.Exit(code)
+	goleak.VerifyTestMain(endingServer{m})
+}
+
+// endingServer ends the server that the tests have shared when they have run.
+type endingServer struct{ *testing.M }
+
+func (m endingServer) Run() int {
+	defer func() {
+		if s, err := sharedServer(); err == nil {
+			s.Close()
+		}
+	}()
+	return m.M.Run()
 }
 
 func shared(t testing.TB) *pgtest.Server {

@@ -49,6 +49,12 @@ var mutants = []struct {
 	{"a request outlives its ownership", "TestStore", []mutant.Mutant{
 		{File: "sql.go", Old: "advertised = 0, handover = false, successor = '',", New: "advertised = 0,"},
 	}},
+	{"an acquisition whose answer is lost is not given back", "TestAcquireUndecided", []mutant.Mutant{
+		{File: "store.go", Old: "if !errors.As(err, new(connectError)) {", New: "if errors.As(err, new(connectError)) {"},
+	}},
+	{"an acquisition whose answer is lost is sent again", "TestAcquireUndecided", []mutant.Mutant{
+		{File: "store.go", Old: "epoch, err := s.won(ctx, sql, args...)", New: "epoch, err := s.won(ctx, sql, args...)\n\tif err != nil {\n\t\tepoch, err = s.won(ctx, sql, args...)\n\t}"},
+	}},
 	{"a locked row holds the others up", "TestLockedRow", []mutant.Mutant{
 		{File: "sql.go", Old: " SKIP LOCKED", New: ""},
 	}},
@@ -60,6 +66,9 @@ var mutants = []struct {
 	}},
 	{"a death is not witnessed", "TestOwnerIsKilled", []mutant.Mutant{
 		{File: "watch.go", Old: `instance == "" || last.instance != instance`, New: "true"},
+	}},
+	{"a witness comes after the notifications", "TestOwnerIsKilled", []mutant.Mutant{
+		{File: "watch.go", Old: "	unwatch := s.witness(holder.InstanceID) // first, as the rest may take a moment\n	err = s.db.news.add(w)", New: "	err = s.db.news.add(w)\n	unwatch := s.witness(holder.InstanceID)"},
 	}},
 }
 

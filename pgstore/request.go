@@ -37,6 +37,7 @@ func requestTimeoutFor(ttl time.Duration) requestTimeout {
 // A request that is no longer waited for is not cancelled, which would cost its connection,
 // and the server a new one, when it is busy already.
 func call[T any](ctx context.Context, db *DB, p requestTimeout, request func(context.Context, *pgx.Conn) (T, error)) (T, error) {
+	began := time.Now()
 	c := &attempts[T]{db: db, request: request, outcomes: make(chan outcome[T], tries), begun: make(chan struct{}, tries)}
 	queued, leave := context.WithTimeoutCause(ctx, maxRequest, fmt.Errorf("%w within %v", errSlow, maxRequest))
 	defer leave()
@@ -44,6 +45,7 @@ func call[T any](ctx context.Context, db *DB, p requestTimeout, request func(con
 		return *new(T), errClosed
 	}
 	var last outcome[T]
+	var known error                  // why the last attempt has failed that has ended by itself
 	slow := time.NewTimer(time.Hour) // set when a connection was had: until then, none is cut
 	defer slow.Stop()
 	for started, ended := 1, 0; ; {
@@ -54,10 +56,16 @@ func call[T any](ctx context.Context, db *DB, p requestTimeout, request func(con
 			case last.err == nil && ended < started:
 				db.pool.Reset() // a connection has been slower than a new one
 				return last.answer, nil
-			case last.err == nil || !isPassing(last.err) || ended == tries:
+			case last.err == nil || !isPassing(last.err):
 				return last.answer, last.err
-			case ended == started: // none is under way
-				slow.Reset(time.Duration(p) / 8 << started)
+			case queued.Err() != nil: // it may say only that
+			case ended == tries:
+				return last.answer, last.err
+			default:
+				known = last.err
+				if ended == started { // none is under way
+					slow.Reset(time.Duration(p) / 8 << started)
+				}
 			}
 		case <-c.begun:
 			slow.Reset(time.Duration(p) << (started - 1))
@@ -66,7 +74,10 @@ func call[T any](ctx context.Context, db *DB, p requestTimeout, request func(con
 				started++
 			}
 		case <-queued.Done():
-			return last.answer, errors.Join(context.Cause(queued), last.err)
+			if known == nil {
+				known = db.refusedSince(began)
+			}
+			return last.answer, unanswered{context.Cause(queued), known}
 		case <-db.ctx.Done():
 			return last.answer, errClosed
 		}

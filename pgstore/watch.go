@@ -36,8 +36,8 @@ func (s *store) Watch(holder owner.Record, hint func()) (stop func(), err error)
 		return nil, err
 	}
 	w := &watch{store: s, holder: holder.InstanceID, ttl: holder.TTL, hint: hint}
+	unwatch := s.witness(holder.InstanceID) // first, as the rest may take a moment
 	err = s.db.news.add(w)
-	unwatch := s.witness(holder.InstanceID)
 	return func() {
 		w.end()
 		unwatch()

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"testing"
 	"time"
 
@@ -77,9 +78,13 @@ func killed(t *testing.T, unwitnessed string) time.Duration {
 	if got := string(line[:n]); got != "owns\n" {
 		t.Fatalf("the owner: %q", got)
 	}
-	o, err := owner.Join(t.Context(), owner.Config{Store: New(open(t, shared(t).DSN()), key), TTL: 10 * time.Second, Standby: true})
+	db := open(t, shared(t).DSN())
+	o, err := owner.Join(t.Context(), owner.Config{Store: New(db, key), TTL: 10 * time.Second, Standby: true})
 	must(t, err)
-	time.Sleep(1500 * time.Millisecond) // the owner has renewed, and the standby has seen it
+	await(t, "the standby to watch the owner", func() bool {
+		watches := db.news.of(func(k string) bool { return k == key })
+		return slices.ContainsFunc(watches, func(w *watch) bool { return w.holder != "" })
+	})
 	began := time.Now()
 	must(t, cmd.Process.Kill())
 	select {

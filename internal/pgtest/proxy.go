@@ -19,6 +19,8 @@ type Proxy struct {
 	to     string // the server's socket
 	conns  map[net.Conn]bool
 	cut    map[net.Conn]bool
+	lose   func(request []byte) bool // nil: no answers
+	losing map[net.Conn]bool         // the clients whose next answer is lost
 	healed sync.Cond
 	closed bool
 	work   sync.WaitGroup
@@ -35,7 +37,8 @@ func (s *Server) Proxy(tb testing.TB) *Proxy {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	p := &Proxy{dir: dir, listener: l, there: newGate(), back: newGate(), to: s.Socket(), conns: map[net.Conn]bool{}, cut: map[net.Conn]bool{}}
+	p := &Proxy{dir: dir, listener: l, there: newGate(), back: newGate(), to: s.Socket(),
+		conns: map[net.Conn]bool{}, cut: map[net.Conn]bool{}, losing: map[net.Conn]bool{}}
 	p.healed.L = &p.mu
 	p.work.Go(p.accept)
 	tb.Cleanup(p.close)
@@ -79,13 +82,40 @@ func (p *Proxy) CutThose() {
 	}
 }
 
-// Heal ends Cut, CutThose, Mute, Deafen and Delay.
+// LoseAnswers ends a connection when a request is answered for which lose is true, in place
+// of the answer, until Heal. A statement outside of a transaction was committed then, as the
+// server sends its answer after that. lose is asked of what the client has sent at once.
+func (p *Proxy) LoseAnswers(lose func(request []byte) bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.lose = lose
+}
+
+// asks takes a request.
+func (p *Proxy) asks(client net.Conn, request []byte) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.lose != nil && p.lose(request) {
+		p.losing[client] = true
+	}
+}
+
+// loses reports whether the client's answer is to be lost.
+func (p *Proxy) loses(client net.Conn) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.losing[client]
+}
+
+// Heal ends Cut, CutThose, Mute, Deafen, Delay and LoseAnswers.
 func (p *Proxy) Heal() {
 	p.there.set(false, 0)
 	p.back.set(false, 0)
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.lose = nil
 	clear(p.cut)
+	clear(p.losing)
 	p.healed.Broadcast()
 }
 
@@ -147,8 +177,12 @@ func (p *Proxy) serve(client net.Conn) {
 		return
 	}
 	var both sync.WaitGroup
-	both.Go(func() { p.forward(server, client, p.there) })
-	both.Go(func() { p.forward(client, server, p.back) })
+	both.Go(func() {
+		p.forward(server, client, p.there, func(request []byte) bool { p.asks(client, request); return true })
+	})
+	both.Go(func() {
+		p.forward(client, server, p.back, func([]byte) bool { return !p.loses(client) })
+	})
 	both.Wait()
 }
 
@@ -165,15 +199,19 @@ func (p *Proxy) forget(c net.Conn) {
 	defer p.mu.Unlock()
 	delete(p.conns, c)
 	delete(p.cut, c)
+	delete(p.losing, c)
 	p.healed.Broadcast()
 }
 
-// forward passes on what comes, and the end.
-func (p *Proxy) forward(to, from net.Conn, g *gate) {
+// forward passes on what comes, and the end, which is also where passes is false.
+func (p *Proxy) forward(to, from net.Conn, g *gate, passes func([]byte) bool) {
 	buf := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(buf)
 		p.pass(g, from)
+		if err == nil && !passes(buf[:n]) {
+			err = net.ErrClosed
+		}
 		if err == nil {
 			_, err = to.Write(buf[:n])
 		}

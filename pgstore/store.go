@@ -53,6 +53,7 @@ type store struct {
 	mu   sync.Mutex
 	seen sight
 	last holder
+	free *row // that the last read has shown, if the lease was free: see try
 }
 
 // A sight is the last state of the lease that a read has shown, and when the first read
@@ -128,7 +129,22 @@ func (s *store) look(ctx context.Context, p requestTimeout) (r row, free time.Du
 	if err != nil {
 		return row{}, 0, s.db.failed(ctx, "read "+s.String(), err)
 	}
-	return rows[0], s.observe(&rows[0]), nil
+	free = s.observe(&rows[0])
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.free = nil; free == 0 {
+		s.free = &rows[0]
+	}
+	return rows[0], free, nil
+}
+
+// found returns the free row that the last read has shown, once.
+func (s *store) found() *row {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.free
+	s.free = nil
+	return r
 }
 
 func (s *store) usable() error {
@@ -161,12 +177,22 @@ func (s *store) Acquire(ctx context.Context, claim owner.Record) (owner.Acquisit
 }
 
 // try is one attempt. again says that the lease was free, and has changed since.
+//
+// A standby has just read that the lease is free, and does not read it again: however old a
+// read is, the statement takes the row only as it was read.
 func (s *store) try(ctx context.Context, claim owner.Record) (acq owner.Acquisition, again bool, err error) {
 	p := requestTimeoutFor(claim.TTL)
-	r, free, err := s.look(ctx, p)
+	var free time.Duration
+	r := s.found()
+	if r == nil {
+		var read row
+		if read, free, err = s.look(ctx, p); err != nil {
+			return acq, false, err
+		}
+		r = &read
+		s.found() // it is this attempt's
+	}
 	switch {
-	case err != nil:
-		return acq, false, err
 	case claim.TTL > r.maxTTL:
 		return acq, false, fmt.Errorf("%w: the TTL is %v; the table owner_lease was set up for %v at most: see pgstore.Setup", owner.ErrInvalidConfig, claim.TTL, r.maxTTL)
 	case r.held && r.instance == claim.InstanceID:
@@ -187,7 +213,7 @@ func (s *store) try(ctx context.Context, claim owner.Record) (acq owner.Acquisit
 		}
 		return acq, true, err
 	}
-	return s.take(ctx, p, claim, &r)
+	return s.take(ctx, p, claim, r)
 }
 
 // take takes a lease that a read has found free.

@@ -82,3 +82,33 @@ func TestWhyNotRenewed(t *testing.T) {
 	must(t, acq.Lease.Renew(t.Context(), 0))
 	must(t, acq.Lease.Release(t.Context()))
 }
+
+// Of two statements with a renewal, one that has failed is no answer while the other may be
+// answered, and says why there was none.
+func TestWhyOneOfTwoFailed(t *testing.T) {
+	t.Parallel()
+	db := open(t, "host=/nonexistent user=a dbname=b")
+	k := &db.keeper
+	k.sending = true // by this test
+	r := &renewal{key: "k", instance: "i"}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	renewed := make(chan error, 1)
+	go func() {
+		_, err := k.renew(ctx, r)
+		renewed <- err
+	}()
+	await(t, "the renewal", func() bool {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		return len(k.waiting) > 0
+	})
+	b, _ := k.next()
+	k.mu.Lock()
+	r.pending++ // as after supersede
+	k.mu.Unlock()
+	k.settle(b, nil, errReadOnly)
+	cancel(errEnough)
+	if err := <-renewed; !errors.Is(err, errEnough) || !errors.Is(err, errReadOnly) {
+		t.Errorf("renew: %v", err)
+	}
+}

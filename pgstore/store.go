@@ -40,9 +40,10 @@ type Option func(*store)
 
 // Unwitnessed has no other process release the lease when this one has died, so that it is
 // free only when it has expired: for programs whose work is in other processes, which
-// outlive them. By default, each standby and follower on the owner's machine is a witness
-// on Linux: it sees the end of the owner's process, as the kernel reports it, and releases
-// the lease at once.
+// outlive them, and for virtual machines that are resumed several times from one snapshot,
+// whose processes cannot be told apart. By default, each standby and follower on the
+// owner's machine is a witness on Linux: it sees the end of the owner's process, as the
+// kernel reports it, and releases the lease at once.
 func Unwitnessed() Option { return func(s *store) { s.unwitnessed = true } }
 
 type store struct {

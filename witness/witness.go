@@ -9,7 +9,9 @@
 // name the ownership that it ends, and end no other.
 //
 // What a dead process has started can outlive it, as with a lease file. A program whose
-// work is in other processes should write no Self.
+// work is in other processes should write no Self. Nor should one on a virtual machine that
+// is resumed several times from one snapshot: the copies have the same boot, and a process
+// that was started before the snapshot can live in one copy and die in another.
 package witness
 
 import (
@@ -51,7 +53,8 @@ func machine() string {
 // block. stop ends the watch; it is never nil, and may be called more than once.
 //
 // died is no guess: the process was found alive, with the start that the name has, after
-// the kernel was asked to report its end.
+// the kernel was asked to report its end. That no process has the name any more is no
+// reason to call it: on a copy of the machine, those that were started later are missing.
 func Watch(name string, died func()) (stop func(), watches bool) {
 	nothing := func() {}
 	pid, start, ok := parse(name)

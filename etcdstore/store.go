@@ -84,9 +84,10 @@ func EpochAbove(base uint64) Option { return func(s *store) { s.above = base } }
 
 // Unwitnessed has no other process end the ownership when this one has died, so that the
 // lease is free only when it has expired: for programs whose work is in other processes,
-// which outlive them. By default, each standby and follower on the owner's machine is a
-// witness on Linux: it sees the end of the owner's process, as the kernel reports it, and
-// ends its ownership at once.
+// which outlive them, and for virtual machines that are resumed several times from one
+// snapshot, whose processes cannot be told apart. By default, each standby and follower on
+// the owner's machine is a witness on Linux: it sees the end of the owner's process, as
+// the kernel reports it, and ends its ownership at once.
 func Unwitnessed() Option { return func(s *store) { s.unwitnessed = true } }
 
 // New returns the lease with this key in the client's etcd. It sends no request before

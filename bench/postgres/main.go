@@ -36,10 +36,10 @@ func main() {
 	}
 	n := flag.Int("n", 15, "trials of each row")
 	parallel := flag.Int("parallel", 6, "how many trials run at a time")
-	quick := flag.Bool("quick", false, "a run that shows that everything works, and whose numbers mean little: -n 1 -parallel 16")
+	quick := flag.Bool("quick", false, "a run that shows that everything works, and whose numbers mean little: -n 1 -parallel 25")
 	flag.Parse()
 	if *quick {
-		*n, *parallel = 1, 16
+		*n, *parallel = 1, 25
 	}
 	if flag.NArg() > 0 || *n < 1 || *parallel < 1 {
 		fmt.Fprintln(os.Stderr, "postgres takes flags only, and -n and -parallel are at least 1; see -help")

@@ -26,11 +26,12 @@ import (
 const (
 	kindOwner       = "owner"
 	kindUnwitnessed = "owner, without a witness"
-	kindLock        = "advisory lock"
+	kindLock        = "advisory lock, pinged"
+	kindReadLock    = "advisory lock, read"
 	kindRiver       = "River"
 )
 
-var kinds = []string{kindOwner, kindUnwitnessed, kindLock, kindRiver}
+var kinds = []string{kindOwner, kindUnwitnessed, kindLock, kindReadLock, kindRiver}
 
 const (
 	// ttl is of owner's leases. River's is 15 s, as it comes.
@@ -56,13 +57,21 @@ type trial struct {
 var trials = []trial{
 	{name: "killed", do: func(_ context.Context, _ *election, l *contender) error { return l.proc.Kill() }},
 	{name: "steps down", do: func(_ context.Context, _ *election, l *contender) error { return l.proc.Signal(syscall.SIGTERM) }},
-	{name: "its sessions are terminated", stays: true, do: func(ctx context.Context, e *election, l *contender) error {
-		_, err := e.admin.Exec(ctx, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = $1 AND datname = $2", l.name, e.database)
-		return err
-	}},
-	{name: "stopped, and resumed", stays: true,
-		do:   func(_ context.Context, _ *election, l *contender) error { return l.proc.Signal(syscall.SIGSTOP) },
-		undo: func(l *contender) error { return l.proc.Signal(syscall.SIGCONT) }},
+	{name: "its sessions are terminated", stays: true, do: terminate},
+	{name: "stopped, and resumed", stays: true, do: stop, undo: resume},
+	{name: "stopped, its sessions terminated, and resumed", stays: true, undo: resume,
+		do: func(ctx context.Context, e *election, l *contender) error {
+			return errors.Join(stop(ctx, e, l), terminate(ctx, e, l))
+		}},
+}
+
+func stop(_ context.Context, _ *election, l *contender) error { return l.proc.Signal(syscall.SIGSTOP) }
+
+func resume(l *contender) error { return l.proc.Signal(syscall.SIGCONT) }
+
+func terminate(ctx context.Context, e *election, l *contender) error {
+	_, err := e.admin.Exec(ctx, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = $1 AND datname = $2", l.name, e.database)
+	return err
 }
 
 // An outcome is what a trial has shown.

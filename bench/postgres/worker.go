@@ -46,7 +46,9 @@ func work(kind string) error {
 	case kindUnwitnessed:
 		return lease(ctx, dsn, pgstore.Unwitnessed())
 	case kindLock:
-		return lock(ctx, dsn)
+		return lock(ctx, dsn, ping)
+	case kindReadLock:
+		return lock(ctx, dsn, read)
 	case kindRiver:
 		return riverClient(ctx, dsn)
 	}
@@ -93,14 +95,14 @@ func lease(ctx context.Context, dsn string, opts ...pgstore.Option) error {
 }
 
 // lock is a session-level advisory lock as one would write it by hand: a connection of its
-// own, on which it waits for the lock, and which it pings once a second.
-func lock(ctx context.Context, dsn string) error {
+// own, on which it waits for the lock, and which it watches then.
+func lock(ctx context.Context, dsn string, watch func(context.Context, *pgx.Conn) error) error {
 	var leads atomic.Bool
 	var wg sync.WaitGroup
 	wg.Go(func() { asked(ctx, leads.Load) })
 	defer wg.Wait()
 	for ctx.Err() == nil {
-		_ = hold(ctx, dsn, &leads)
+		_ = hold(ctx, dsn, &leads, watch)
 		leads.Store(false)
 		select {
 		case <-ctx.Done():
@@ -110,7 +112,8 @@ func lock(ctx context.Context, dsn string) error {
 	return nil
 }
 
-func hold(ctx context.Context, dsn string, leads *atomic.Bool) error {
+// hold leads until the connection has ended.
+func hold(ctx context.Context, dsn string, leads *atomic.Bool, watch func(context.Context, *pgx.Conn) error) error {
 	conn, err := pgx.Connect(ctx, dsn)
 	if err != nil {
 		return err
@@ -123,16 +126,27 @@ func hold(ctx context.Context, dsn string, leads *atomic.Bool) error {
 		return err
 	}
 	leads.Store(true)
+	return watch(ctx, conn)
+}
+
+// ping watches a connection by a request once a second.
+func ping(ctx context.Context, conn *pgx.Conn) error {
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
+			return ctx.Err()
 		case <-time.After(time.Second):
 		}
 		if err := conn.Ping(ctx); err != nil {
 			return err
 		}
 	}
+}
+
+// read watches a connection by reading it all the time.
+func read(ctx context.Context, conn *pgx.Conn) error {
+	_, err := conn.WaitForNotification(ctx) // of which there are none
+	return err
 }
 
 type noArgs struct{}

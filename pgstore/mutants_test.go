@@ -64,6 +64,12 @@ var mutants = []struct {
 	{"an acquisition does not wait for fenced transactions", "TestFence", []mutant.Mutant{
 		{File: "sql.go", Old: "AND incarnation = $9 FOR UPDATE", New: "AND incarnation = $9 FOR NO KEY UPDATE"},
 	}},
+	{"nothing is polled for where nothing was before", "TestDeafOwnerIsAsked", []mutant.Mutant{
+		{File: "news.go", Old: "		close(n.heard)\n	}\n	n.pollMore()\n", New: "		close(n.heard)\n	}\n"},
+	}},
+	{"the first poll is no news", "TestDeafOwnerIsAsked", []mutant.Mutant{
+		{File: "watch.go", Old: "(w.face.known || deaf)", New: "w.face.known"},
+	}},
 	{"a death is not witnessed", "TestOwnerIsKilled", []mutant.Mutant{
 		{File: "watch.go", Old: `instance == "" || last.instance != instance`, New: "true"},
 	}},

@@ -23,7 +23,7 @@ type news struct {
 	end     context.CancelFunc         // of what runs; nil while there are no watches
 	heard   chan struct{}              // closed when it is known whether notifications arrive
 	deaf    error                      // they do not
-	more    chan struct{}              // there is a new watch to poll for
+	more    chan struct{}              // there may be more to poll for
 }
 
 // moment is how long Watch may wait to learn whether notifications arrive.
@@ -47,10 +47,7 @@ func (n *news) add(w *watch) error {
 		n.start()
 	}
 	heard := n.heard
-	select {
-	case n.more <- struct{}{}:
-	default:
-	}
+	n.pollMore()
 	n.mu.Unlock()
 
 	timer := time.NewTimer(moment)
@@ -121,6 +118,22 @@ func (n *news) know(ctx context.Context, deaf error) {
 	default:
 		close(n.heard)
 	}
+	n.pollMore()
+}
+
+// pollMore has the polls begin again where there was nothing to poll for. The mutex is held.
+func (n *news) pollMore() {
+	select {
+	case n.more <- struct{}{}:
+	default:
+	}
+}
+
+// isDeaf reports whether it is known that no notifications arrive.
+func (n *news) isDeaf() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.deaf != nil
 }
 
 // The pauses between attempts to listen again.

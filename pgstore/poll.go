@@ -41,9 +41,7 @@ func (n *news) poll(ctx context.Context, more <-chan struct{}) {
 // due returns the watches whose leases are to be read, and the pause after that.
 func (n *news) due() (watches []*watch, pause time.Duration) {
 	all := n.of(func(string) bool { return true })
-	n.mu.Lock()
-	deaf := n.deaf != nil
-	n.mu.Unlock()
+	deaf := n.isDeaf()
 	pause = maxPoll
 	if deaf {
 		pause = deafPoll

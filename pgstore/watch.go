@@ -23,8 +23,8 @@ type watch struct {
 
 // A face is what a follower is to see of a lease.
 type face struct {
-	known, held, revoked, handover bool
-	instance, record, successor    string
+	known, deaf, held, revoked, handover bool
+	instance, record, successor          string
 }
 
 // Watch: see owner.Store. Acquisitions, releases, advertisements, requests and
@@ -75,12 +75,14 @@ func (w *watch) end() {
 	w.hint = nil
 }
 
-// observe takes what a poll has shown, and gives a hint of what is new.
+// observe takes what a poll has shown, and gives a hint of what is new. The first poll without
+// notifications gives one in any case: what it shows may be newer than what the caller has
+// read, and nothing else tells of that.
 func (w *watch) observe(r *row) {
-	free := w.store.observe(r) == 0
-	is := face{true, r.held, r.revoked, r.handover, r.instance, r.record, r.successor}
+	free, deaf := w.store.observe(r) == 0, w.store.db.news.isDeaf()
+	is := face{true, deaf, r.held, r.revoked, r.handover, r.instance, r.record, r.successor}
 	w.mu.Lock()
-	news := w.face.known && w.face != is || free && !w.free
+	news := w.face != is && (w.face.known || deaf) || free && !w.free
 	w.face, w.free = is, free
 	w.mu.Unlock()
 	if news {

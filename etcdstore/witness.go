@@ -15,10 +15,10 @@ import (
 // It revokes the two etcd leases under which the keys were read. That is safe however late
 // it is applied, and however often:
 //
-//   - Their ids were drawn for this ownership, and are never used for another. Whoever owns
-//     later has keys under other ones. A renewal keeps these two alive, and an advertisement
-//     puts the keys under them again: so neither makes it another ownership, nor a
-//     revocation miss it.
+//   - Their ids were drawn for this ownership, and are never used for another. A later owner
+//     has keys under other ones. A renewal keeps these two alive, and an advertisement puts
+//     the keys under them again: so neither makes it another ownership, nor a revocation miss
+//     it.
 //   - The process that had them has ended. So no code runs that takes the lease for its own,
 //     and no instance is left that one key would have to protect until it has stopped.
 //   - What that process has sent before, and is applied later, does nothing: a key cannot be

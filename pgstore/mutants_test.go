@@ -42,7 +42,7 @@ var mutants = []struct {
 	{"a release takes any row", "TestStore", []mutant.Mutant{
 		{File: "sql.go", Old: "WHERE l.key = $1 AND l.instance = $2 AND l.held RETURNING", New: "WHERE l.key = $1 AND $2 <> '' AND l.held RETURNING"},
 	}},
-	{"a request asks whoever owns", "TestStore", []mutant.Mutant{
+	{"a request asks any owner", "TestStore", []mutant.Mutant{
 		{File: "sql.go", Old: "WHERE key = $1 AND instance = $2 AND held AND NOT revoked AND (NOT handover", New: "WHERE key = $1 AND $2 <> '' AND held AND NOT revoked AND (NOT handover"},
 		{File: "handover.go", Old: "return r.held && !r.revoked && r.instance == instance", New: "return r.held && !r.revoked"},
 	}},

@@ -54,7 +54,7 @@ type store struct {
 	mu   sync.Mutex
 	seen sight
 	last holder
-	free *row // that the last read has shown, if the lease was free: see try
+	free *row // that the last Look has shown, if the lease was free: see try
 }
 
 // A sight is the last state of the lease that a read has shown, and when the first read
@@ -114,11 +114,23 @@ func (s *store) observe(r *row) (free time.Duration) {
 // Look: see owner.Store.
 func (s *store) Look(ctx context.Context) (owner.View, error) {
 	r, free, err := s.look(ctx, readTimeout)
-	if err != nil || free == 0 {
+	if err != nil {
 		return owner.View{}, err
 	}
-	holder, err := r.holder()
-	return owner.View{Holder: holder, Until: free, HandoverRequested: r.held && r.handover, Successor: r.successor}, err
+	s.mu.Lock()
+	if s.free = nil; free == 0 {
+		s.free = &r
+	}
+	s.mu.Unlock()
+	if free == 0 {
+		return owner.View{}, nil
+	}
+	view := owner.View{Until: free}
+	if r.held && r.handover {
+		view.HandoverRequested, view.Successor = true, r.successor
+	}
+	view.Holder, err = r.holder()
+	return view, err
 }
 
 // look reads the lease.
@@ -130,17 +142,12 @@ func (s *store) look(ctx context.Context, p requestTimeout) (r row, free time.Du
 	if err != nil {
 		return row{}, 0, s.db.failed(ctx, "read "+s.String(), err)
 	}
-	free = s.observe(&rows[0])
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.free = nil; free == 0 {
-		s.free = &rows[0]
-	}
-	return rows[0], free, nil
+	return rows[0], s.observe(&rows[0]), nil
 }
 
-// found returns the free row that the last read has shown, once.
-func (s *store) found() *row {
+// foundFree returns the row that the last Look has shown, if the lease was free, for one
+// attempt.
+func (s *store) foundFree() *row {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r := s.free
@@ -184,14 +191,13 @@ func (s *store) Acquire(ctx context.Context, claim owner.Record) (owner.Acquisit
 func (s *store) try(ctx context.Context, claim owner.Record) (acq owner.Acquisition, again bool, err error) {
 	p := requestTimeoutFor(claim.TTL)
 	var free time.Duration
-	r := s.found()
+	r := s.foundFree()
 	if r == nil {
 		var read row
 		if read, free, err = s.look(ctx, p); err != nil {
 			return acq, false, err
 		}
 		r = &read
-		s.found() // it is this attempt's
 	}
 	switch {
 	case claim.TTL > r.maxTTL:

@@ -27,10 +27,10 @@ type face struct {
 	instance, record, successor          string
 }
 
-// Watch: see owner.Store. Acquisitions, releases, advertisements, requests and
-// revocations are notifications. Another's lease is polled as well, some twenty times in its TTL, so that
-// its expiry counts from soon after its last renewal: see poll. An error says that the
-// notifications do not arrive.
+// Watch: see owner.Store. Acquisitions, releases, advertisements, requests to step down and
+// revocations are notifications. Another's lease is polled as well, some twenty times in its
+// TTL, so that its expiry counts from soon after its last renewal: see poll. An error says
+// that the notifications do not arrive.
 func (s *store) Watch(holder owner.Record, hint func()) (stop func(), err error) {
 	if err := s.usable(); err != nil {
 		return nil, err

@@ -183,7 +183,7 @@ var All = []Mutant{
 		Harmless: "The guard's memory keeps the lease for the owner whose record was replaced. The clause spares that owner its loss.",
 	},
 	{
-		Name: "request asks whoever owns", Scenario: "a request and a death",
+		Name: "request asks any owner", Scenario: "a request and a death",
 		File: "lease_handover.go", Old: "if err == nil && k == marked && req.Holder == holder {", New: "if err == nil && k == marked {",
 	},
 }

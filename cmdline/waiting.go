@@ -7,6 +7,7 @@ import (
 
 	"github.com/urfave/cli/v3"
 
+	"github.com/ownerlease/owner"
 	"github.com/ownerlease/owner/internal/run"
 )
 
@@ -23,9 +24,11 @@ func tellWait(c *cli.Command, l *Lease, o *run.Options) {
 		return
 	}
 	say := func(text string) { fmt.Fprintf(c.Root().ErrWriter, "%s: %s\n", c.Root().Name, clean(text)) }
-	said := ""
+	said, self := "", run.Mirror{}
 	o.Waiting = func(over func() bool) {
-		if text, holder := l.waiting(); !over() && (said == "" || holder != "" && holder != said) {
+		text, rec := l.waiting()
+		holder := rec.InstanceID
+		if !over() && !self.Shows(rec) && (said == "" || holder != "" && holder != said) {
 			said = cmp.Or(holder, "?")
 			say(text)
 		}
@@ -40,11 +43,11 @@ func tellWait(c *cli.Command, l *Lease, o *run.Options) {
 	}
 }
 
-// waiting names the holder, and its instance, as far as they are known.
-func (l *Lease) waiting() (text, holder string) {
+// waiting names the holder, as far as it is known.
+func (l *Lease) waiting() (text string, holder owner.Record) {
 	st, err := l.probe(l.Name)
 	if err != nil || st.Record.InstanceID == "" {
-		return "waiting for " + l.Name, ""
+		return "waiting for " + l.Name, owner.Record{}
 	}
-	return fmt.Sprintf("waiting for %s, owned by %s", l.Name, identity(st.Record, time.Now())), st.Record.InstanceID
+	return fmt.Sprintf("waiting for %s, owned by %s", l.Name, identity(st.Record, time.Now())), st.Record
 }

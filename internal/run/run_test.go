@@ -162,3 +162,31 @@ func TestAwaitInTrouble(t *testing.T) {
 		t.Errorf("reported %v", warnings)
 	}
 }
+
+// A record that can be this process's is not another's until it is seen again.
+func TestMirror(t *testing.T) {
+	t.Parallel()
+	host, err := os.Hostname()
+	if err != nil {
+		t.Skip(err)
+	}
+	rec := func(id string, pid int, host string) owner.Record {
+		return owner.Record{InstanceID: id, PID: pid, Host: host}
+	}
+	var m Mirror
+	for i, step := range []struct {
+		rec  owner.Record
+		want bool
+	}{
+		{rec("a", os.Getpid()+1, host), false},
+		{rec("b", os.Getpid(), host+"x"), false},
+		{rec("c", os.Getpid(), host), true},
+		{rec("d", os.Getpid(), host), true},
+		{rec("d", os.Getpid(), host), false},
+		{owner.Record{}, false},
+	} {
+		if got := m.Shows(step.rec); got != step.want {
+			t.Errorf("%d: %v", i, got)
+		}
+	}
+}

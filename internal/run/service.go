@@ -93,8 +93,9 @@ func (s *service) waits(o *Options, over <-chan struct{}) {
 	if s.manager == nil || o.Nonblock {
 		return
 	}
+	var self Mirror
 	tellWait(waitTeller{over: over, after: soonTold, call: func(isOver func() bool) {
-		if rec, err := o.holder(); err == nil && rec.PID != 0 && !isOver() {
+		if rec, err := o.holder(); err == nil && rec.PID != 0 && !self.Shows(rec) && !isOver() {
 			s.standby(sdnotify.Clean(fmt.Sprintf("standby; the lease is owned by pid %d on %s", rec.PID, rec.Host)))
 		}
 	}})

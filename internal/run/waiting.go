@@ -1,6 +1,11 @@
 package run
 
-import "time"
+import (
+	"os"
+	"time"
+
+	"github.com/ownerlease/owner"
+)
 
 // waitingGap is the time from the first call of Waiting to the second. It doubles with
 // each, up to longestGap: a report after a hundred hours is not urgent, and each call may
@@ -46,4 +51,21 @@ func (w *waitTeller) isOver() bool {
 	default:
 		return false
 	}
+}
+
+// A Mirror tells a standby that it has seen itself: an acquisition can be read before its
+// own process is told that the wait is over.
+type Mirror struct{ seen string }
+
+// Shows reports whether the record can be this process's. A process in another container
+// can have the same number, and host name; but what is seen a second time, a good while
+// later, is another's, as this process would have been told.
+func (m *Mirror) Shows(rec owner.Record) bool {
+	host, err := os.Hostname()
+	if rec.PID != os.Getpid() || err != nil || rec.Host != host {
+		return false
+	}
+	again := m.seen == rec.InstanceID
+	m.seen = rec.InstanceID
+	return !again
 }

@@ -58,6 +58,7 @@ func TestStandbyTakesOverAtOnce(t *testing.T) {
 		if !strings.HasPrefix(m.events(), "acquire refused acquire acquired renew renewed ") {
 			t.Errorf("events: %s", m.events())
 		}
+		synctest.Wait()
 		if n := s.watched(); n != 0 {
 			t.Errorf("%d subscriptions are left", n)
 		}
@@ -180,6 +181,7 @@ func TestStandbyEnds(t *testing.T) {
 				time.Sleep(5 * time.Second)
 				tc.end(o, cancel)
 				<-o.Done()
+				synctest.Wait()
 				if n := s.watched(); n != 1 { // the owner's
 					t.Errorf("%d subscriptions are left", n)
 				}

@@ -79,6 +79,7 @@ func TestWatchSeesEveryOwner(t *testing.T) {
 		if got, more := <-told; more {
 			t.Errorf("yielded %s at the end", got)
 		}
+		synctest.Wait()
 		if s.watched() != 0 {
 			t.Errorf("%d subscriptions are left", s.watched())
 		}
@@ -160,6 +161,7 @@ func TestWatchSlowly(t *testing.T) {
 			t.Error(told)
 		}
 		must(t, o.Release())
+		synctest.Wait()
 		if s.watched() != 0 {
 			t.Errorf("%d subscriptions are left", s.watched())
 		}

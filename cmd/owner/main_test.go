@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -56,6 +57,8 @@ func TestMain(m *testing.M) {
 			time.Sleep(300 * time.Millisecond)
 			fmt.Println("interrupts:", 1+len(signals))
 			os.Exit(0)
+		case "test-signals": // prints these that it gets, until it reads its exit code
+			testSignals(os.Args[2:])
 		case "test-linger": // owner ensure has started it
 			time.Sleep(time.Minute)
 			os.Exit(0)
@@ -66,6 +69,25 @@ func TestMain(m *testing.M) {
 		}
 	}
 	main()
+}
+
+// testSignals does what a shell's traps cannot: a signal that comes right before dash
+// waits in read is noticed only when something has been read.
+func testSignals(numbers []string) {
+	signals := make(chan os.Signal, 64)
+	for _, text := range numbers {
+		number, _ := strconv.Atoi(text)
+		signal.Notify(signals, syscall.Signal(number))
+	}
+	fmt.Println("ready")
+	go func() {
+		for sig := range signals {
+			fmt.Printf("%d\n", sig)
+		}
+	}()
+	var code int
+	_, _ = fmt.Scanln(&code)
+	os.Exit(code)
 }
 
 // testNotify sends each line of stdin, a string in Go's syntax, as one message.

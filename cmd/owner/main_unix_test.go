@@ -179,13 +179,12 @@ func TestSignalsAreForwarded(t *testing.T) {
 		syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGALRM,
 		syscall.SIGWINCH, syscall.SIGCONT, syscall.SIGTERM,
 	}
-	var script strings.Builder
+	script := "exec '" + self() + "' test-signals"
 	for _, sig := range sigs {
-		fmt.Fprintf(&script, "trap 'echo %d' %d; ", sig, sig)
+		script += " " + strconv.Itoa(int(sig))
 	}
-	script.WriteString("echo ready; until read x; do :; done; exit 3") // a signal interrupts read
 	lease, l := leaseIn(t), newLife(t)
-	p := startScript(t, lease, nil, l, script.String())
+	p := startScript(t, lease, nil, l, script)
 	for _, sig := range sigs {
 		p.signal(sig)
 		if got := p.line(); got != strconv.Itoa(int(sig)) {
@@ -194,7 +193,7 @@ func TestSignalsAreForwarded(t *testing.T) {
 	}
 	// The lease is kept until COMMAND has ended, whatever it was sent.
 	wantStatus(t, lease, "live", 0)
-	p.types("\n")
+	p.types("3\n")
 	p.mustExit(3, "")
 	wantStatus(t, lease, "released", 3)
 }
@@ -231,7 +230,7 @@ func TestLossEndsCommandInTime(t *testing.T) {
 func TestLossLeavesCommandItsGrace(t *testing.T) {
 	t.Parallel()
 	lease, l := leaseIn(t), newLife(t)
-	p := startScript(t, lease, []string{"--ttl", "1s"}, l, `trap "echo cleaned up; exit 0" TERM; echo ready; while read x; do :; done`)
+	p := startScript(t, lease, []string{"--ttl", "1s"}, l, `exec 2>/dev/null; trap "echo cleaned up; exit 0" TERM; echo ready; while :; do sleep 0.05; done`)
 	if err := os.Remove(lease); err != nil {
 		t.Fatal(err)
 	}

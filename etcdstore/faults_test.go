@@ -2,7 +2,6 @@ package etcdstore_test
 
 import (
 	"errors"
-	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -56,23 +55,23 @@ func (s *scenario) run(t *testing.T, cluster *etcdtest.Cluster) {
 	t.Run(s.name, func(t *testing.T) {
 		tr := newTrial(t, cluster, s.ttl)
 		s.play(tr)
-		tr.judge()
+		tr.Judge()
 	})
 }
 
 // The TTLs are short where the owner is to lose the lease, and long where a busy machine
 // must not cost it.
 var ofKeys = []scenario{
-	{"handover", 10 * time.Second, handover},
-	{"an owner stays", 6 * time.Second, stays},
+	{"handover", 10 * time.Second, func(tr *trial) { tr.Handover(10) }},
+	{"an owner stays", 6 * time.Second, func(tr *trial) { tr.Stays() }},
 	{"the first lease is revoked", 8 * time.Second, taken(revoke, "", true)},
 	{"the second lease is revoked", 8 * time.Second, taken(revoke, ".alive", true)},
 	{"the first key is deleted", 8 * time.Second, taken(remove, "", true)},
 	{"the second key is deleted", 8 * time.Second, taken(remove, ".alive", true)},
 	{"the first key is deleted, unheard", 6 * time.Second, taken(remove, "", false)},
 	{"the second key is deleted, unheard", 6 * time.Second, taken(remove, ".alive", false)},
-	{"the owner's requests do not arrive", 4 * time.Second, heardNoMore},
-	{"the owner gets no answers", 4 * time.Second, hearsNoMore},
+	{"the owner's requests do not arrive", 4 * time.Second, func(tr *trial) { tr.RequestsHeldBack() }},
+	{"the owner gets no answers", 4 * time.Second, func(tr *trial) { tr.AnswersHeldBack() }},
 	{"the owner gets late answers", 12 * time.Second, hearsLate},
 	{"the owner is cut off for a moment", 12 * time.Second, cutOffForAMoment},
 	{"one of the owner's links is cut", 12 * time.Second, linkCut},
@@ -93,133 +92,67 @@ var ofMembers = []scenario{
 	{"a storm", 2 * time.Second, storm},
 }
 
-// ownerAndOthers has one contender own, which does not come back when it has lost the
-// lease, and two standbys.
-func ownerAndOthers(tr *trial) (a *contender, others []*contender) {
-	a = tr.contend()
-	a.once.Store(true)
-	tr.owner()
-	others = []*contender{tr.contend(), tr.contend()}
-	tr.looked(others...)
-	return a, others
-}
-
-// From one to the other, without a fault. The one that has released may be quicker than
-// the other, and own again.
-func handover(tr *trial) {
-	tr.contend()
-	tr.contend()
-	var took []time.Duration
-	for range 10 {
-		a := tr.owner()
-		tr.looked(tr.contenders...)
-		began := a.releases()
-		if tr.owner() != a {
-			took = append(took, tr.now()-began)
-		}
-	}
-	slices.Sort(took)
-	tr.Logf("handed over %d times, in %v", len(took), took)
-}
-
-// For longer than a TTL, by its renewals.
-func stays(tr *trial) {
-	a, _ := ownerAndOthers(tr)
-	tr.renews(a, 16)
-}
-
-// Others see the same of an owner that crashes, while this one continues until its
-// deadline.
-func heardNoMore(tr *trial) {
-	a, _ := ownerAndOthers(tr)
-	a.client.Cut()
-	cut := tr.now()
-	if lost := a.loses(); !errors.Is(lost, owner.ErrExpired) {
-		tr.Errorf("lost for another reason: %v", lost)
-	}
-	by := tr.owner()
-	tr.Logf("cut off %v after the last renewal, with a TTL of %v; another owns %v later",
-		cut-(a.spy.expires()-tr.ttl), tr.ttl, time.Duration(by.spy.elected.Load())-cut)
-	// What it has sent is not lost, and is applied now: to release the lease, for one.
-	a.client.Heal()
-	tr.renews(by, 3)
-}
-
-// Its renewals are applied, as far as it comes with them.
-func hearsNoMore(tr *trial) {
-	a, _ := ownerAndOthers(tr)
-	a.client.Deafen()
-	if lost := a.loses(); !errors.Is(lost, owner.ErrExpired) {
-		tr.Errorf("lost for another reason: %v", lost)
-	}
-	by := tr.owner()
-	a.client.Heal()
-	tr.renews(by, 3)
-}
-
 // A TTL counts from before it was asked for, however late the answer comes.
 func hearsLate(tr *trial) {
 	var seen sync.Map // when the key was, by its revision
-	watch := tr.admin.Watch(tr.Context(), tr.key, clientv3.WithCreatedNotify())
+	watch := tr.admin.Watch(tr.Context(), tr.Key, clientv3.WithCreatedNotify())
 	<-watch
 	go func() {
 		for resp := range watch {
 			for _, e := range resp.Events {
-				seen.Store(uint64(e.Kv.CreateRevision), tr.now())
+				seen.Store(uint64(e.Kv.CreateRevision), tr.Now())
 			}
 		}
 	}()
-	a := tr.contend()
-	a.client.Delay(tr.ttl / 60)
-	tr.owner()
+	a := tr.Contend()
+	a.Link.Delay(tr.TTL / 60)
+	tr.Owner()
 	etcdtest.Await(tr, "the key", func() bool {
-		o := a.present.Load()
+		o := a.Present()
 		if o == nil {
 			return false // it has taken too long
 		}
 		at, ok := seen.Load(o.Epoch())
-		if from := time.Duration(a.spy.first.Load()); ok && from > at.(time.Duration) {
+		if from := a.Spy.First(); ok && from > at.(time.Duration) {
 			tr.Errorf("the first TTL counts from %v after the key was there", from-at.(time.Duration))
 		}
 		return ok
 	})
-	tr.renews(a, 3)
+	tr.Renews(a, 3)
 }
 
 // A network that comes back in time costs nothing.
 func cutOffForAMoment(tr *trial) {
-	a, _ := ownerAndOthers(tr)
-	failed := a.spy.failed.Load()
-	a.client.Cut()
-	etcdtest.Await(tr, "a renewal that fails", func() bool { return a.spy.failed.Load() > failed })
-	a.client.Heal()
-	tr.renews(a, 3)
+	tr.CutOffForAMoment(func(a *contender) {
+		failed := a.Spy.Failed()
+		etcdtest.Await(tr, "a renewal that fails", func() bool { return a.Spy.Failed() > failed })
+	})
 }
 
 // Nor does a member that does not answer, while the others do.
 func linkCut(tr *trial) {
-	a, _ := ownerAndOthers(tr)
-	a.client.Cut(tr.cluster.Members[0])
-	tr.renews(a, 5)
+	a, _ := tr.OwnerAndOthers()
+	a.Link.Client.Cut(tr.cluster.Members[0])
+	tr.Renews(a, 5)
 }
 
 // One of the two keys is deleted. The others know it before the owner does, and must wait
 // all the same: for the owner's release if it notices, else for its expiry.
 func taken(take func(tr *trial, key string), leg string, heard bool) func(*trial) {
 	return func(tr *trial) {
-		a, others := ownerAndOthers(tr)
-		a.client.Cut()
-		take(tr, tr.key+leg)
-		tr.looked(others...)
+		a, others := tr.OwnerAndOthers()
+		a.Link.Cut()
+		take(tr, tr.Key+leg)
+		tr.Looked(others...)
 		reason := owner.ErrExpired
 		if heard {
-			a.client.Heal()
+			a.Link.Heal()
 			reason = owner.ErrRevoked
 		}
-		if lost := a.loses(); !errors.Is(lost, reason) {
+		if lost := a.Loses(); !errors.Is(lost, reason) {
 			tr.Errorf("lost for another reason than %q: %v", reason, lost)
 		}
-		tr.owner()
+		tr.Owner()
 	}
 }
 
@@ -245,51 +178,51 @@ func remove(tr *trial, key string) {
 
 // Hints continue where missed ones can no longer be read.
 func compacted(tr *trial) {
-	a, others := ownerAndOthers(tr)
+	a, others := tr.OwnerAndOthers()
 	b := others[0]
-	b.client.Cut()
-	b.client.Break() // the watch is begun again, from where it was
+	b.Link.Cut()
+	b.Link.Break() // the watch is begun again, from where it was
 	for range 2 {
-		put, err := tr.admin.Put(tr.Context(), tr.key+"/neighbour", "")
+		put, err := tr.admin.Put(tr.Context(), tr.Key+"/neighbour", "")
 		must(tr, err)
 		_, err = tr.admin.Compact(tr.Context(), put.Header.Revision, clientv3.WithCompactPhysical())
 		must(tr, err)
 	}
-	before := b.spy.hints.Load()
-	b.client.Heal()
-	etcdtest.Await(tr, "a hint that some may have been missed", func() bool { return b.spy.hints.Load() > before })
-	before = b.spy.hints.Load()
-	a.releases()
-	etcdtest.Await(tr, "a hint of the release", func() bool { return b.spy.hints.Load() > before })
-	tr.owner()
+	before := b.Spy.Hints()
+	b.Link.Heal()
+	etcdtest.Await(tr, "a hint that some may have been missed", func() bool { return b.Spy.Hints() > before })
+	before = b.Spy.Hints()
+	a.Releases()
+	etcdtest.Await(tr, "a hint of the release", func() bool { return b.Spy.Hints() > before })
+	tr.Owner()
 }
 
 func leaderKilled(tr *trial) {
 	for range 3 {
-		tr.contend()
+		tr.Contend()
 	}
-	tr.owner()
+	tr.Owner()
 	leader := tr.cluster.Leader(tr)
-	tr.disturb(func() {
+	tr.Disturb(func() {
 		leader.Stop()
-		tr.settles()
+		tr.Settles()
 	})
 	leader.Start(tr)
-	tr.settles()
+	tr.Settles()
 }
 
 func memberKilled(tr *trial) {
 	leader := tr.cluster.Leader(tr)
-	a := tr.contend(leader)
-	tr.owner()
-	tr.looked(tr.contend(), tr.contend())
-	tr.disturb(func() {
+	a := tr.ContendBy(tr.connect(leader))
+	tr.Owner()
+	tr.Looked(tr.Contend(), tr.Contend())
+	tr.Disturb(func() {
 		leader.Stop()
-		a.loses()
-		tr.settles()
+		a.Loses()
+		tr.Settles()
 	})
 	leader.Start(tr)
-	tr.settles()
+	tr.Settles()
 }
 
 // A member that is cut off does not leave its owner in the belief, not even if it takes
@@ -297,63 +230,63 @@ func memberKilled(tr *trial) {
 func memberCutOff(which func(*etcdtest.Cluster, testing.TB) *etcdtest.Member) func(*trial) {
 	return func(tr *trial) {
 		m := which(tr.cluster, tr)
-		a := tr.contend(m)
-		tr.owner()
+		a := tr.ContendBy(tr.connect(m))
+		tr.Owner()
 		others := tr.cluster.Others(m)
-		tr.looked(tr.contend(others...), tr.contend(others...))
-		tr.disturb(func() {
+		tr.Looked(tr.ContendBy(tr.connect(others...)), tr.ContendBy(tr.connect(others...)))
+		tr.Disturb(func() {
 			m.Isolate()
-			if lost := a.loses(); !errors.Is(lost, owner.ErrExpired) {
+			if lost := a.Loses(); !errors.Is(lost, owner.ErrExpired) {
 				tr.Errorf("lost for another reason: %v", lost)
 			}
-			tr.settles()
+			tr.Settles()
 		})
 		m.Rejoin()
-		tr.looked(a)
-		tr.settles()
+		tr.Looked(a)
+		tr.Settles()
 	}
 }
 
 // Who has other members as well may keep the lease.
 func leaderCutOff(tr *trial) {
-	a, _ := ownerAndOthers(tr)
+	a, _ := tr.OwnerAndOthers()
 	m := tr.cluster.Leader(tr)
-	tr.disturb(func() {
+	tr.Disturb(func() {
 		m.Isolate()
 		etcdtest.Await(tr, "another leader", func() bool { return tr.cluster.Leader(tr) != m })
-		if by := tr.settles(); by == a {
+		if by := tr.Settles(); by == a {
 			tr.Log("the owner has kept the lease")
 		}
 	})
 	m.Rejoin()
-	tr.settles()
+	tr.Settles()
 }
 
 func stoppedForLong(tr *trial) {
-	a, _ := ownerAndOthers(tr)
-	tr.disturb(func() {
+	a, _ := tr.OwnerAndOthers()
+	tr.Disturb(func() {
 		tr.cluster.Stop()
-		a.loses()
-		etcdtest.Await(tr, "the end of the lease", func() bool { return tr.now() > a.spy.expires() })
+		a.Loses()
+		etcdtest.Await(tr, "the end of the lease", func() bool { return tr.Now() > a.Spy.Expires() })
 		tr.cluster.Start(tr)
 		tr.cluster.Leader(tr)
 	})
-	tr.settles()
+	tr.Settles()
 }
 
 // A cluster that is back in time costs nothing.
 func stoppedForAMoment(tr *trial) {
-	a, _ := ownerAndOthers(tr)
-	tr.disturb(func() {
-		began := tr.now()
+	a, _ := tr.OwnerAndOthers()
+	tr.Disturb(func() {
+		began := tr.Now()
 		tr.cluster.Stop()
 		tr.cluster.Start(tr)
-		_, err := tr.admin.Get(tr.Context(), tr.key)
+		_, err := tr.admin.Get(tr.Context(), tr.Key)
 		must(tr, err)
-		took := tr.now() - began
-		by := tr.settles()
+		took := tr.Now() - began
+		by := tr.Settles()
 		tr.Logf("no member answered for %v; the owner has kept the lease: %v", took, by == a)
-		if by != a && took < tr.ttl/4 {
+		if by != a && took < tr.TTL/4 {
 			tr.Error("the owner has lost the lease")
 		}
 	})
@@ -361,19 +294,19 @@ func stoppedForAMoment(tr *trial) {
 
 // An owner renews while etcd is full, and leaves. No successor owns until there is room.
 func quotaFull(tr *trial) {
-	a, others := ownerAndOthers(tr)
-	tr.disturb(func() {
+	a, others := tr.OwnerAndOthers()
+	tr.Disturb(func() {
 		etcdtest.Fill(tr, tr.admin.Client)
-		tr.renews(a, 5)
-		a.releases()
+		tr.Renews(a, 5)
+		a.Releases()
 		for _, c := range others {
-			failed := c.spy.failed.Load()
-			etcdtest.Await(tr, "attempts that fail", func() bool { return c.spy.failed.Load() > failed+2 })
-			if c.present.Load() != nil {
-				tr.Errorf("%s owns the lease, with no room for its record", c.name)
+			failed := c.Spy.Failed()
+			etcdtest.Await(tr, "attempts that fail", func() bool { return c.Spy.Failed() > failed+2 })
+			if c.Present() != nil {
+				tr.Errorf("%s owns the lease, with no room for its record", c.Name)
 			}
 		}
 		etcdtest.MakeRoom(tr, tr.admin.Client)
 	})
-	tr.settles()
+	tr.Settles()
 }

@@ -4,69 +4,32 @@ import (
 	"context"
 	"flag"
 	"math/rand/v2"
-	"slices"
-	"sync"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/ownerlease/owner/internal/contend"
 )
 
 var stormLength = flag.Duration("storm", 12*time.Second, "how long the storm lasts")
 
-// All faults of members, clients and keys, at any time, with owners that own shortly and
-// often.
+// All faults of members, clients and keys, at any time.
 func storm(tr *trial) {
-	tr.stormy = true
 	for range 3 {
-		tr.contend()
+		tr.Contend()
 	}
 	for _, m := range tr.cluster.Members {
-		tr.contend(m)
+		tr.ContendBy(tr.connect(m))
 	}
-	tr.owner()
-	ctx, end := context.WithTimeout(tr.Context(), *stormLength)
-	defer end()
-	var lanes sync.WaitGroup
-	lane := func(pause time.Duration, turn func(pause func())) {
-		lanes.Go(func() {
-			for ctx.Err() == nil {
-				turn(func() { sleep(ctx, rand.N(pause)) })
-			}
-		})
-	}
-	tr.disturb(func() {
-		lane(tr.ttl/8, tr.nag)
-		lane(tr.ttl, tr.hurtMember)
-		lane(tr.ttl, tr.hurtClient)
-		lane(2*tr.ttl, tr.hurtKey)
-		lanes.Wait()
-		tr.cluster.Mend(tr)
-	})
-	tr.settles()
-}
-
-func sleep(ctx context.Context, d time.Duration) {
-	select {
-	case <-ctx.Done():
-	case <-time.After(d):
-	}
-}
-
-// nag makes the owner release, after long or after short.
-func (tr *trial) nag(pause func()) {
-	for range oneOf([]int{1, 16}) {
-		pause()
-	}
-	for _, c := range tr.contenders {
-		select {
-		case c.yield <- make(chan time.Duration, 1):
-		default:
-		}
-	}
+	oneMember := func(l link) { l.Client.Cut(contend.OneOf(tr.cluster.Members)) }
+	tr.Storm(*stormLength, func() { tr.cluster.Mend(tr) },
+		contend.Lane{Pause: tr.TTL, Turn: tr.hurtMember},
+		contend.Lane{Pause: tr.TTL, Turn: tr.HurtLink(oneMember)},
+		contend.Lane{Pause: 2 * tr.TTL, Turn: tr.hurtKey})
 }
 
 func (tr *trial) hurtMember(pause func()) {
-	m := oneOf(tr.cluster.Members)
+	m := contend.OneOf(tr.cluster.Members)
 	if rand.N(2) == 0 {
 		m.Stop()
 		pause()
@@ -81,45 +44,20 @@ func (tr *trial) hurtMember(pause func()) {
 	}
 }
 
-func (tr *trial) hurtClient(pause func()) {
-	c := oneOf(tr.contenders).client
-	if i := slices.IndexFunc(tr.contenders, (*contender).owns); i >= 0 && rand.N(2) == 0 {
-		c = tr.contenders[i].client
-	}
-	switch rand.N(4) {
-	case 0:
-		c.Cut()
-	case 1:
-		c.Cut(oneOf(tr.cluster.Members))
-	case 2:
-		c.Deafen()
-	case 3:
-		c.Delay(rand.N(tr.ttl / 20))
-	}
-	for range oneOf([]int{1, 4}) {
-		pause()
-	}
-	if rand.N(2) == 0 {
-		c.Break()
-	}
-	c.Heal()
-	pause()
-}
-
 // hurtKey takes one of the two keys away, always the same of one owner: both are more
 // than is promised.
 func (tr *trial) hurtKey(pause func()) {
 	pause()
-	i := slices.IndexFunc(tr.contenders, (*contender).owns)
-	if i < 0 {
+	c := tr.Owning()
+	if c == nil {
 		return
 	}
-	o := tr.contenders[i].present.Load()
+	o := c.Present()
 	if o == nil {
 		return
 	}
-	key := tr.key + []string{"", ".alive"}[o.Epoch()%2]
-	ctx, cancel := context.WithTimeout(tr.Context(), tr.ttl)
+	key := tr.Key + []string{"", ".alive"}[o.Epoch()%2]
+	ctx, cancel := context.WithTimeout(tr.Context(), tr.TTL)
 	defer cancel()
 	its := clientv3.Compare(clientv3.CreateRevision(key), "=", int64(o.Epoch()))
 	if rand.N(2) == 0 {
@@ -131,5 +69,3 @@ func (tr *trial) hurtKey(pause func()) {
 		_, _ = tr.admin.Revoke(ctx, clientv3.LeaseID(got.Responses[0].GetResponseRange().Kvs[0].Lease))
 	}
 }
-
-func oneOf[T any](all []T) T { return all[rand.N(len(all))] }

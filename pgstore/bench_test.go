@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/ownerlease/owner"
+	"github.com/ownerlease/owner/internal/contend"
 	"github.com/ownerlease/owner/internal/pgtest"
 )
 
@@ -231,7 +232,7 @@ func join(b *testing.B, db *DB) *owner.Owner {
 func renewed(b *testing.B, all ...*owner.Owner) {
 	b.Helper()
 	for _, o := range all {
-		await(b, "a renewal", func() bool { return o.Stats().Renewals > 0 })
+		contend.Await(b, "a renewal", func() bool { return o.Stats().Renewals > 0 })
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/ownerlease/owner"
+	"github.com/ownerlease/owner/internal/contend"
 	"github.com/ownerlease/owner/internal/pgtest"
 )
 
@@ -25,8 +26,8 @@ func TestDeafOwnerIsAsked(t *testing.T) {
 			o, err := owner.Join(t.Context(), owner.Config{Store: New(db, key), TTL: time.Minute})
 			must(t, err)
 			if isDeaf {
-				await(t, "no notifications", db.news.isDeaf)
-				await(t, "the hint of that", func() bool { return o.Stats().Renewals > 0 })
+				contend.Await(t, "no notifications", db.news.isDeaf)
+				contend.Await(t, "the hint of that", func() bool { return o.Stats().Renewals > 0 })
 			}
 			must(t, owner.RequestHandover(t.Context(), owner.Config{Store: New(open(t, dsn), key)}, ""))
 			began := time.Now()

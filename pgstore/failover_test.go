@@ -15,8 +15,8 @@ func (tr *trial) promote(replica *pgtest.Server) {
 	tr.server.Kill()
 	replica.Promote(tr)
 	tr.server = replica
-	for _, c := range tr.contenders {
-		c.net.Aim(replica)
+	for _, c := range tr.Contenders {
+		c.Link.Aim(replica)
 	}
 }
 
@@ -24,13 +24,13 @@ func (tr *trial) promote(replica *pgtest.Server) {
 // before.
 func failoverWhole(tr *trial) {
 	replica := tr.server.Replica(tr)
-	a, _ := ownerAndOthers(tr)
+	a, _ := tr.OwnerAndOthers()
 	tr.server.Synced(tr, replica)
-	tr.disturb(func() { tr.promote(replica) })
-	tr.renews(a, 3)
-	began := a.releases()
-	tr.settles()
-	if took := tr.now() - began; took > maxTTL/2 {
+	tr.Disturb(func() { tr.promote(replica) })
+	tr.Renews(a, 3)
+	began := a.Releases()
+	tr.Settles()
+	if took := tr.Now() - began; took > maxTTL/2 {
 		tr.Errorf("the handover after a failover took %v, as if nothing were known of it", took)
 	}
 }
@@ -42,74 +42,74 @@ func failoverLoses(what func(tr *trial, replica *pgtest.Server) (last *contender
 	return func(tr *trial) {
 		replica := tr.server.Replica(tr)
 		last := what(tr, replica)
-		last.once.Store(true)
-		next := tr.contend()
-		tr.looked(next)
-		tr.disturb(func() {
+		last.OwnsOnce()
+		next := tr.Contend()
+		tr.Looked(next)
+		tr.Disturb(func() {
 			tr.promote(replica)
 			if kept {
-				tr.renews(last, 3)
+				tr.Renews(last, 3)
 				return
 			}
-			lost := last.loses()
-			by := tr.settles()
-			tr.Logf("%v\nthe next owns %v after the promised end of the last", lost, time.Duration(by.spy.elected.Load())-last.spy.expires())
+			lost := last.Loses()
+			by := tr.Settles()
+			tr.Logf("%v\nthe next owns %v after the promised end of the last", lost, by.Spy.Elected()-last.Spy.Expires())
 		})
 	}
 }
 
 // acquisition: in the replica, the lease is free.
 func acquisition(tr *trial, replica *pgtest.Server) *contender {
-	a := tr.contend()
-	a.once.Store(true)
-	tr.owner()
-	a.releases()
-	a.end()
+	a := tr.Contend()
+	a.OwnsOnce()
+	tr.Owner()
+	a.Releases()
+	a.Leaves()
 	tr.server.Synced(tr, replica)
 	replica.Detach(tr)
-	tr.contend()
-	return tr.owner()
+	tr.Contend()
+	return tr.Owner()
 }
 
 // takeover: the replica has an owner that has died since.
 func takeover(tr *trial, replica *pgtest.Server) *contender {
-	a, others := ownerAndOthers(tr)
-	others[1].end()
+	a, others := tr.OwnerAndOthers()
+	others[1].Leaves()
 	tr.server.Synced(tr, replica)
 	replica.Detach(tr)
-	a.net.Cut()
-	a.loses()
-	return tr.owner()
+	a.Link.Cut()
+	a.Loses()
+	return tr.Owner()
 }
 
 // firstAcquisition: the replica has no row.
 func firstAcquisition(tr *trial, replica *pgtest.Server) *contender {
 	tr.server.Synced(tr, replica)
 	replica.Detach(tr)
-	tr.contend()
-	return tr.owner()
+	tr.Contend()
+	return tr.Owner()
 }
 
 // renewals: the replica has the owner, and an old renewal of its.
 func renewals(tr *trial, replica *pgtest.Server) *contender {
-	a := tr.contend()
-	tr.owner()
+	a := tr.Contend()
+	tr.Owner()
 	tr.server.Synced(tr, replica)
 	replica.Detach(tr)
-	tr.renews(a, 3)
-	a.once.Store(true)
+	tr.Renews(a, 3)
+	a.OwnsOnce()
 	return a
 }
 
 // A primary that waits for a replica, and gives up: it reports success, with a warning.
 func cancelledSync(tr *trial) {
 	replica := tr.server.Replica(tr)
-	a, _ := ownerAndOthers(tr)
+	a, _ := tr.OwnerAndOthers()
 	tr.sql("ALTER SYSTEM SET synchronous_standby_names = 'replica1'")
 	tr.sql("SELECT pg_reload_conf()")
-	tr.renews(a, 2)
+	tr.Renews(a, 2)
 	replica.Stop()
-	tr.disturb(func() {
+	tr.Disturb(func() {
 		stop := make(chan struct{})
 		defer close(stop)
 		go func() {
@@ -118,15 +118,15 @@ func cancelledSync(tr *trial) {
 				case <-stop:
 					return
 				case <-time.After(20 * time.Millisecond):
-					_, _ = a.db.pool.Exec(tr.Context(), "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'")
+					_, _ = a.Link.db.pool.Exec(tr.Context(), "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'")
 				}
 			}
 		}()
-		lost := a.loses()
+		lost := a.Loses()
 		if !errors.Is(lost, owner.ErrExpired) || !errors.Is(lost, errWarned) {
 			tr.Errorf("lost for another reason: %v", lost)
 		}
 		replica.Cont()
 	})
-	tr.settles()
+	tr.Settles()
 }

@@ -60,7 +60,7 @@ func TestAcquireUndecided(t *testing.T) {
 // Of all that acquire, every second one is not answered. No lease is blocked for its TTL by
 // one that has gone, or is trying again.
 func acquisitionsUnanswered(tr *trial) {
-	acquires := acquires(tr.key)
+	acquires := acquires(tr.Key)
 	var lost atomic.Int64
 	for range 3 {
 		net := tr.server.Proxy(tr.T)
@@ -71,14 +71,14 @@ func acquisitionsUnanswered(tr *trial) {
 			lost.Add(1)
 			return true
 		})
-		tr.contendBy(net, "")
+		tr.ContendBy(tr.connect(net))
 	}
 	for n := 0; n < 10 || lost.Load() < 5; n++ {
-		tr.owner()
-		tr.looked(tr.contenders...)
-		began := tr.owner().releases()
-		tr.owner()
-		if took := tr.now() - began; took > tr.ttl/2 {
+		tr.Owner()
+		tr.Looked(tr.Contenders...)
+		began := tr.Owner().Releases()
+		tr.Owner()
+		if took := tr.Now() - began; took > tr.TTL/2 {
 			tr.Errorf("free for %v", took)
 		}
 	}

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/ownerlease/owner/internal/contend"
 )
 
 var errEnough = errors.New("it was enough")
@@ -23,7 +25,7 @@ func saysWhy(t *testing.T, ask func(context.Context) error, says ...string) {
 			t.Logf("the last error: %v", err)
 		}
 	})
-	await(t, "an error that says why", func() bool {
+	contend.Await(t, "an error that says why", func() bool {
 		ctx, cancel := context.WithTimeoutCause(t.Context(), 50*time.Millisecond, errEnough)
 		defer cancel()
 		if err = ask(ctx); !errors.Is(err, errEnough) {
@@ -97,7 +99,7 @@ func TestWhyOneOfTwoFailed(t *testing.T) {
 		_, err := k.renew(ctx, r)
 		renewed <- err
 	}()
-	await(t, "the renewal", func() bool {
+	contend.Await(t, "the renewal", func() bool {
 		k.mu.Lock()
 		defer k.mu.Unlock()
 		return len(k.waiting) > 0

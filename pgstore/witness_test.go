@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/ownerlease/owner"
+	"github.com/ownerlease/owner/internal/contend"
 )
 
 // ownUntilKilled is a process that owns a lease: see TestMain.
@@ -80,7 +81,7 @@ func killed(t *testing.T, unwitnessed string) time.Duration {
 	db := open(t, shared(t).DSN())
 	o, err := owner.Join(t.Context(), owner.Config{Store: New(db, key), TTL: 10 * time.Second, Standby: true})
 	must(t, err)
-	await(t, "the standby to watch the owner", func() bool {
+	contend.Await(t, "the standby to watch the owner", func() bool {
 		watches := db.news.of(func(k string) bool { return k == key })
 		return slices.ContainsFunc(watches, func(w *watch) bool { return w.holder != "" })
 	})

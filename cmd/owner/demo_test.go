@@ -29,9 +29,9 @@ func TestDemo(t *testing.T) {
 	t.Parallel()
 	svg := filepath.Join(t.TempDir(), "demo.svg")
 	p, temp := startDemo(t, "--svg", svg)
-	out, code := p.wait()
-	if code != 0 || p.stderr.Len() > 0 {
-		t.Fatalf("exit %d, %s\n%s", code, &p.stderr, out)
+	out, code := p.Wait()
+	if code != 0 || p.Stderr.Len() > 0 {
+		t.Fatalf("exit %d, %s\n%s", code, &p.Stderr, out)
 	}
 	mustBeEmpty(t, temp)
 	// A column can fall between the last answer of a process and its end.

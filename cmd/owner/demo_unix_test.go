@@ -25,11 +25,11 @@ func TestDemoEndsEarly(t *testing.T) {
 		t.Run(c.at+", "+c.sig.String(), func(t *testing.T) {
 			t.Parallel()
 			p, temp := startDemo(t)
-			for !strings.Contains(p.line(), c.at) {
+			for !strings.Contains(p.Line(), c.at) {
 			}
-			p.signal(c.sig)
-			if _, code := p.wait(); code != c.code || p.stderr.Len() > 0 {
-				t.Errorf("exit %d, want %d; %s", code, c.code, &p.stderr)
+			p.Signal(c.sig)
+			if _, code := p.Wait(); code != c.code || p.Stderr.Len() > 0 {
+				t.Errorf("exit %d, want %d; %s", code, c.code, &p.Stderr)
 			}
 			mustBeEmpty(t, temp)
 		})
@@ -39,12 +39,12 @@ func TestDemoEndsEarly(t *testing.T) {
 func TestDemoEndsWhenNobodyReads(t *testing.T) {
 	t.Parallel()
 	p, temp := startDemo(t)
-	for !strings.Contains(p.line(), "is killed") {
+	for !strings.Contains(p.Line(), "is killed") {
 	}
-	_ = p.out.Close()
-	_ = p.cmd.Wait()
-	if p.cmd.ProcessState.Success() || p.stderr.Len() > 0 {
-		t.Errorf("%v; %s", p.cmd.ProcessState, &p.stderr)
+	_ = p.Out.Close()
+	_ = p.Cmd.Wait()
+	if p.Cmd.ProcessState.Success() || p.Stderr.Len() > 0 {
+		t.Errorf("%v; %s", p.Cmd.ProcessState, &p.Stderr)
 	}
 	mustBeEmpty(t, temp)
 }

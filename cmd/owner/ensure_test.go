@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/ownerlease/owner"
+	"github.com/ownerlease/owner/internal/cmdtest"
 )
 
 // ensured returns the arguments that have an owner started, which ends with the test.
@@ -28,7 +29,7 @@ func ensured(t *testing.T, lease string, flags ...string) []string {
 			})
 		}
 	})
-	args := append([]string{"ensure", "--lease", lease, "--timeout", limit.String()}, flags...)
+	args := append([]string{"ensure", "--lease", lease, "--timeout", cmdtest.Limit.String()}, flags...)
 	return append(args, "--", self(), "run", "--lease", lease, "--endpoint", "unix:/there", self(), "test-linger")
 }
 
@@ -129,7 +130,7 @@ func TestEnsureEnvironment(t *testing.T) {
 	lease, log := leaseIn(t), filepath.Join(t.TempDir(), "log")
 	cmd := command("ensure", "--lease", lease, "--log", log, "--timeout", "0.3", self(), "test-env")
 	cmd.Env = append(cmd.Env, "OWNER_LEASE=/other", "OWNER_INSTANCE_ID=other", "OWNER_EPOCH=7")
-	if _, code := startCommand(t, cmd).wait(); code != 124 { // it ends with status 0, and owns nothing
+	if _, code := startCommand(t, cmd).Wait(); code != 124 { // it ends with status 0, and owns nothing
 		t.Errorf("exit %d", code)
 	}
 	if b, err := os.ReadFile(log); err != nil || strings.TrimSpace(string(b)) != lease {
@@ -147,8 +148,8 @@ func TestEnsureIsInterrupted(t *testing.T) {
 	hold(t, lease)
 	p := start(t, "ensure", "--lease", lease, self())
 	time.Sleep(100 * time.Millisecond) // it waits for the owner to be ready, most likely
-	_ = p.cmd.Process.Signal(os.Interrupt)
-	if out, code := p.wait(); code != 130 || out != "" {
-		t.Errorf("exit %d, %q, %q", code, out, &p.stderr)
+	_ = p.Cmd.Process.Signal(os.Interrupt)
+	if out, code := p.Wait(); code != 130 || out != "" {
+		t.Errorf("exit %d, %q, %q", code, out, &p.Stderr)
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/ownerlease/owner"
+	"github.com/ownerlease/owner/internal/cmdtest"
 )
 
 // standing is a standby in this process. It is released when the test is over.
@@ -40,45 +41,45 @@ func wantHandover(t *testing.T, lease string, code int, says string, flags ...st
 // COMMAND ends its work in its own time, and the lease is its own until then.
 func TestHandover(t *testing.T) {
 	t.Parallel()
-	lease, l := leaseIn(t), newLife(t)
+	lease, l := leaseIn(t), cmdtest.NewLife(t)
 	p := startScript(t, lease, nil, l, `trap 'sleep 0.3; echo done; exit 7' TERM; echo ready; while :; do sleep 0.05; done`)
 	next := standing(t, lease)
 	elected := make(chan bool, 1)
 	go func() {
 		<-next.Elected()
-		elected <- l.ended(t)
+		elected <- l.Ended(t)
 	}()
 	wantHandover(t, lease, 0, fmt.Sprint("instance ", next.StandbyID()), "--to", next.StandbyID())
 	if !<-elected {
 		t.Error("the next one owns while COMMAND runs")
 	}
-	if got := p.line(); got != "done" {
+	if got := p.Line(); got != "done" {
 		t.Errorf("got %q", got)
 	}
-	if _, code := p.wait(); code != 7 { // the shell may report that its sleep was ended, too
-		t.Errorf("exit %d: %s", code, &p.stderr)
+	if _, code := p.Wait(); code != 7 { // the shell may report that its sleep was ended, too
+		t.Errorf("exit %d: %s", code, &p.Stderr)
 	}
 }
 
 // A COMMAND that TERM ends has done what it was asked.
 func TestReplace(t *testing.T) {
 	t.Parallel()
-	lease, l := leaseIn(t), newLife(t)
+	lease, l := leaseIn(t), cmdtest.NewLife(t)
 	p := startScript(t, lease, nil, l, "echo ready; exec sleep 1000")
 	standing(t, lease) // first in line, and not meant
 	next := start(t, "run", "--replace", "--lease", lease, self(), "test-cat")
-	if got := next.line(); got != "started" {
+	if got := next.Line(); got != "started" {
 		t.Fatalf("got %q", got)
 	}
-	if !l.ended(t) {
+	if !l.Ended(t) {
 		t.Error("two COMMANDs at once")
 	}
-	p.mustExit(0, "")
-	if got := wantStatus(t, lease, "live", 0)["pid"]; got != float64(next.cmd.Process.Pid) {
+	p.MustExit(0, "")
+	if got := wantStatus(t, lease, "live", 0)["pid"]; got != float64(next.Cmd.Process.Pid) {
 		t.Errorf("pid %v owns", got)
 	}
-	_ = next.stdin.Close()
-	next.mustExit(0, "")
+	_ = next.Stdin.Close()
+	next.MustExit(0, "")
 }
 
 // Without an owner, or with a dead one, --replace just owns.
@@ -87,15 +88,15 @@ func TestReplaceNone(t *testing.T) {
 	lease := leaseIn(t)
 	for range 2 {
 		p := hold(t, lease, "--replace")
-		p.signal(syscall.SIGKILL)
-		p.wait()
+		p.Signal(syscall.SIGKILL)
+		p.Wait()
 	}
 }
 
 func TestReplaceIsAskedOnce(t *testing.T) {
 	t.Parallel()
-	lease, l := leaseIn(t), newLife(t)
-	startScript(t, lease, nil, l, stubborn)
+	lease, l := leaseIn(t), cmdtest.NewLife(t)
+	startScript(t, lease, nil, l, cmdtest.Stubborn)
 	named := standing(t, lease).StandbyID()
 	if err := owner.RequestHandover(t.Context(), owner.Config{LeasePath: lease}, named); err != nil {
 		t.Fatal(err)
@@ -127,12 +128,12 @@ func TestHandoverRefused(t *testing.T) {
 			t.Errorf("%v: exit %d, %q", flags, code, stderr)
 		}
 	}
-	holder.types("still here\n")
-	if got := holder.line(); got != "still here" {
+	holder.Types("still here\n")
+	if got := holder.Line(); got != "still here" {
 		t.Errorf("got %q", got)
 	}
-	holder.signal(syscall.SIGKILL)
-	holder.wait()
+	holder.Signal(syscall.SIGKILL)
+	holder.Wait()
 	wantHandover(t, lease, 3, "no owner to be asked: start one")
 }
 
@@ -141,22 +142,22 @@ func TestHandoverOfAHungOwner(t *testing.T) {
 	t.Parallel()
 	lease := leaseIn(t)
 	holder := hold(t, lease, "--ttl", "60")
-	holder.signal(syscall.SIGSTOP)
+	holder.Signal(syscall.SIGSTOP)
 	wantHandover(t, lease, 124, "owner revoke --lease "+lease, "--timeout", "0.3")
 	fields, _, code := status(t, lease)
 	if code != 0 || fields["owned"] != true {
 		t.Errorf("it has cost the lease: %v", fields)
 	}
-	holder.signal(syscall.SIGCONT)
-	holder.mustExit(0, "")
+	holder.Signal(syscall.SIGCONT)
+	holder.MustExit(0, "")
 	wantHandover(t, lease, 3, "no owner to be asked")
 }
 
 // One that does not end keeps the lease.
 func TestHandoverIgnored(t *testing.T) {
 	t.Parallel()
-	lease, l := leaseIn(t), newLife(t)
-	p := startScript(t, lease, []string{"--grace", "0"}, l, stubborn)
+	lease, l := leaseIn(t), cmdtest.NewLife(t)
+	p := startScript(t, lease, []string{"--grace", "0"}, l, cmdtest.Stubborn)
 	wantHandover(t, lease, 124, "the request stays", "--timeout", "0.3")
 	wantStatus(t, lease, "live", 0)
 	if err := os.Remove(lease + ".handover"); err != nil {
@@ -164,12 +165,12 @@ func TestHandoverIgnored(t *testing.T) {
 	}
 	a := start(t, "handover", "--lease", lease)
 	eventually(t, "asked", func() bool { _, err := os.Stat(lease + ".handover"); return err == nil })
-	a.signal(syscall.SIGTERM)
-	if _, code := a.wait(); code != 128+15 || !strings.Contains(a.stderr.String(), "the request stays") {
-		t.Errorf("exit %d, %s", code, &a.stderr)
+	a.Signal(syscall.SIGTERM)
+	if _, code := a.Wait(); code != 128+15 || !strings.Contains(a.Stderr.String(), "the request stays") {
+		t.Errorf("exit %d, %s", code, &a.Stderr)
 	}
-	p.signal(syscall.SIGKILL)
-	l.mustEnd(t)
+	p.Signal(syscall.SIGKILL)
+	l.MustEnd(t)
 }
 
 // A standby that has gone costs the others a moment; the owner that no standby follows may
@@ -210,7 +211,7 @@ func TestHandoverToNone(t *testing.T) {
 // Of two at once the first one's standby is named, and the second is told.
 func TestHandoverTwice(t *testing.T) {
 	t.Parallel()
-	lease, l := leaseIn(t), newLife(t)
+	lease, l := leaseIn(t), cmdtest.NewLife(t)
 	p := startScript(t, lease, nil, l, `trap 'read x; exit 0' TERM; echo ready; while :; do sleep 0.05; done`)
 	first, second := standing(t, lease), standing(t, lease)
 	a := start(t, "handover", "--lease", lease, "--to", first.StandbyID())
@@ -223,12 +224,12 @@ func TestHandoverTwice(t *testing.T) {
 		return err == nil && v.HandoverRequested
 	})
 	wantHandover(t, lease, 125, first.StandbyID(), "--to", second.StandbyID())
-	p.types("\n")
-	if _, code := a.wait(); code != 0 {
-		t.Errorf("exit %d: %s", code, &a.stderr)
+	p.Types("\n")
+	if _, code := a.Wait(); code != 0 {
+		t.Errorf("exit %d: %s", code, &a.Stderr)
 	}
 	<-first.Elected()
-	if _, code := p.wait(); code != 0 { // the shell reports that its sleep was ended, too
-		t.Errorf("exit %d: %s", code, &p.stderr)
+	if _, code := p.Wait(); code != 0 { // the shell reports that its sleep was ended, too
+		t.Errorf("exit %d: %s", code, &p.Stderr)
 	}
 }

@@ -49,7 +49,7 @@ func TestList(t *testing.T) {
 	lines, objects := list(t, folder)
 	host, _ := os.Hostname()
 	wants := []string{
-		fmt.Sprintf(`^a\.lease +live +pid %d on %s +epoch \d+ +endpoint unix:/x\[2Jy +expires \d{4}-\d\d-\d\d \d\d:\d\d:\d\d `, holder.cmd.Process.Pid, regexp.QuoteMeta(host)),
+		fmt.Sprintf(`^a\.lease +live +pid %d on %s +epoch \d+ +endpoint unix:/x\[2Jy +expires \d{4}-\d\d-\d\d \d\d:\d\d:\d\d `, holder.Cmd.Process.Pid, regexp.QuoteMeta(host)),
 		fmt.Sprintf(`^b +released +pid \d+ on %s +epoch \d+ +endpoint - +expires -$`, regexp.QuoteMeta(host)),
 	}
 	if len(lines) != len(wants) || len(objects) != len(wants) {

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ownerlease/owner/internal/cmdtest"
 )
 
 func TestSignalEndsTheWait(t *testing.T) {
@@ -23,37 +25,37 @@ func TestSignalEndsTheWait(t *testing.T) {
 		looked := watchOpens(t, lease)
 		p := start(t, "run", "--lease", lease, "sh", "-c", "echo ran")
 		looked()
-		p.signal(sig)
-		p.mustExit(128+int(sig), "")
+		p.Signal(sig)
+		p.MustExit(128+int(sig), "")
 	}
-	_ = holder.stdin.Close()
-	holder.mustExit(0, "")
+	_ = holder.Stdin.Close()
+	holder.MustExit(0, "")
 }
 
 func TestSignalEndsTheWaitOfARevocation(t *testing.T) {
 	t.Parallel()
-	lease, l := leaseIn(t), newLife(t)
+	lease, l := leaseIn(t), cmdtest.NewLife(t)
 	holder := startScript(t, lease, []string{"--ttl", "1m"}, l, "echo ready; read x")
-	holder.signal(syscall.SIGSTOP)
+	holder.Signal(syscall.SIGSTOP)
 	looked := watchOpens(t, lease)
 	p := start(t, "revoke", "--lease", lease)
 	looked()
-	p.signal(syscall.SIGTERM)
-	p.mustExit(128+int(syscall.SIGTERM), "owner: ") // before or after it was revoked
-	holder.signal(syscall.SIGKILL)
-	l.mustEnd(t)
+	p.Signal(syscall.SIGTERM)
+	p.MustExit(128+int(syscall.SIGTERM), "owner: ") // before or after it was revoked
+	holder.Signal(syscall.SIGKILL)
+	l.MustEnd(t)
 }
 
 func TestWatchEndsWhenNobodyReads(t *testing.T) {
 	t.Parallel()
 	p := start(t, "watch", "--lease", leaseIn(t))
-	p.line()
-	if err := p.out.Close(); err != nil {
+	p.Line()
+	if err := p.Out.Close(); err != nil {
 		t.Fatal(err)
 	}
-	_ = p.cmd.Wait()
-	if code := shellCode(p.cmd.ProcessState); code != 128+int(syscall.SIGPIPE) || p.stderr.Len() > 0 {
-		t.Errorf("exit %d, %q", code, &p.stderr)
+	_ = p.Cmd.Wait()
+	if code := cmdtest.ShellCode(p.Cmd.ProcessState); code != 128+int(syscall.SIGPIPE) || p.Stderr.Len() > 0 {
+		t.Errorf("exit %d, %q", code, &p.Stderr)
 	}
 }
 
@@ -71,7 +73,7 @@ func watchOpens(t *testing.T, path string) func() {
 	return func() {
 		t.Helper()
 		defer f.Close()
-		_ = f.SetReadDeadline(time.Now().Add(limit))
+		_ = f.SetReadDeadline(time.Now().Add(cmdtest.Limit))
 		if _, err := f.Read(make([]byte, 4096)); err != nil {
 			t.Fatal(err)
 		}
@@ -114,23 +116,23 @@ func startOnTerminal(t *testing.T, stdout *os.File, cmd *exec.Cmd) *pty {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	stuck := time.AfterFunc(limit, func() { _ = cmd.Process.Kill() })
+	stuck := time.AfterFunc(cmdtest.Limit, func() { _ = cmd.Process.Kill() })
 	t.Cleanup(func() {
 		stuck.Stop()
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	})
-	return &pty{process: &process{t: t, cmd: cmd, stdin: master}, in: bufio.NewReader(master)}
+	return &pty{process: &process{&cmdtest.Process{T: t, Cmd: cmd, Stdin: master}}, in: bufio.NewReader(master)}
 }
 
 // until reads the terminal until something is there.
 func (p *pty) until(want string) string {
-	p.t.Helper()
+	p.T.Helper()
 	var all strings.Builder
 	for !strings.Contains(all.String(), want) {
 		b, err := p.in.ReadByte()
 		if err != nil {
-			p.t.Fatalf("waiting for %q: %v; got %q", want, err, all.String())
+			p.T.Fatalf("waiting for %q: %v; got %q", want, err, all.String())
 		}
 		all.WriteByte(b)
 	}
@@ -140,17 +142,17 @@ func (p *pty) until(want string) string {
 // rest reads the terminal until the command has ended, and all that have the
 // terminal.
 func (p *pty) rest() string {
-	p.t.Helper()
+	p.T.Helper()
 	said, _ := io.ReadAll(p.in) // ends with an error
-	_ = p.cmd.Wait()
+	_ = p.Cmd.Wait()
 	return string(said)
 }
 
 func (p *pty) exits(code int) {
-	p.t.Helper()
-	_ = p.cmd.Wait()
-	if got := shellCode(p.cmd.ProcessState); got != code {
-		p.t.Errorf("exit %d, want %d", got, code)
+	p.T.Helper()
+	_ = p.Cmd.Wait()
+	if got := cmdtest.ShellCode(p.Cmd.ProcessState); got != code {
+		p.T.Errorf("exit %d, want %d", got, code)
 	}
 }
 
@@ -163,13 +165,13 @@ func TestCommandHasTheTerminal(t *testing.T) {
 	if _, err := fmt.Sscan(text, &group, &foreground); err != nil || group != foreground {
 		t.Errorf("its group and the terminal's: %q (%v)", text, err)
 	}
-	p.types("line\n")
+	p.Types("line\n")
 	p.until("got line")
 	// No shell watches over the session's leader: Ctrl-Z must not leave it hanging.
-	p.types("\x1a")
-	p.types("more\n")
+	p.Types("\x1a")
+	p.Types("more\n")
 	p.until("got more")
-	p.types("\x03")
+	p.Types("\x03")
 	p.exits(128 + int(syscall.SIGINT))
 }
 
@@ -185,15 +187,15 @@ func TestCommandInAPipelineHasTheTerminal(t *testing.T) {
 	p := startOnTerminal(t, stdout, command("run", "--lease", leaseIn(t), "sh", "-c",
 		`ps -o pgid=,tpgid= -p $$; echo ready >&2; read x; exit 4`))
 	p.until("ready")
-	p.types("line\n")
+	p.Types("line\n")
 	p.exits(4)
 	text, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var group, foreground int
-	if _, err := fmt.Sscan(string(text), &group, &foreground); err != nil || group != p.cmd.Process.Pid || foreground != group {
-		t.Errorf("its group and the terminal's: %q (%v), want %d twice", text, err, p.cmd.Process.Pid)
+	if _, err := fmt.Sscan(string(text), &group, &foreground); err != nil || group != p.Cmd.Process.Pid || foreground != group {
+		t.Errorf("its group and the terminal's: %q (%v), want %d twice", text, err, p.Cmd.Process.Pid)
 	}
 }
 
@@ -204,16 +206,16 @@ func TestCommandInAPipelineHasTheTerminal(t *testing.T) {
 // in between, as it did once in some 40,000 rounds.
 func TestStoppedRightAfterAResume(t *testing.T) {
 	t.Parallel()
-	lease, l := leaseIn(t), newLife(t)
+	lease, l := leaseIn(t), cmdtest.NewLife(t)
 	p := startScript(t, lease, nil, l, "echo ready; echo $$; while read x; do echo $x; done; exit 9")
 	var pid int
-	if _, err := fmt.Sscan(p.line(), &pid); err != nil {
+	if _, err := fmt.Sscan(p.Line(), &pid); err != nil {
 		t.Fatal(err)
 	}
 	missed := 0
 	for range 200 {
-		p.signalJob(syscall.SIGTSTP)
-		for deadline := time.Now().Add(10 * time.Second); !isStoppedNow(t, pid) || !isStoppedNow(t, p.cmd.Process.Pid); time.Sleep(100 * time.Microsecond) {
+		p.SignalJob(syscall.SIGTSTP)
+		for deadline := time.Now().Add(10 * time.Second); !isStoppedNow(t, pid) || !isStoppedNow(t, p.Cmd.Process.Pid); time.Sleep(100 * time.Microsecond) {
 			if time.Now().After(deadline) {
 				missed++
 				break
@@ -222,14 +224,14 @@ func TestStoppedRightAfterAResume(t *testing.T) {
 		if missed > 1 {
 			t.Fatal("COMMAND continues while its owner is stopped")
 		}
-		p.types("line\n")
-		p.signalJob(syscall.SIGCONT)
-		if got := p.line(); got != "line" {
+		p.Types("line\n")
+		p.SignalJob(syscall.SIGCONT)
+		if got := p.Line(); got != "line" {
 			t.Fatalf("got %q", got)
 		}
 	}
-	_ = p.stdin.Close()
-	p.mustExit(9, "")
+	_ = p.Stdin.Close()
+	p.MustExit(9, "")
 }
 
 // isStoppedNow is isStopped without a new process, which would take too long.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -14,64 +13,45 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/ownerlease/owner"
-	"github.com/ownerlease/owner/cmdline"
+	"github.com/ownerlease/owner/internal/cmdtest"
 )
 
 // The tests run this test's binary, as the command and as what it runs.
-func TestMain(m *testing.M) {
-	if os.Getenv("OWNER_TEST") == "" {
-		heedSignals()
-		os.Exit(m.Run())
-	}
-	cmdline.RunHelperIfRequested() // what starts a test-… command is called like it
-	if len(os.Args) > 1 {
-		switch os.Args[1] {
-		case "test-exit":
-			code, _ := strconv.Atoi(os.Args[2])
-			os.Exit(code)
-		case "test-env":
-			fmt.Println(os.Getenv("OWNER_LEASE"), os.Getenv("OWNER_INSTANCE_ID"), os.Getenv("OWNER_EPOCH"))
-			os.Exit(0)
-		case "test-args":
-			fmt.Printf("%q\n", os.Args[2:])
-			os.Exit(0)
-		case "test-notify": // sends what it reads to NOTIFY_SOCKET
-			testNotify()
-			os.Exit(0)
-		case "test-become-root": // where this program is setuid root
-			err := becomeRoot()
-			fmt.Println(os.Geteuid(), os.Getpid(), err)
-			_, _ = io.Copy(io.Discard, os.Stdin)
-			os.Exit(0)
-		case "test-count-interrupts": // those within a moment of the first
-			signals := make(chan os.Signal, 8)
-			signal.Notify(signals, os.Interrupt)
-			fmt.Println("ready")
-			<-signals
-			time.Sleep(300 * time.Millisecond)
-			fmt.Println("interrupts:", 1+len(signals))
-			os.Exit(0)
-		case "test-signals": // prints these that it gets, until it reads its exit code
-			testSignals(os.Args[2:])
-		case "test-linger": // owner ensure has started it
-			time.Sleep(time.Minute)
-			os.Exit(0)
-		case "test-cat":
-			fmt.Println("started")
-			_, _ = io.Copy(os.Stdout, os.Stdin)
-			os.Exit(0)
-		}
-	}
-	main()
+func TestMain(m *testing.M) { cmdtest.Main(m, main, testPrograms) }
+
+var testPrograms = map[string]func(args []string){
+	"test-args":             func(args []string) { fmt.Printf("%q\n", args) },
+	"test-signals":          testSignals,
+	"test-notify":           testNotify,
+	"test-become-root":      testBecomeRoot,
+	"test-count-interrupts": testCountInterrupts,
+	"test-linger":           func([]string) { time.Sleep(time.Minute) }, // owner ensure has started it
 }
 
-// testSignals does what a shell's traps cannot: a signal that comes right before dash
+// testBecomeRoot is for where this program is setuid root.
+func testBecomeRoot([]string) {
+	err := becomeRoot()
+	fmt.Println(os.Geteuid(), os.Getpid(), err)
+	_, _ = io.Copy(io.Discard, os.Stdin)
+}
+
+// testCountInterrupts counts those within a moment of the first.
+func testCountInterrupts([]string) {
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, os.Interrupt)
+	fmt.Println("ready")
+	<-signals
+	time.Sleep(300 * time.Millisecond)
+	fmt.Println("interrupts:", 1+len(signals))
+}
+
+// testSignals prints these signals when it gets them, until it reads its exit code. It
+// does what a shell's traps cannot: a signal that comes right before dash
 // waits in read is noticed only when something has been read.
 func testSignals(numbers []string) {
 	signals := make(chan os.Signal, 64)
@@ -91,7 +71,7 @@ func testSignals(numbers []string) {
 }
 
 // testNotify sends each line of stdin, a string in Go's syntax, as one message.
-func testNotify() {
+func testNotify([]string) {
 	fmt.Println(os.Getenv("NOTIFY_SOCKET"))
 	conn, err := net.Dial("unixgram", os.Getenv("NOTIFY_SOCKET"))
 	if err != nil {
@@ -111,56 +91,13 @@ func testNotify() {
 	}
 }
 
-// limit is how long anything may take before a test fails. Nothing waits for it.
-const limit = 20 * time.Second
-
 // self is the path of what runs as "owner", and as the test-… commands.
-var self = sync.OnceValue(func() string {
-	path, err := os.Executable()
-	if err != nil {
-		panic(err)
-	}
-	return path
-})
+func self() string { return cmdtest.Self() }
+
+func command(args ...string) *exec.Cmd { return cmdtest.Command(args...) }
 
 // A process is a started "owner".
-type process struct {
-	t      *testing.T
-	cmd    *exec.Cmd
-	stdin  io.WriteCloser
-	out    io.Closer
-	stdout *bufio.Reader
-	stderr output
-}
-
-// An output can be read while it grows.
-type output struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (o *output) Write(b []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.Write(b)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.String()
-}
-
-func (o *output) Len() int { return len(o.String()) }
-
-func command(args ...string) *exec.Cmd {
-	cmd := exec.Command(self(), args...)
-	// With the race detector, a process sleeps for a second before it exits.
-	cmd.Env = append(os.Environ(), "OWNER_TEST=1", "GORACE=atexit_sleep_ms=0")
-	cmd.WaitDelay = limit
-	isolate(cmd)
-	return cmd
-}
+type process struct{ *cmdtest.Process }
 
 func start(t *testing.T, args ...string) *process {
 	t.Helper()
@@ -169,74 +106,13 @@ func start(t *testing.T, args ...string) *process {
 
 func startCommand(t *testing.T, cmd *exec.Cmd) *process {
 	t.Helper()
-	return startCommandTo(t, cmd, nil)
-}
-
-// startCommandTo has the command's stderr written to w, unless that is nil.
-func startCommandTo(t *testing.T, cmd *exec.Cmd, w io.Writer) *process {
-	t.Helper()
-	p := &process{t: t, cmd: cmd}
-	p.cmd.Stderr = w
-	if w == nil {
-		p.cmd.Stderr = &p.stderr
-	}
-	var err error
-	if p.stdin, err = p.cmd.StdinPipe(); err != nil {
-		t.Fatal(err)
-	}
-	out, err := p.cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.out, p.stdout = out, bufio.NewReader(out)
-	if err := p.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	stuck := time.AfterFunc(limit, func() { _ = p.cmd.Process.Kill() })
-	t.Cleanup(func() {
-		stuck.Stop()
-		_ = p.cmd.Process.Kill()
-		_ = p.cmd.Wait()
-	})
-	return p
-}
-
-// line returns the next line of stdout.
-func (p *process) line() string {
-	p.t.Helper()
-	s, err := p.stdout.ReadString('\n')
-	if err != nil {
-		p.t.Fatalf("reading stdout: %v (got %q); stderr: %s", err, s, &p.stderr)
-	}
-	return strings.TrimSuffix(s, "\n")
-}
-
-func (p *process) types(s string) {
-	p.t.Helper()
-	if _, err := io.WriteString(p.stdin, s); err != nil {
-		p.t.Fatal(err)
-	}
-}
-
-// wait returns the rest of stdout, and the exit code as shells say it: 128+n for
-// signal n.
-func (p *process) wait() (string, int) {
-	p.t.Helper()
-	out, err := io.ReadAll(p.stdout)
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	_ = p.cmd.Wait()
-	return string(out), shellCode(p.cmd.ProcessState)
+	return &process{cmdtest.Start(t, cmd)}
 }
 
 // ownerCommand runs "owner" to its end.
 func ownerCommand(t *testing.T, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
-	p := start(t, args...)
-	_ = p.stdin.Close()
-	stdout, code = p.wait()
-	return stdout, p.stderr.String(), code
+	return cmdtest.ToItsEnd(t, command(args...))
 }
 
 func leaseIn(t *testing.T) string {
@@ -248,7 +124,7 @@ func leaseIn(t *testing.T) string {
 func hold(t *testing.T, lease string, args ...string) *process {
 	t.Helper()
 	p := start(t, append(append([]string{"run", "--lease", lease}, args...), self(), "test-cat")...)
-	if got := p.line(); got != "started" {
+	if got := p.Line(); got != "started" {
 		t.Fatalf("got %q", got)
 	}
 	return p
@@ -256,7 +132,7 @@ func hold(t *testing.T, lease string, args ...string) *process {
 
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(limit); !ok(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(cmdtest.Limit); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("never: %s", what)
 		}
@@ -290,7 +166,7 @@ func TestRelativeLeaseIsMadeAbsolute(t *testing.T) {
 	t.Parallel()
 	cmd := command("run", "--lease", "lease", self(), "test-env")
 	cmd.Dir = t.TempDir()
-	out, _ := startCommand(t, cmd).wait()
+	out, _ := startCommand(t, cmd).Wait()
 	if path, _, _ := strings.Cut(out, " "); !filepath.IsAbs(path) || filepath.Base(path) != "lease" {
 		t.Errorf("OWNER_LEASE is %q", path)
 	}
@@ -331,7 +207,7 @@ func TestConflictAndTimeout(t *testing.T) {
 	} {
 		_, stderr, code := ownerCommand(t, append(append([]string{"run", "--lease", lease}, c.args...), self(), "test-exit", "0")...)
 		host, _ := os.Hostname()
-		says := fmt.Sprintf("owner: %s%s is owned by pid %d on %s since ", c.says, lease, holder.cmd.Process.Pid, host)
+		says := fmt.Sprintf("owner: %s%s is owned by pid %d on %s since ", c.says, lease, holder.Cmd.Process.Pid, host)
 		if code != c.code || !strings.HasPrefix(stderr, says) || strings.Count(stderr, "\n") != 1 {
 			t.Errorf("%v: exit %d, want %d, and one line that begins with %q: %q", c.args, code, c.code, says, stderr)
 		}
@@ -362,31 +238,31 @@ func TestWaitsForItsTurn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	second := start(t, "run", "--lease", lease, "--quiet", "--wait", limit.String(), self(), "test-env")
-	_ = first.stdin.Close()
-	if out, code := first.wait(); code != 0 {
+	second := start(t, "run", "--lease", lease, "--quiet", "--wait", cmdtest.Limit.String(), self(), "test-env")
+	_ = first.Stdin.Close()
+	if out, code := first.Wait(); code != 0 {
 		t.Fatalf("the first: exit %d, %q", code, out)
 	}
-	out, code := second.wait()
+	out, code := second.Wait()
 	after, err := owner.Inspect(lease)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if want := fmt.Sprintf("%s %s %d\n", lease, after.InstanceID, after.Epoch); code != 0 || out != want || after.Epoch <= before.Epoch {
-		t.Errorf("exit %d, %q, want %q, and an epoch above %d; %s", code, out, want, before.Epoch, &second.stderr)
+		t.Errorf("exit %d, %q, want %q, and an epoch above %d; %s", code, out, want, before.Epoch, &second.Stderr)
 	}
 }
 
 func TestStdinAndStdoutAreInherited(t *testing.T) {
 	t.Parallel()
 	p := hold(t, leaseIn(t))
-	p.types("hello\n")
-	if got := p.line(); got != "hello" {
+	p.Types("hello\n")
+	if got := p.Line(); got != "hello" {
 		t.Errorf("got %q", got)
 	}
-	_ = p.stdin.Close()
-	if out, code := p.wait(); out != "" || code != 0 || p.stderr.Len() > 0 {
-		t.Errorf("got %q, exit %d, %q", out, code, &p.stderr)
+	_ = p.Stdin.Close()
+	if out, code := p.Wait(); out != "" || code != 0 || p.Stderr.Len() > 0 {
+		t.Errorf("got %q, exit %d, %q", out, code, &p.Stderr)
 	}
 }
 
@@ -564,24 +440,24 @@ func TestStatus(t *testing.T) {
 	live := wantStatus(t, lease, "live", 0)
 	text, _ := live["remaining"].(string)
 	remaining, err := time.ParseDuration(text)
-	if err != nil || remaining <= 0 || remaining > 10*time.Second || live["ttl"] != "10s" || live["released"] != false || live["pid"] != float64(p.cmd.Process.Pid) ||
+	if err != nil || remaining <= 0 || remaining > 10*time.Second || live["ttl"] != "10s" || live["released"] != false || live["pid"] != float64(p.Cmd.Process.Pid) ||
 		live["endpoint"] != "127.0.0.1:1" || live["meta"].(map[string]any)["k"] != "v,w=x" {
 		t.Errorf("got %v", live)
 	}
 	text, _ = live["expires"].(string)
 	expires, err := time.Parse(time.RFC3339, text)
-	if left := time.Until(expires); err != nil || !strings.HasSuffix(text, "Z") || left < -limit || left > 10*time.Second {
+	if left := time.Until(expires); err != nil || !strings.HasSuffix(text, "Z") || left < -cmdtest.Limit || left > 10*time.Second {
 		t.Errorf("expires %q: %v", text, err)
 	}
 	text, _, _ = ownerCommand(t, "status", "--lease", lease)
-	for _, want := range []string{"endpoint   127.0.0.1:1\n", "meta       k=v,w=x\n", fmt.Sprintf("owner      pid %d on ", p.cmd.Process.Pid), " of 10s), unless it is renewed\n"} {
+	for _, want := range []string{"endpoint   127.0.0.1:1\n", "meta       k=v,w=x\n", fmt.Sprintf("owner      pid %d on ", p.Cmd.Process.Pid), " of 10s), unless it is renewed\n"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%q is not in %s", want, text)
 		}
 	}
 
-	_ = p.stdin.Close()
-	p.wait()
+	_ = p.Stdin.Close()
+	p.Wait()
 	released := wantStatus(t, lease, "released", 3)
 	if err := os.WriteFile(lease, []byte("not a record"), 0o600); err != nil {
 		t.Fatal(err)

@@ -11,21 +11,22 @@ import (
 	"time"
 
 	"github.com/ownerlease/owner"
+	"github.com/ownerlease/owner/internal/cmdtest"
 )
 
 // startNotifier starts a COMMAND that sends what it reads, line by line, to NOTIFY_SOCKET.
 func startNotifier(t *testing.T, lease string, flags ...string) (p *process, socket string) {
 	t.Helper()
 	p = start(t, append(append([]string{"run", "--lease", lease, "--notify"}, flags...), "--", self(), "test-notify")...)
-	return p, p.line()
+	return p, p.Line()
 }
 
 // says has the notifier send a message, in Go's syntax.
 func (p *process) says(format string, args ...any) {
-	p.t.Helper()
-	p.types(fmt.Sprintf("%q\n", fmt.Sprintf(format, args...)))
-	if got := p.line(); got != "sent" {
-		p.t.Fatalf("got %q", got)
+	p.T.Helper()
+	p.Types(fmt.Sprintf("%q\n", fmt.Sprintf(format, args...)))
+	if got := p.Line(); got != "sent" {
+		p.T.Fatalf("got %q", got)
 	}
 }
 
@@ -70,8 +71,8 @@ func TestNotifyReady(t *testing.T) {
 	p.says("READY=1")
 	p.says("STATUS=still")
 	wantAdvertised(t, lease, "map[status:still]")
-	_ = p.stdin.Close()
-	p.mustExit(0, "")
+	_ = p.Stdin.Close()
+	p.MustExit(0, "")
 	wantStatus(t, lease, "released", 3)
 }
 
@@ -85,8 +86,8 @@ func TestNotifyMalformed(t *testing.T) {
 	}
 	p.says("STATUS=after")
 	wantAdvertised(t, lease, "map[status:after]")
-	_ = p.stdin.Close()
-	p.mustExit(0, "")
+	_ = p.Stdin.Close()
+	p.MustExit(0, "")
 }
 
 // Messages of strangers do not count: of this test, of a process that ends at once, and of
@@ -107,7 +108,7 @@ func TestNotifyOfStrangers(t *testing.T) {
 		}
 	}
 	send("READY=1\nSTATUS=hello")
-	eventually(t, "a warning of the stranger", func() bool { return strings.Contains(p.stderr.String(), "COMMAND has not started") })
+	eventually(t, "a warning of the stranger", func() bool { return strings.Contains(p.Stderr.String(), "COMMAND has not started") })
 	for range 20 {
 		cmd := command("test-notify")
 		cmd.Env = append(cmd.Env, "NOTIFY_SOCKET="+socket)
@@ -138,12 +139,12 @@ func TestSystemdNotify(t *testing.T) {
 		for range 10 {
 			lease := leaseIn(t)
 			p := start(t, "run", "--lease", lease, "--notify", "--endpoint", "unix:/x", "-c", prefix+"systemd-notify --ready --status=up; echo ready; read x; exit 5")
-			if got := p.line(); got != "ready" {
+			if got := p.Line(); got != "ready" {
 				t.Fatalf("got %q", got)
 			}
 			wantAdvertised(t, lease, "map[endpoint:unix:/x status:up]")
-			_ = p.stdin.Close()
-			p.mustExit(5, "")
+			_ = p.Stdin.Close()
+			p.MustExit(5, "")
 		}
 	}
 }
@@ -170,7 +171,7 @@ func TestNotifyWatchdog(t *testing.T) {
 			p.says("WATCHDOG=trigger")
 			p.says("WATCHDOG=1")
 		}
-		p.mustExit(122, "owner: lost the lease, and ended COMMAND: "+c.says)
+		p.MustExit(122, "owner: lost the lease, and ended COMMAND: "+c.says)
 	}
 }
 
@@ -204,7 +205,7 @@ func newManager(t *testing.T, name string) *manager {
 // next is the next message but for signs of life.
 func (m *manager) next() string {
 	m.t.Helper()
-	_ = m.conn.SetReadDeadline(time.Now().Add(limit))
+	_ = m.conn.SetReadDeadline(time.Now().Add(cmdtest.Limit))
 	for b := make([]byte, 4096); ; {
 		n, err := m.conn.Read(b)
 		if err != nil {
@@ -244,15 +245,15 @@ func TestManagerIsNotified(t *testing.T) {
 		if got := m.until("READY=1"); got[0] != "STATUS=standby" {
 			t.Errorf("%q", got)
 		}
-		m.until(fmt.Sprintf("STATUS=standby; the lease is owned by pid %d on ", holder.cmd.Process.Pid))
-		_ = holder.stdin.Close()
+		m.until(fmt.Sprintf("STATUS=standby; the lease is owned by pid %d on ", holder.Cmd.Process.Pid))
+		_ = holder.Stdin.Close()
 		m.until("STATUS=owner, epoch ")
-		if got := p.line(); got != "none none" {
+		if got := p.Line(); got != "none none" {
 			t.Errorf("COMMAND got %q", got)
 		}
-		_ = p.stdin.Close()
+		_ = p.Stdin.Close()
 		m.until("STOPPING=1")
-		if _, code := p.wait(); code != 6 {
+		if _, code := p.Wait(); code != 6 {
 			t.Errorf("exit %d", code)
 		}
 	}
@@ -264,7 +265,7 @@ func TestManagerWaitsForReady(t *testing.T) {
 	name, lease := filepath.Join(t.TempDir(), "s"), leaseIn(t)
 	m := newManager(t, name)
 	p := startCommand(t, managed(name, "60000000", "run", "--lease", lease, "--notify", "--", self(), "test-notify"))
-	p.line()
+	p.Line()
 	p.says("STATUS=loading")
 	for _, text := range m.until("STATUS=owner, epoch ") {
 		if text == "READY=1" {
@@ -276,9 +277,9 @@ func TestManagerWaitsForReady(t *testing.T) {
 	if !strings.Contains(seen, "COMMAND is not ready yet: loading") {
 		t.Error(seen)
 	}
-	_ = p.stdin.Close()
+	_ = p.Stdin.Close()
 	m.until("STOPPING=1")
-	p.mustExit(0, "")
+	p.MustExit(0, "")
 }
 
 // While this process runs, the manager's watchdog gets what it wants.
@@ -287,8 +288,8 @@ func TestManagersWatchdog(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "s")
 	m := newManager(t, name)
 	p := startCommand(t, managed(name, "200000", "run", "--lease", leaseIn(t), "-c", "echo ready; read x"))
-	p.line()
-	_ = m.conn.SetReadDeadline(time.Now().Add(limit))
+	p.Line()
+	_ = m.conn.SetReadDeadline(time.Now().Add(cmdtest.Limit))
 	for n, b := 0, make([]byte, 4096); n < 5; {
 		size, err := m.conn.Read(b)
 		if err != nil {
@@ -305,9 +306,9 @@ func TestManagerCannotBeReached(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"relative", "/no/such/socket", "@"} {
 		p := startCommand(t, managed(name, "60000000", "run", "--lease", leaseIn(t), "-c", "echo ${NOTIFY_SOCKET-none}; exit 7"))
-		if got := p.line(); got != "none" {
+		if got := p.Line(); got != "none" {
 			t.Errorf("COMMAND got %q", got)
 		}
-		p.mustExit(7, "owner: the service manager cannot be notified: NOTIFY_SOCKET")
+		p.MustExit(7, "owner: the service manager cannot be notified: NOTIFY_SOCKET")
 	}
 }

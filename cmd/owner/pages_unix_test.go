@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/ownerlease/owner/internal/cmdtest"
 )
 
 const pagesDir = "../../docs/uses"
@@ -176,7 +178,7 @@ func runPage(t *testing.T, dir, name string, args ...string) string {
 		t.Fatal(err)
 	}
 	end := func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	late := time.AfterFunc(2*limit, end)
+	late := time.AfterFunc(2*cmdtest.Limit, end)
 	done, _ := cmd.Process.Wait()
 	late.Stop()
 	end()

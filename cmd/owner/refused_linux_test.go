@@ -39,8 +39,8 @@ func TestHintsRefused(t *testing.T) {
 			next := startCommand(t, cmd)
 			awaitText(t, calls, "(INJECTED)")
 			awaitText(t, warnings, "a takeover can take up to a second")
-			_ = owner.stdin.Close()
-			if _, code := next.wait(); code != 7 {
+			_ = owner.Stdin.Close()
+			if _, code := next.Wait(); code != 7 {
 				t.Errorf("exit %d after the owner's end", code)
 			}
 		})

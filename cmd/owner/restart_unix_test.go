@@ -16,7 +16,7 @@ import (
 
 // lines is what was printed on stderr, with the pauses left out.
 func (p *process) lines() string {
-	return regexp.MustCompile(` in \d+ms`).ReplaceAllString(p.stderr.String(), "")
+	return regexp.MustCompile(` in \d+ms`).ReplaceAllString(p.Stderr.String(), "")
 }
 
 // A COMMAND that fails is started again under the same epoch, and the last failure counts.
@@ -32,7 +32,7 @@ func TestRestart(t *testing.T) {
 	} {
 		lease := leaseIn(t)
 		p := start(t, "run", "--lease", lease, "--restart", "2", "-c", "echo $OWNER_EPOCH; "+c.script)
-		out, code := p.wait()
+		out, code := p.Wait()
 		epoch, _, _ := strings.Cut(out, "\n")
 		if want := strings.Repeat(epoch+"\n", 3); out != want || code != c.code {
 			t.Errorf("%s: %q, exit %d", c.script, out, code)
@@ -72,35 +72,35 @@ func TestNoRestart(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := start(t, "run", "--lease", leaseIn(t), "--restart", "9", plain)
-	p.mustExit(126, "owner: cannot run COMMAND: ")
+	p.MustExit(126, "owner: cannot run COMMAND: ")
 	for sig, code := range map[syscall.Signal]int{syscall.SIGTERM: 143, syscall.SIGINT: 130, syscall.SIGHUP: 129} {
 		p := start(t, "run", "--lease", leaseIn(t), "--restart", "9", "sh", "-c", "echo ready; read x")
-		p.line()
-		p.signal(sig)
-		p.mustExit(code, "")
+		p.Line()
+		p.Signal(sig)
+		p.MustExit(code, "")
 	}
 	// It has caught TERM, and ends otherwise.
 	p = start(t, "run", "--lease", leaseIn(t), "--restart", "9", "sh", "-c", "exec 2>/dev/null; trap 'exit 4' TERM; echo ready; while :; do sleep 0.05; done")
-	p.line()
-	p.signal(syscall.SIGTERM)
-	p.mustExit(4, "")
+	p.Line()
+	p.Signal(syscall.SIGTERM)
+	p.MustExit(4, "")
 }
 
 // HUP asks many a COMMAND to read its configuration again: a failure after that counts.
 func TestRestartAfterReload(t *testing.T) {
 	t.Parallel()
 	p := start(t, "run", "--lease", leaseIn(t), "--restart", "9", self(), "test-signals", "1")
-	p.line()
-	p.signal(syscall.SIGHUP)
-	if got := p.line(); got != "1" {
+	p.Line()
+	p.Signal(syscall.SIGHUP)
+	if got := p.Line(); got != "1" {
 		t.Errorf("got %q", got)
 	}
-	p.types("3\n")
-	if got := p.line(); got != "ready" {
+	p.Types("3\n")
+	if got := p.Line(); got != "ready" {
 		t.Errorf("got %q", got)
 	}
-	p.types("0\n")
-	p.wait()
+	p.Types("0\n")
+	p.Wait()
 }
 
 // Between two runs, nothing of the first is left, and the lease is kept.
@@ -115,10 +115,10 @@ func TestNothingIsLeftBeforeARestart(t *testing.T) {
 		return err == nil && st.Condition == owner.Live
 	})
 	next := start(t, "run", "-q", "--lease", lease, "-c", check+`; exit 0`)
-	if out, code := p.wait(); out != "" || code != 3 {
-		t.Errorf("exit %d, %q, %s", code, out, &p.stderr)
+	if out, code := p.Wait(); out != "" || code != 3 {
+		t.Errorf("exit %d, %q, %s", code, out, &p.Stderr)
 	}
-	if out, code := next.wait(); out != "" || code != 0 {
+	if out, code := next.Wait(); out != "" || code != 0 {
 		t.Errorf("exit %d, %q", code, out)
 	}
 }
@@ -131,19 +131,19 @@ func TestEndOfAPause(t *testing.T) {
 		says string
 		end  func(p *process, lease string)
 	}{
-		"TERM":   {143, "", func(p *process, _ string) { p.signal(syscall.SIGTERM) }},
+		"TERM":   {143, "", func(p *process, _ string) { p.Signal(syscall.SIGTERM) }},
 		"a loss": {122, "owner: lost the lease, while COMMAND was to be started again: lease revoked", func(_ *process, lease string) { _ = os.Remove(lease) }},
-		"USR1":   {0, "", func(p *process, _ string) { p.signal(syscall.SIGUSR1); p.signal(syscall.SIGTERM) }},
+		"USR1":   {0, "", func(p *process, _ string) { p.Signal(syscall.SIGUSR1); p.Signal(syscall.SIGTERM) }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			lease := leaseIn(t)
 			p := start(t, "run", "--lease", lease, "--ttl", "1s", "--restart", "99", "-c", "exit 3")
-			eventually(t, "a long pause", func() bool { return strings.Contains(p.stderr.String(), "restart 6 of 99") })
+			eventually(t, "a long pause", func() bool { return strings.Contains(p.Stderr.String(), "restart 6 of 99") })
 			c.end(p, lease)
-			_, code := p.wait()
-			if code != c.code && (c.code != 0 || code != 143) || !strings.Contains(p.stderr.String(), c.says) {
-				t.Errorf("exit %d: %s", code, &p.stderr)
+			_, code := p.Wait()
+			if code != c.code && (c.code != 0 || code != 143) || !strings.Contains(p.Stderr.String(), c.says) {
+				t.Errorf("exit %d: %s", code, &p.Stderr)
 			}
 		})
 	}
@@ -155,15 +155,15 @@ func TestRestartWithdraws(t *testing.T) {
 	lease, dir := leaseIn(t), t.TempDir()
 	p := start(t, "run", "--lease", lease, "--ttl", "4s", "--restart", "9", "--endpoint", "unix:/x", "--ready-cmd", "test -e "+dir+"/up",
 		"--health-cmd", "test -e "+dir+"/up", "--health-interval", "50ms", "sh", "-c", "echo ready; read x; exit 3")
-	p.line()
+	p.Line()
 	touch(t, dir+"/up")
 	eventually(t, "advertised", func() bool { return strings.Contains(inspected(t, lease), "endpoint") })
 	if err := os.Remove(dir + "/up"); err != nil {
 		t.Fatal(err)
 	}
-	p.types("\n")
-	if got := p.line(); got != "ready" {
-		t.Fatalf("got %q: %s", got, &p.stderr)
+	p.Types("\n")
+	if got := p.Line(); got != "ready" {
+		t.Fatalf("got %q: %s", got, &p.Stderr)
 	}
 	eventually(t, "withdrawn", func() bool { return !strings.Contains(inspected(t, lease), "endpoint") })
 	touch(t, dir+"/up")
@@ -176,6 +176,6 @@ func TestForksAway(t *testing.T) {
 	t.Parallel()
 	lease := leaseIn(t)
 	p := start(t, "run", "--lease", lease, "sh", "-c", "(trap '' TERM; sleep 1000) & exit 0")
-	p.mustExit(0, "owner: COMMAND has ended at once, and what it has left behind is ended, too: have it stay in the foreground")
+	p.MustExit(0, "owner: COMMAND has ended at once, and what it has left behind is ended, too: have it stay in the foreground")
 	wantStatus(t, lease, "released", 3)
 }

@@ -53,9 +53,9 @@ func TestInterruptedMake(t *testing.T) {
 	p := startOnTerminal(t, nil, &exec.Cmd{Path: path, Args: []string{"make", "-f", makefile}})
 	p.until("ready\r\n")
 	p.waits()
-	p.types("\x03")
-	if said := p.rest(); strings.Contains(said, "still here") || p.cmd.ProcessState.Success() {
-		t.Errorf("%q, %v", said, p.cmd.ProcessState)
+	p.Types("\x03")
+	if said := p.rest(); strings.Contains(said, "still here") || p.Cmd.ProcessState.Success() {
+		t.Errorf("%q, %v", said, p.Cmd.ProcessState)
 	}
 }
 
@@ -80,9 +80,9 @@ func sameAsDirectly(t *testing.T, key string, command func(run string) *exec.Cmd
 		p := startOnTerminal(t, nil, command(run))
 		said := p.until("ready\r\n")
 		p.waits()
-		p.types(key)
+		p.Types(key)
 		said += p.rest()
-		outcome[i] = pathsAndPids.ReplaceAllString(said, "…") + " " + p.cmd.ProcessState.String()
+		outcome[i] = pathsAndPids.ReplaceAllString(said, "…") + " " + p.Cmd.ProcessState.String()
 	}
 	if outcome[0] != outcome[1] {
 		t.Errorf("directly %q, with owner %q", outcome[0], outcome[1])
@@ -92,10 +92,10 @@ func sameAsDirectly(t *testing.T, key string, command func(run string) *exec.Cmd
 // waits returns when the shell waits for what it has started. Before that, a key has
 // another effect: the shell prepares itself for it after the start.
 func (p *pty) waits() {
-	p.t.Helper()
+	p.T.Helper()
 	asleep := 0
-	eventually(p.t, "the shell waits", func() bool {
-		if asleep++; stateOf(p.cmd.Process.Pid) != "S" {
+	eventually(p.T, "the shell waits", func() bool {
+		if asleep++; stateOf(p.Cmd.Process.Pid) != "S" {
 			asleep = 0
 		}
 		return asleep == 5
@@ -110,26 +110,26 @@ func TestSuspendedInAShell(t *testing.T) {
 	t.Parallel()
 	for _, run := range []string{needed(t, "env"), self() + " run --lease " + leaseIn(t) + " --"} {
 		p := startOnTerminal(t, nil, &exec.Cmd{Path: needed(t, "bash"), Args: []string{"bash", "--norc", "--noprofile", "--noediting", "-i"}})
-		p.types("PS1=; stty -echo\n")
-		p.types(run + " sh -c 'echo rea''dy $$.; read x; echo got $x; exit 5'\n")
+		p.Types("PS1=; stty -echo\n")
+		p.Types(run + " sh -c 'echo rea''dy $$.; read x; echo got $x; exit 5'\n")
 		p.until("ready ")
 		pid, err := strconv.Atoi(strings.TrimSuffix(p.until("."), "."))
 		if err != nil {
 			t.Fatal(err)
 		}
-		p.types("\x1a")
+		p.Types("\x1a")
 		p.until("Stopped")
 		// The shell waits for what it has started. What that has started may have to wait for
 		// the processor, and reads a key that is pressed before.
 		eventually(t, "COMMAND is stopped", func() bool { return stateOf(pid) == "T" })
-		p.types("echo prompt\n")
+		p.Types("echo prompt\n")
 		p.until("prompt\r\n")
-		p.types("fg\n")
-		p.types("line\n")
+		p.Types("fg\n")
+		p.Types("line\n")
 		p.until("got line")
-		p.types("echo ended $?\n")
+		p.Types("echo ended $?\n")
 		p.until("ended 5")
-		p.types("exit\n")
+		p.Types("exit\n")
 		p.rest()
 	}
 }
@@ -139,10 +139,10 @@ func TestStatusInAShell(t *testing.T) {
 	t.Parallel()
 	for _, sig := range []syscall.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGABRT, syscall.SIGKILL, syscall.SIGSEGV, syscall.SIGPIPE, syscall.SIGUSR1, syscall.SIGTERM, 40} {
 		p := start(t, "run", "--lease", leaseIn(t), "--", "sh", "-c", "ulimit -c 0; kill -"+strconv.Itoa(int(sig))+" $$")
-		p.wait()
-		ws := p.cmd.ProcessState.Sys().(syscall.WaitStatus)
-		if !ws.Signaled() || ws.Signal() != sig || ws.CoreDump() || p.stderr.Len() > 0 {
-			t.Errorf("COMMAND ended by %v, this program: %v, %s", sig, p.cmd.ProcessState, &p.stderr)
+		p.Wait()
+		ws := p.Cmd.ProcessState.Sys().(syscall.WaitStatus)
+		if !ws.Signaled() || ws.Signal() != sig || ws.CoreDump() || p.Stderr.Len() > 0 {
+			t.Errorf("COMMAND ended by %v, this program: %v, %s", sig, p.Cmd.ProcessState, &p.Stderr)
 		}
 	}
 }
@@ -157,11 +157,11 @@ func TestIgnoredSignalDoesNotEndTheWait(t *testing.T) {
 	cmd.Path, cmd.Args = "/bin/sh", []string{"sh", "-c", `trap '' TERM USR1; exec "$0" run --lease "$1" sh -c 'echo ran'`, program, lease}
 	p := startCommand(t, cmd)
 	looked()
-	p.signal(syscall.SIGUSR1)
-	p.signal(syscall.SIGTERM)
-	_ = holder.stdin.Close()
-	holder.mustExit(0, "")
-	if out, code := p.wait(); out != "ran\n" || code != 0 {
-		t.Errorf("exit %d, %q, %s", code, out, &p.stderr)
+	p.Signal(syscall.SIGUSR1)
+	p.Signal(syscall.SIGTERM)
+	_ = holder.Stdin.Close()
+	holder.MustExit(0, "")
+	if out, code := p.Wait(); out != "ran\n" || code != 0 {
+		t.Errorf("exit %d, %q, %s", code, out, &p.Stderr)
 	}
 }

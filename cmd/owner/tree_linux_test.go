@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/ownerlease/owner"
+	"github.com/ownerlease/owner/internal/cmdtest"
 )
 
 // leavers are scripts with a process that leaves COMMAND's process group, in every
@@ -35,32 +36,32 @@ func TestNothingOfCommandIsLeft(t *testing.T) {
 		code int
 		end  func(t *testing.T, p *process, lease string)
 	}{
-		"its own end": {3, func(_ *testing.T, p *process, _ string) { _ = p.stdin.Close() }},
+		"its own end": {3, func(_ *testing.T, p *process, _ string) { _ = p.Stdin.Close() }},
 		"a loss": {122, func(t *testing.T, _ *process, lease string) {
 			if err := os.Remove(lease); err != nil {
 				t.Error(err)
 			}
 		}},
-		"kill -9 of the owner": {137, func(_ *testing.T, p *process, _ string) { p.signal(syscall.SIGKILL) }},
-		"kill -9 of the job":   {137, func(_ *testing.T, p *process, _ string) { p.signalJob(syscall.SIGKILL) }},
+		"kill -9 of the owner": {137, func(_ *testing.T, p *process, _ string) { p.Signal(syscall.SIGKILL) }},
+		"kill -9 of the job":   {137, func(_ *testing.T, p *process, _ string) { p.SignalJob(syscall.SIGKILL) }},
 		"kill -9 of the warden": {137, func(t *testing.T, p *process, _ string) {
-			if err := syscall.Kill(wardenOf(t, p.cmd.Process.Pid), syscall.SIGKILL); err != nil {
+			if err := syscall.Kill(wardenOf(t, p.Cmd.Process.Pid), syscall.SIGKILL); err != nil {
 				t.Error(err)
 			}
 		}},
-		"TERM": {143, func(_ *testing.T, p *process, _ string) { p.signal(syscall.SIGTERM) }},
+		"TERM": {143, func(_ *testing.T, p *process, _ string) { p.Signal(syscall.SIGTERM) }},
 	}
 	for how, script := range leavers {
 		for what, c := range ends {
 			t.Run(how+", "+what, func(t *testing.T) {
 				t.Parallel()
-				lease, l := leaseIn(t), newLife(t)
+				lease, l := leaseIn(t), cmdtest.NewLife(t)
 				p := startScript(t, lease, []string{"--ttl", "2s", "--grace", "50ms"}, l, script)
 				c.end(t, p, lease)
-				if _, code := p.wait(); code != c.code {
-					t.Errorf("exit %d, want %d; %s", code, c.code, &p.stderr)
+				if _, code := p.Wait(); code != c.code {
+					t.Errorf("exit %d, want %d; %s", code, c.code, &p.Stderr)
 				}
-				l.mustEnd(t)
+				l.MustEnd(t)
 			})
 		}
 	}
@@ -70,20 +71,20 @@ func TestNothingOfCommandIsLeft(t *testing.T) {
 func TestStoppedForTooLongWithProcessesElsewhere(t *testing.T) {
 	t.Parallel()
 	for name, stop := range map[string]func(*process){
-		"the owner": func(p *process) { p.signal(syscall.SIGSTOP) },
-		"the job":   func(p *process) { p.signalJob(syscall.SIGSTOP) },
+		"the owner": func(p *process) { p.Signal(syscall.SIGSTOP) },
+		"the job":   func(p *process) { p.SignalJob(syscall.SIGSTOP) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			lease, l := leaseIn(t), newLife(t)
+			lease, l := leaseIn(t), cmdtest.NewLife(t)
 			p := startScript(t, lease, []string{"--ttl", "3s"}, l, leavers["daemon"]) // the warden has 75ms to end it
 			stop(p)
 			_, stderr, code := ownerCommand(t, "run", "-q", "--lease", lease, "true")
-			if code != 0 || !l.ended(t) {
-				t.Errorf("exit %d, %q; COMMAND has ended: %v", code, stderr, l.ended(t))
+			if code != 0 || !l.Ended(t) {
+				t.Errorf("exit %d, %q; COMMAND has ended: %v", code, stderr, l.Ended(t))
 			}
-			p.signalJob(syscall.SIGCONT)
-			p.mustExit(122, "owner: lost the lease, and ended COMMAND: ")
+			p.SignalJob(syscall.SIGCONT)
+			p.MustExit(122, "owner: lost the lease, and ended COMMAND: ")
 		})
 	}
 }
@@ -91,16 +92,16 @@ func TestStoppedForTooLongWithProcessesElsewhere(t *testing.T) {
 // The lease is released after the last process of COMMAND has ended, and not before.
 func TestReleaseWaitsForWhatHasLeftTheGroup(t *testing.T) {
 	t.Parallel()
-	lease, l := leaseIn(t), newLife(t)
+	lease, l := leaseIn(t), cmdtest.NewLife(t)
 	// After TERM, the leftover prints the status of the lease.
 	p := startScript(t, lease, nil, l, fmt.Sprintf(
 		`setsid sh -c 'trap "sleep 0.2; \"%s\" status --lease \"$OWNER_LEASE\"; exit" TERM; echo ready; while :; do sleep 0.01; done' 2>/dev/null & read x; exit 5`, self()))
-	_ = p.stdin.Close()
-	out, code := p.wait()
-	if code != 5 || p.stderr.Len() > 0 || !strings.Contains(out, "condition  live: ") {
-		t.Errorf("exit %d, %q, %q", code, out, &p.stderr)
+	_ = p.Stdin.Close()
+	out, code := p.Wait()
+	if code != 5 || p.Stderr.Len() > 0 || !strings.Contains(out, "condition  live: ") {
+		t.Errorf("exit %d, %q, %q", code, out, &p.Stderr)
 	}
-	l.mustEnd(t)
+	l.MustEnd(t)
 	wantStatus(t, lease, "released", 3)
 }
 
@@ -112,8 +113,8 @@ func TestChildrenOfBeforeAreLeftAlone(t *testing.T) {
 		cmd.Path, cmd.Args = "/bin/sh", []string{"sh", "-c",
 			`sleep 60 >/dev/null 2>&1 & echo $!; exec "$0" run --lease "$1" --grace 50ms sh -c "$2"`, self(), leaseIn(t), script}
 		p := startCommand(t, cmd)
-		pid, _ := strconv.Atoi(p.line())
-		p.wait()
+		pid, _ := strconv.Atoi(p.Line())
+		p.Wait()
 		if state := stateOf(pid); state != "S" {
 			t.Errorf("after %s, the other child is in state %q", script, state)
 		}
@@ -174,9 +175,9 @@ func TestCommandOfAnotherUser(t *testing.T) {
 		cmd.Dir = filepath.Dir(program)
 		p = startCommand(t, cmd)
 		uid := 0
-		if line := p.line(); line != "" {
+		if line := p.Line(); line != "" {
 			if _, err := fmt.Sscan(line, &uid, &pid); err != nil {
-				t.Fatalf("got %q; %s", line, &p.stderr)
+				t.Fatalf("got %q; %s", line, &p.Stderr)
 			}
 		}
 		if uid != 0 {
@@ -195,13 +196,13 @@ func TestCommandOfAnotherUser(t *testing.T) {
 			t.Fatal(err)
 		}
 		p.mustSay(notPermitted(pid) + "the lease is kept until it has ended")
-		p.signal(syscall.SIGTERM)
+		p.Signal(syscall.SIGTERM)
 		for range 15 { // longer than the ttl: it is renewed
-			mustBeOwned(t, lease, p.cmd.Process.Pid)
+			mustBeOwned(t, lease, p.Cmd.Process.Pid)
 			time.Sleep(100 * time.Millisecond)
 		}
-		_ = p.stdin.Close()
-		if _, code := p.wait(); code != 4 {
+		_ = p.Stdin.Close()
+		if _, code := p.Wait(); code != 4 {
 			t.Errorf("exit %d", code)
 		}
 		wantStatus(t, lease, "released", 3)
@@ -217,22 +218,22 @@ func TestCommandOfAnotherUser(t *testing.T) {
 		if code != 0 {
 			t.Errorf("the successor: exit %d, %s", code, stderr)
 		}
-		p.signal(syscall.SIGTERM)
-		if _, err := os.Stat(fmt.Sprintf("/proc/%d", pid)); err != nil || stateOf(p.cmd.Process.Pid) == "Z" {
+		p.Signal(syscall.SIGTERM)
+		if _, err := os.Stat(fmt.Sprintf("/proc/%d", pid)); err != nil || stateOf(p.Cmd.Process.Pid) == "Z" {
 			t.Error("it did not wait for the end of COMMAND")
 		}
-		_ = p.stdin.Close()
-		_, code = p.wait()
-		if want := fmt.Sprintf("owner: lost the lease, and could not end pid %d (uid 0) of COMMAND, which ended ", pid); code != 121 || !strings.Contains(p.stderr.String(), want) {
-			t.Errorf("exit %d, %s", code, &p.stderr)
+		_ = p.Stdin.Close()
+		_, code = p.Wait()
+		if want := fmt.Sprintf("owner: lost the lease, and could not end pid %d (uid 0) of COMMAND, which ended ", pid); code != 121 || !strings.Contains(p.Stderr.String(), want) {
+			t.Errorf("exit %d, %s", code, &p.Stderr)
 		}
 	})
 }
 
 // mustSay waits until stderr has a text.
 func (p *process) mustSay(want string) {
-	p.t.Helper()
-	eventually(p.t, "it says "+want, func() bool { return strings.Contains(p.stderr.String(), want) })
+	p.T.Helper()
+	eventually(p.T, "it says "+want, func() bool { return strings.Contains(p.Stderr.String(), want) })
 }
 
 func mustBeOwned(t *testing.T, lease string, pid int) {

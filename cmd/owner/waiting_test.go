@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/ownerlease/owner/internal/cmdtest"
 )
 
 // startWaiting also returns the stderr of an owner that waits for the lease.
@@ -14,7 +16,8 @@ func startWaiting(t *testing.T, lease string, flags ...string) (*process, *bufio
 	t.Helper()
 	cmd := command(append(append([]string{"run", "--lease", lease}, flags...), self(), "test-exit", "0")...)
 	r, w := io.Pipe()
-	p := startCommandTo(t, cmd, w)
+	cmd.Stderr = w
+	p := startCommand(t, cmd)
 	t.Cleanup(func() { _ = w.Close() })
 	return p, bufio.NewReader(r)
 }
@@ -26,18 +29,18 @@ func TestWaitIsExplained(t *testing.T) {
 		holder := hold(t, lease)
 		p, stderr := startWaiting(t, lease, flags...)
 		line, err := stderr.ReadString('\n')
-		want := fmt.Sprintf("owner: waiting for %s, owned by pid %d on ", lease, holder.cmd.Process.Pid)
+		want := fmt.Sprintf("owner: waiting for %s, owned by pid %d on ", lease, holder.Cmd.Process.Pid)
 		if err != nil || !strings.HasPrefix(line, want) {
 			t.Errorf("%v: got %q, %v; want %q", flags, line, err, want)
 		}
-		_ = holder.stdin.Close()
+		_ = holder.Stdin.Close()
 		if flags != nil {
 			want = "owner: owns " + lease + " after "
 			if line, err = stderr.ReadString('\n'); err != nil || !strings.HasPrefix(line, want) {
 				t.Errorf("got %q, %v; want %q", line, err, want)
 			}
 		}
-		if out, code := p.wait(); code != 0 || out != "" {
+		if out, code := p.Wait(); code != 0 || out != "" {
 			t.Errorf("exit %d, %q", code, out)
 		}
 	}
@@ -61,9 +64,11 @@ func TestWaitNamesTheNextHolder(t *testing.T) {
 	names := map[string]bool{} // the loser's output, without its own name
 	for range 2 {
 		r, w := io.Pipe()
-		p := startCommandTo(t, command("run", "--lease", lease, self(), "test-cat"), w)
+		cmd := command("run", "--lease", lease, self(), "test-cat")
+		cmd.Stderr = w
+		p := startCommand(t, cmd)
 		t.Cleanup(func() { _ = w.Close() })
-		names[fmt.Sprintf("owner: waiting for %s, owned by pid %d on ", lease, p.cmd.Process.Pid)] = true
+		names[fmt.Sprintf("owner: waiting for %s, owned by pid %d on ", lease, p.Cmd.Process.Pid)] = true
 		go func() {
 			for s := bufio.NewScanner(r); s.Scan(); {
 				lines <- s.Text()
@@ -74,17 +79,17 @@ func TestWaitNamesTheNextHolder(t *testing.T) {
 		select {
 		case line := <-lines:
 			return line
-		case <-time.After(limit):
+		case <-time.After(cmdtest.Limit):
 			t.Fatal("nothing was said")
 			return ""
 		}
 	}
 	for range 2 {
-		if line := next(); !strings.Contains(line, fmt.Sprintf("owned by pid %d on ", first.cmd.Process.Pid)) {
+		if line := next(); !strings.Contains(line, fmt.Sprintf("owned by pid %d on ", first.Cmd.Process.Pid)) {
 			t.Errorf("got %q", line)
 		}
 	}
-	_ = first.stdin.Close()
+	_ = first.Stdin.Close()
 	line := next()
 	if i := strings.Index(line, " on "); i < 0 || !names[line[:i+len(" on ")]] {
 		t.Errorf("got %q, want one of %v", line, names)

@@ -6,21 +6,23 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"github.com/ownerlease/owner/internal/cmdtest"
 )
 
 // what is a line of "owner watch" without its time.
 func (p *process) what() string {
-	p.t.Helper()
-	_, what, _ := strings.Cut(p.line(), "  ")
+	p.T.Helper()
+	_, what, _ := strings.Cut(p.Line(), "  ")
 	return what
 }
 
 // object is a line of "owner watch --json".
 func (p *process) object() map[string]any {
-	p.t.Helper()
-	line, fields := p.line(), map[string]any{}
+	p.T.Helper()
+	line, fields := p.Line(), map[string]any{}
 	if err := json.Unmarshal([]byte(line), &fields); err != nil {
-		p.t.Errorf("%v: %s", err, line)
+		p.T.Errorf("%v: %s", err, line)
 	}
 	return fields
 }
@@ -51,12 +53,12 @@ func TestWatch(t *testing.T) {
 	host, _ := os.Hostname()
 	for range 2 {
 		holder := hold(t, lease, "--endpoint", "here")
-		who := fmt.Sprintf("pid %d on %s", holder.cmd.Process.Pid, host)
-		if got := next(who+" owns it, epoch ", true); got["pid"] != float64(holder.cmd.Process.Pid) || got["endpoint"] != "here" {
+		who := fmt.Sprintf("pid %d on %s", holder.Cmd.Process.Pid, host)
+		if got := next(who+" owns it, epoch ", true); got["pid"] != float64(holder.Cmd.Process.Pid) || got["endpoint"] != "here" {
 			t.Errorf("%v", got)
 		}
-		_ = holder.stdin.Close()
-		holder.wait()
+		_ = holder.Stdin.Close()
+		holder.Wait()
 		if got := next("it has no owner: "+who+" owned it for ", false); got["pid"] != nil || got["owned_for"] == nil {
 			t.Errorf("%v", got)
 		}
@@ -78,13 +80,13 @@ func TestRevoke(t *testing.T) {
 	lease := leaseIn(t)
 	holder := hold(t, lease)
 	host, _ := os.Hostname()
-	says := fmt.Sprintf("revoked: pid %d on %s since ", holder.cmd.Process.Pid, host)
+	says := fmt.Sprintf("revoked: pid %d on %s since ", holder.Cmd.Process.Pid, host)
 	out, stderr, code := ownerCommand(t, "revoke", "--lease", lease)
 	if code != 0 || !strings.HasPrefix(out, says) || !strings.Contains(out, ", epoch ") || strings.Count(out, "\n") != 1 || stderr != "" {
 		t.Errorf("exit %d, %q, want %q; %s", code, out, says, stderr)
 	}
-	if _, code := holder.wait(); code != 122 || !strings.HasPrefix(holder.stderr.String(), "owner: lost the lease, and ended COMMAND: lease revoked") {
-		t.Errorf("its owner: exit %d, %q", code, &holder.stderr)
+	if _, code := holder.Wait(); code != 122 || !strings.HasPrefix(holder.Stderr.String(), "owner: lost the lease, and ended COMMAND: lease revoked") {
+		t.Errorf("its owner: exit %d, %q", code, &holder.Stderr)
 	}
 	wantStatus(t, lease, "revoked", 3)
 	text, _, _ := ownerCommand(t, "status", "--lease", lease)
@@ -101,16 +103,16 @@ func TestRevokeHandsOver(t *testing.T) {
 	t.Parallel()
 	lease := leaseIn(t)
 	first := hold(t, lease)
-	second := start(t, "run", "--lease", lease, "--quiet", "--wait", limit.String(), self(), "test-cat")
+	second := start(t, "run", "--lease", lease, "--quiet", "--wait", cmdtest.Limit.String(), self(), "test-cat")
 	if _, stderr, code := ownerCommand(t, "revoke", "--lease", lease); code != 0 {
 		t.Errorf("exit %d, %s", code, stderr)
 	}
-	first.wait()
-	if got := second.line(); got != "started" {
+	first.Wait()
+	if got := second.Line(); got != "started" {
 		t.Errorf("got %q", got)
 	}
-	_ = second.stdin.Close()
-	if _, code := second.wait(); code != 0 {
-		t.Errorf("the second: exit %d, %s", code, &second.stderr)
+	_ = second.Stdin.Close()
+	if _, code := second.Wait(); code != 0 {
+		t.Errorf("the second: exit %d, %s", code, &second.Stderr)
 	}
 }

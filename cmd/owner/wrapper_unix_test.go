@@ -47,9 +47,9 @@ func TestLikeOtherWrappers(t *testing.T) {
 			}
 			cmd.Env = append(cmd.Env, "PWD="+cmd.Dir, "OWNER="+self(), "O="+self()+" run --lease L --")
 			p := startCommand(t, cmd)
-			_ = p.stdin.Close()
-			out, code := p.wait()
-			said := strings.NewReplacer(cmd.Dir+"/", "", dir+"/", "").Replace(p.stderr.String())
+			_ = p.Stdin.Close()
+			out, code := p.Wait()
+			said := strings.NewReplacer(cmd.Dir+"/", "", dir+"/", "").Replace(p.Stderr.String())
 			if c.stderr == "*" { // sh can say that a job was killed
 				said = "*"
 			}

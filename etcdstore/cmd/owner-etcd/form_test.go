@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/ownerlease/owner/internal/cmdtest"
 )
 
 // A kind is one of the two programs, and how its lease is given.
@@ -18,7 +20,7 @@ type kind struct {
 func (k *kind) start(t *testing.T, sub string, more ...string) *process {
 	t.Helper()
 	args := append([]string{sub}, k.lease...)
-	return start(t, prepared(exec.Command(k.program, append(args, more...)...)))
+	return start(t, cmdtest.Prepare(exec.Command(k.program, append(args, more...)...)))
 }
 
 // varying is what differs between two runs of one program.
@@ -63,19 +65,19 @@ func story(t *testing.T, k *kind) (told []string) {
 	toEnd := func(sub string, more ...string) {
 		t.Helper()
 		p := k.start(t, sub, more...)
-		out, code := p.wait()
-		tell(out + p.stderr.String())
+		out, code := p.Wait()
+		tell(out + p.Stderr.String())
 		told = append(told, fmt.Sprintf("%s: exit %d", sub, code))
 	}
 	people, programs := k.start(t, "watch"), k.start(t, "watch", "--json")
 	change := func() {
 		t.Helper()
-		tell(people.line())
-		tell(programs.line())
+		tell(people.Line())
+		tell(programs.Line())
 	}
 	change()
 	holder := k.start(t, "run", append([]string{"--ttl", "10s", "--endpoint", "unix:/e", "--meta", "a=b"}, self("test-cat")...)...)
-	tell(holder.line())
+	tell(holder.Line())
 	change()
 	toEnd("status")
 	toEnd("status", "--json")
@@ -83,9 +85,9 @@ func story(t *testing.T, k *kind) (told []string) {
 	toEnd("run", "-w", "3s", self()[0])
 	toEnd("run", "--ttl", "0s", self()[0])
 	toEnd("status", "more")
-	_ = holder.stdin.Close()
-	holder.mustExit(0, "")
+	_ = holder.Stdin.Close()
+	holder.MustExit(0, "")
 	change()
-	toEnd("run", append([]string{"-w", limit.String()}, self("test-exit", "7")...)...)
+	toEnd("run", append([]string{"-w", cmdtest.Limit.String()}, self("test-exit", "7")...)...)
 	return told
 }

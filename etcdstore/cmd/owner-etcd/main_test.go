@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -14,124 +13,22 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ownerlease/owner/cmdline"
 	"github.com/ownerlease/owner/etcdstore/internal/etcdtest"
+	"github.com/ownerlease/owner/internal/cmdtest"
 )
 
 // The tests run this test's binary, as the command and as what it runs.
-func TestMain(m *testing.M) {
-	if os.Getenv("OWNER_TEST") == "" {
-		os.Exit(m.Run())
-	}
-	cmdline.RunHelperIfRequested() // what starts a test-… command is called like it
-	if len(os.Args) > 1 {
-		switch os.Args[1] {
-		case "test-exit":
-			code, _ := strconv.Atoi(os.Args[2])
-			os.Exit(code)
-		case "test-env":
-			fmt.Println(os.Getenv("OWNER_LEASE"), os.Getenv("OWNER_INSTANCE_ID"), os.Getenv("OWNER_EPOCH"))
-			os.Exit(0)
-		case "test-cat":
-			fmt.Println("started")
-			_, _ = io.Copy(os.Stdout, os.Stdin)
-			os.Exit(0)
-		}
-	}
-	main()
-}
-
-// limit is how long anything may take before a test fails. Nothing waits for it.
-const limit = 30 * time.Second
-
-// A process is a started program.
-type process struct {
-	t      *testing.T
-	cmd    *exec.Cmd
-	stdin  io.WriteCloser
-	stdout *bufio.Reader
-	stderr bytes.Buffer
-}
+func TestMain(m *testing.M) { cmdtest.Main(m, main, nil) }
 
 // self is the command line that runs this test's binary with a test-… command.
-func self(args ...string) []string { return append([]string{os.Args[0]}, args...) }
+func self(args ...string) []string { return append([]string{cmdtest.Self()}, args...) }
 
-// command is this test's binary as "owner-etcd".
-func command(args ...string) *exec.Cmd {
-	return prepared(exec.Command(os.Args[0], args...))
-}
-
-func prepared(cmd *exec.Cmd) *exec.Cmd {
-	// With the race detector, a process sleeps for a second before it exits.
-	cmd.Env = append(os.Environ(), "OWNER_TEST=1", "GORACE=atexit_sleep_ms=0")
-	cmd.WaitDelay = limit
-	isolate(cmd)
-	return cmd
-}
+// A process is a started "owner-etcd".
+type process struct{ *cmdtest.Process }
 
 func start(t *testing.T, cmd *exec.Cmd) *process {
 	t.Helper()
-	p := &process{t: t, cmd: cmd}
-	if p.cmd.Stderr == nil {
-		p.cmd.Stderr = &p.stderr
-	}
-	var err error
-	if p.stdin, err = p.cmd.StdinPipe(); err != nil {
-		t.Fatal(err)
-	}
-	out, err := p.cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.stdout = bufio.NewReader(out)
-	if err := p.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	stuck := time.AfterFunc(limit, func() { _ = p.cmd.Process.Kill() })
-	t.Cleanup(func() {
-		stuck.Stop()
-		_ = p.cmd.Process.Kill()
-		_ = p.cmd.Wait()
-	})
-	return p
-}
-
-// line returns the next line of stdout.
-func (p *process) line() string {
-	p.t.Helper()
-	s, err := p.stdout.ReadString('\n')
-	if err != nil {
-		p.t.Fatalf("reading stdout: %v (got %q); stderr: %s", err, s, &p.stderr)
-	}
-	return strings.TrimSuffix(s, "\n")
-}
-
-// wait returns the rest of stdout, and the exit code: -1 for a signal.
-func (p *process) wait() (string, int) {
-	p.t.Helper()
-	out, err := io.ReadAll(p.stdout)
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	_ = p.cmd.Wait()
-	return string(out), shellCode(p.cmd.ProcessState)
-}
-
-func (p *process) mustExit(code int, stderr string) {
-	p.t.Helper()
-	out, got := p.wait()
-	if got != code || !strings.Contains(p.stderr.String(), stderr) || (stderr == "") != (p.stderr.Len() == 0) {
-		p.t.Errorf("exit %d, want %d, and %q on stderr: %q; stdout: %q", got, code, stderr, &p.stderr, out)
-	}
-}
-
-// toItsEnd runs a program.
-func toItsEnd(t *testing.T, cmd *exec.Cmd) (stdout, stderr string, code int) {
-	t.Helper()
-	p := start(t, cmd)
-	_ = p.stdin.Close()
-	stdout, code = p.wait()
-	return stdout, p.stderr.String(), code
+	return &process{cmdtest.Start(t, cmd)}
 }
 
 // A server is an etcd, and how a lease there is given to "owner-etcd".
@@ -156,14 +53,14 @@ func (s server) args(sub, key string, more ...string) []string {
 }
 
 func (s server) command(sub, key string, more ...string) *exec.Cmd {
-	return command(s.args(sub, key, more...)...)
+	return cmdtest.Command(s.args(sub, key, more...)...)
 }
 
 // hold starts an owner that owns until its stdin is closed.
 func (s server) hold(key string, flags ...string) *process {
 	s.t.Helper()
 	p := start(s.t, s.command("run", key, append(flags, self("test-cat")...)...))
-	if got := p.line(); got != "started" {
+	if got := p.Line(); got != "started" {
 		s.t.Fatalf("got %q", got)
 	}
 	return p
@@ -172,11 +69,11 @@ func (s server) hold(key string, flags ...string) *process {
 // status runs "owner-etcd status" in both forms.
 func (s server) status(key, condition string, code int) map[string]any {
 	s.t.Helper()
-	text, stderr, got := toItsEnd(s.t, s.command("status", key))
+	text, stderr, got := cmdtest.ToItsEnd(s.t, s.command("status", key))
 	if got != code || stderr != "" || !strings.HasPrefix(text, "lease      "+key+"\ncondition  "+condition+": ") {
 		s.t.Errorf("exit %d, want %d and %s: %s%s", got, code, condition, text, stderr)
 	}
-	raw, stderr, got := toItsEnd(s.t, s.command("status", key, "--json"))
+	raw, stderr, got := cmdtest.ToItsEnd(s.t, s.command("status", key, "--json"))
 	var fields map[string]any
 	if err := json.Unmarshal([]byte(raw), &fields); err != nil {
 		s.t.Fatalf("%v: %q, %q", err, raw, stderr)
@@ -196,7 +93,7 @@ func TestExitCodes(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
 	for _, code := range []int{0, 1, 77, 255} {
-		_, stderr, got := toItsEnd(t, s.command("run", "/free", self("test-exit", strconv.Itoa(code))...))
+		_, stderr, got := cmdtest.ToItsEnd(t, s.command("run", "/free", self("test-exit", strconv.Itoa(code))...))
 		if got != code || stderr != "" {
 			t.Errorf("exit %d, want %d, and no message: %q", got, code, stderr)
 		}
@@ -211,8 +108,8 @@ func TestExitCodes(t *testing.T) {
 		{[]string{"-n", "-E", "9"}, 9, ""},
 		{[]string{"-w", "800ms"}, 124, "gave up after 800ms: "},
 	} {
-		_, stderr, code := toItsEnd(t, s.command("run", "/held", append(c.flags, self("test-exit", "0")...)...))
-		says := fmt.Sprintf("owner-etcd: %s/held is owned by pid %d on %s since ", c.says, holder.cmd.Process.Pid, host())
+		_, stderr, code := cmdtest.ToItsEnd(t, s.command("run", "/held", append(c.flags, self("test-exit", "0")...)...))
+		says := fmt.Sprintf("owner-etcd: %s/held is owned by pid %d on %s since ", c.says, holder.Cmd.Process.Pid, host())
 		if code != c.code || !strings.HasPrefix(stderr, says) || strings.Count(stderr, "\n") != 1 {
 			t.Errorf("%v: exit %d, want %d, and one line that begins with %q: %q", c.flags, code, c.code, says, stderr)
 		}
@@ -267,7 +164,7 @@ func TestMistakes(t *testing.T) {
 	} {
 		t.Run(c.says, func(t *testing.T) {
 			t.Parallel()
-			stdout, stderr, code := toItsEnd(t, command(c.args...))
+			stdout, stderr, code := cmdtest.ToItsEnd(t, cmdtest.Command(c.args...))
 			if code != c.code || stdout != "" || !strings.HasPrefix(stderr, "owner-etcd: ") || !strings.Contains(stderr, c.says) || strings.Count(stderr, "\n") != 1 {
 				t.Errorf("%q: exit %d, want %d, and one line with %q on stderr: %q; stdout: %q", c.args, code, c.code, c.says, stderr, stdout)
 			}
@@ -284,7 +181,7 @@ func TestHelp(t *testing.T) {
 		"revoke --help": {"--wait", "--key-file FILE", "124 ", "had no owner"},
 		"watch --help":  {"--json", "--cacert FILE", "128+n"},
 	} {
-		stdout, stderr, code := toItsEnd(t, command(strings.Fields(args)...))
+		stdout, stderr, code := cmdtest.ToItsEnd(t, cmdtest.Command(strings.Fields(args)...))
 		for _, want := range wants {
 			if code != 0 || stderr != "" || !strings.Contains(stdout, want) {
 				t.Errorf("owner-etcd %s: exit %d; is %q there? %s%s", args, code, want, stdout, stderr)
@@ -296,7 +193,7 @@ func TestHelp(t *testing.T) {
 func TestCommandKnowsItsLease(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
-	out, stderr, code := toItsEnd(t, s.command("run", "/gpu 0", append([]string{"--epoch-above", "1700000000000"}, self("test-env")...)...))
+	out, stderr, code := cmdtest.ToItsEnd(t, s.command("run", "/gpu 0", append([]string{"--epoch-above", "1700000000000"}, self("test-env")...)...))
 	f := strings.Fields(strings.TrimPrefix(out, "/gpu 0 "))
 	if code != 0 || !strings.HasPrefix(out, "/gpu 0 ") || len(f) != 2 || len(f[0]) != 36 {
 		t.Fatalf("exit %d, %q; %s", code, out, stderr)
@@ -314,12 +211,12 @@ func TestStatus(t *testing.T) {
 	live := s.status("/k", "live", 0)
 	text, _ := live["remaining"].(string)
 	left, err := time.ParseDuration(text)
-	if err != nil || left < 15*time.Second || left > 20*time.Second || live["ttl"] != "20s" || live["expires"] == nil || live["pid"] != float64(p.cmd.Process.Pid) ||
+	if err != nil || left < 15*time.Second || left > 20*time.Second || live["ttl"] != "20s" || live["expires"] == nil || live["pid"] != float64(p.Cmd.Process.Pid) ||
 		live["host"] != host() || live["endpoint"] != "127.0.0.1:1" || live["meta"].(map[string]any)["k"] != "v,w=x" || live["epoch"] == 0.0 {
 		t.Errorf("got %v", live)
 	}
-	_ = p.stdin.Close()
-	p.mustExit(0, "")
+	_ = p.Stdin.Close()
+	p.MustExit(0, "")
 	s.status("/k", "none", 3)
 
 	if _, err := s.Client(t).Put(t.Context(), "/k", "not a record"); err != nil {
@@ -336,15 +233,15 @@ func TestStatus(t *testing.T) {
 
 // what is a line of "owner-etcd watch" without its time.
 func (p *process) what() string {
-	p.t.Helper()
-	_, what, _ := strings.Cut(p.line(), "  ")
+	p.T.Helper()
+	_, what, _ := strings.Cut(p.Line(), "  ")
 	return what
 }
 
 func (p *process) mustSay(begin string) {
-	p.t.Helper()
+	p.T.Helper()
 	if got := p.what(); !strings.HasPrefix(got, begin) {
-		p.t.Errorf("got %q, want %q", got, begin)
+		p.T.Errorf("got %q, want %q", got, begin)
 	}
 }
 
@@ -355,7 +252,7 @@ func TestWatch(t *testing.T) {
 	next := func(says string, owned any) map[string]any {
 		t.Helper()
 		people.mustSay(says)
-		line, fields := programs.line(), map[string]any{}
+		line, fields := programs.Line(), map[string]any{}
 		if err := json.Unmarshal([]byte(line), &fields); err != nil || fields["owned"] != owned || fields["lease"] != "/k" {
 			t.Errorf("%v: %s", err, line)
 		}
@@ -364,30 +261,30 @@ func TestWatch(t *testing.T) {
 	next("it has no owner", false)
 	for range 2 {
 		holder := s.hold("/k", "--endpoint", "here")
-		who := fmt.Sprintf("pid %d on %s", holder.cmd.Process.Pid, host())
-		if got := next(who+" owns it, epoch ", true); got["pid"] != float64(holder.cmd.Process.Pid) || got["endpoint"] != "here" {
+		who := fmt.Sprintf("pid %d on %s", holder.Cmd.Process.Pid, host())
+		if got := next(who+" owns it, epoch ", true); got["pid"] != float64(holder.Cmd.Process.Pid) || got["endpoint"] != "here" {
 			t.Errorf("%v", got)
 		}
-		_ = holder.stdin.Close()
-		holder.mustExit(0, "")
+		_ = holder.Stdin.Close()
+		holder.MustExit(0, "")
 		if got := next("it has no owner: "+who+" owned it for ", false); got["pid"] != nil || got["owned_for"] == nil {
 			t.Errorf("%v", got)
 		}
 	}
 	s.Stop()
 	for _, p := range []*process{people, programs} {
-		if line := p.line(); !strings.Contains(line, "watch etcd key /k: ") {
+		if line := p.Line(); !strings.Contains(line, "watch etcd key /k: ") {
 			t.Errorf("got %q", line)
 		}
 	}
 	s.Start()
 	for _, p := range []*process{people, programs} {
-		line := p.line()
+		line := p.Line()
 		for strings.Contains(line, "watch etcd key /k: ") { // it has received the reason
 			if !strings.Contains(line, "connection refused") {
 				t.Errorf("got %q", line)
 			}
-			line = p.line()
+			line = p.Line()
 		}
 		if !strings.HasSuffix(line, "it has no owner") && !strings.Contains(line, `"owned":false`) {
 			t.Errorf("got %q", line)
@@ -404,8 +301,8 @@ func TestOwnerIsUnwitnessed(t *testing.T) {
 	if err != nil || len(resp.Kvs) != 1 || !strings.Contains(string(resp.Kvs[0].Value), "instance_id") || strings.Contains(string(resp.Kvs[0].Value), `"process"`) {
 		t.Errorf("%v, %v", resp, err)
 	}
-	_ = p.stdin.Close()
-	p.mustExit(0, "")
+	_ = p.Stdin.Close()
+	p.MustExit(0, "")
 }
 
 func TestHandover(t *testing.T) {
@@ -413,18 +310,18 @@ func TestHandover(t *testing.T) {
 	s := startServer(t)
 	first := s.hold("/k")
 	before := s.status("/k", "live", 0)
-	second := start(t, s.command("run", "/k", append([]string{"--quiet", "--wait", limit.String()}, self("test-cat")...)...))
-	_ = first.stdin.Close()
-	first.mustExit(0, "")
-	if got := second.line(); got != "started" {
+	second := start(t, s.command("run", "/k", append([]string{"--quiet", "--wait", cmdtest.Limit.String()}, self("test-cat")...)...))
+	_ = first.Stdin.Close()
+	first.MustExit(0, "")
+	if got := second.Line(); got != "started" {
 		t.Errorf("got %q", got)
 	}
 	after := s.status("/k", "live", 0)
-	if after["pid"] != float64(second.cmd.Process.Pid) || after["epoch"].(float64) <= before["epoch"].(float64) {
+	if after["pid"] != float64(second.Cmd.Process.Pid) || after["epoch"].(float64) <= before["epoch"].(float64) {
 		t.Errorf("after %v came %v", before, after)
 	}
-	_ = second.stdin.Close()
-	second.mustExit(0, "")
+	_ = second.Stdin.Close()
+	second.MustExit(0, "")
 }
 
 // A waiting command reports why it takes so long, and continues when etcd is back.
@@ -448,7 +345,7 @@ func TestWaitsForRoom(t *testing.T) {
 func (s server) waits(reason string, mend func()) {
 	t := s.t
 	t.Helper()
-	cmd := s.command("run", "/k", append([]string{"--wait", limit.String()}, self("test-cat")...)...)
+	cmd := s.command("run", "/k", append([]string{"--wait", cmdtest.Limit.String()}, self("test-cat")...)...)
 	r, w := io.Pipe()
 	cmd.Stderr = w
 	p := start(t, cmd)
@@ -459,30 +356,30 @@ func (s server) waits(reason string, mend func()) {
 	}
 	go func() { _, _ = io.Copy(io.Discard, stderr) }()
 	mend()
-	if got := p.line(); got != "started" {
+	if got := p.Line(); got != "started" {
 		t.Errorf("got %q", got)
 	}
-	_ = p.stdin.Close()
-	p.mustExit(0, "")
+	_ = p.Stdin.Close()
+	p.MustExit(0, "")
 }
 
 func TestRevoke(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
 	holder := s.hold("/k")
-	second := start(t, s.command("run", "/k", append([]string{"--quiet", "--wait", limit.String()}, self("test-cat")...)...))
-	out, stderr, code := toItsEnd(t, s.command("revoke", "/k"))
-	says := fmt.Sprintf("revoked: pid %d on %s since ", holder.cmd.Process.Pid, host())
+	second := start(t, s.command("run", "/k", append([]string{"--quiet", "--wait", cmdtest.Limit.String()}, self("test-cat")...)...))
+	out, stderr, code := cmdtest.ToItsEnd(t, s.command("revoke", "/k"))
+	says := fmt.Sprintf("revoked: pid %d on %s since ", holder.Cmd.Process.Pid, host())
 	if code != 0 || !strings.HasPrefix(out, says) || !strings.Contains(out, ", epoch ") || strings.Count(out, "\n") != 1 || stderr != "" {
 		t.Errorf("exit %d, %q, want %q; %s", code, out, says, stderr)
 	}
-	holder.mustExit(122, "owner-etcd: lost the lease, and ended COMMAND: lease revoked")
-	if got := second.line(); got != "started" {
+	holder.MustExit(122, "owner-etcd: lost the lease, and ended COMMAND: lease revoked")
+	if got := second.Line(); got != "started" {
 		t.Errorf("got %q", got)
 	}
-	_ = second.stdin.Close()
-	second.mustExit(0, "")
-	out, stderr, code = toItsEnd(t, s.command("revoke", "/k"))
+	_ = second.Stdin.Close()
+	second.MustExit(0, "")
+	out, stderr, code = cmdtest.ToItsEnd(t, s.command("revoke", "/k"))
 	if code != 3 || out != "" || stderr != "owner-etcd: /k has no owner\n" {
 		t.Errorf("exit %d, %q, %q", code, out, stderr)
 	}

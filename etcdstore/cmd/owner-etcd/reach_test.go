@@ -17,6 +17,7 @@ import (
 
 	"github.com/ownerlease/owner/cmdline"
 	"github.com/ownerlease/owner/etcdstore/internal/etcdtest"
+	"github.com/ownerlease/owner/internal/cmdtest"
 )
 
 // opened is the lease that the flags name.
@@ -80,14 +81,14 @@ func TestTLS(t *testing.T) {
 		{[]string{"--dial-timeout", "1s", "--cacert", cert}, 125, "a certificate of the client"},
 		{[]string{"--cacert", cert, "--cert", garbage, "--key-file", garbage}, 125, "cannot use --cacert, --cert or --key-file: "},
 	} {
-		_, stderr, code := toItsEnd(t, command(append([]string{"status", "--key", "/k", "--endpoints", at}, c.flags...)...))
+		_, stderr, code := cmdtest.ToItsEnd(t, cmdtest.Command(append([]string{"status", "--key", "/k", "--endpoints", at}, c.flags...)...))
 		if code != c.code || !strings.Contains(stderr, c.says) || (c.says == "") != (stderr == "") {
 			t.Errorf("%v: exit %d, want %d and %q on stderr: %s", c.flags, code, c.code, c.says, stderr)
 		}
 	}
-	cmd := command("status", "--key", "/k")
+	cmd := cmdtest.Command("status", "--key", "/k")
 	cmd.Env = append(cmd.Env, "ETCDCTL_ENDPOINTS="+at, "ETCDCTL_CACERT="+cert, "ETCDCTL_CERT="+cert, "ETCDCTL_KEY="+key)
-	if _, stderr, code := toItsEnd(t, cmd); code != 3 {
+	if _, stderr, code := cmdtest.ToItsEnd(t, cmd); code != 3 {
 		t.Errorf("by the environment: exit %d: %s", code, stderr)
 	}
 }
@@ -135,7 +136,7 @@ func TestUser(t *testing.T) {
 	} {
 		cmd := s.command("run", c.key, append(c.flags, self("test-exit", "7")...)...)
 		cmd.Env = append(cmd.Env, c.env...)
-		_, stderr, code := toItsEnd(t, cmd)
+		_, stderr, code := cmdtest.ToItsEnd(t, cmd)
 		if code != c.code || !strings.Contains(stderr, c.says) || (c.says == "") != (stderr == "") {
 			t.Errorf("%v %v: exit %d, want %d and %q on stderr: %s", c.flags, c.env, code, c.code, c.says, stderr)
 		}

@@ -6,57 +6,34 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"strconv"
 	"strings"
 	"testing"
-	"time"
 
-	"github.com/ownerlease/owner/cmdline"
+	"github.com/ownerlease/owner/internal/cmdtest"
 	"github.com/ownerlease/owner/internal/pgtest"
 )
 
 // The tests run this test's binary, as the command and as what it runs.
 func TestMain(m *testing.M) {
-	if os.Getenv("OWNER_TEST") == "" {
-		os.Exit(m.Run())
-	}
-	cmdline.RunHelperIfRequested() // what starts a test-… command is called like it
-	if len(os.Args) > 1 {
-		switch os.Args[1] {
-		case "test-exit":
-			code, _ := strconv.Atoi(os.Args[2])
-			os.Exit(code)
-		case "test-cat":
-			fmt.Println(os.Getenv("OWNER_LEASE"))
-			_, _ = io.Copy(os.Stdout, os.Stdin)
-			os.Exit(0)
-		}
-	}
-	main()
+	cmdtest.Main(m, main, map[string]func([]string){"test-lease": testLease})
 }
 
-// limit is how long anything may take before a test fails. Nothing waits for it.
-const limit = 30 * time.Second
-
-func self(args ...string) []string { return append([]string{os.Args[0]}, args...) }
-
-// command is this test's binary as "owner-pg".
-func command(args ...string) *exec.Cmd {
-	cmd := exec.Command(os.Args[0], args...)
-	cmd.Env = append(os.Environ(), "OWNER_TEST=1", "GORACE=atexit_sleep_ms=0")
-	cmd.WaitDelay = limit
-	isolate(cmd)
-	return cmd
+// testLease prints the lease, and reads until it is ended.
+func testLease([]string) {
+	fmt.Println(os.Getenv("OWNER_LEASE"))
+	_, _ = io.Copy(io.Discard, os.Stdin)
 }
+
+func self(args ...string) []string { return append([]string{cmdtest.Self()}, args...) }
 
 // says runs "owner-pg" to its end, and compares the code and the begin of what it prints.
 func says(t *testing.T, code int, stdout, stderr string, args ...string) {
 	t.Helper()
 	var out, errs bytes.Buffer
-	cmd := command(args...)
+	cmd := cmdtest.Command(args...)
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	_ = cmd.Run()
-	if got := shellCode(cmd.ProcessState); got != code || !strings.Contains(out.String(), stdout) || !strings.Contains(errs.String(), stderr) ||
+	if got := cmdtest.ShellCode(cmd.ProcessState); got != code || !strings.Contains(out.String(), stdout) || !strings.Contains(errs.String(), stderr) ||
 		(stderr == "") != (errs.Len() == 0) || strings.Count(errs.String(), "\n") > 1 {
 		t.Errorf("%q: exit %d, want %d, and %q, %q: %q, %q", args, got, code, stdout, stderr, &out, &errs)
 	}
@@ -78,13 +55,13 @@ func TestLife(t *testing.T) {
 	says(t, 125, "", "1m0s at most", with("run", append([]string{"--ttl", "2m"}, self("test-exit", "0")...)...)...)
 	says(t, 3, "", "has no owner", with("revoke")...)
 
-	holder, stderr := hold(t, "gpu 0", with("run", append([]string{"--ttl", "20s", "--endpoint", "here"}, self("test-cat")...)...)...)
+	holder, stderr := hold(t, "gpu 0", with("run", append([]string{"--ttl", "20s", "--endpoint", "here"}, self("test-lease")...)...)...)
 	says(t, 0, "live", "", with("status")...)
 	says(t, 0, `"endpoint":"here"`, "", with("status", "--json")...)
 	says(t, 123, "", fmt.Sprintf("owned by pid %d", holder.Process.Pid), with("run", append([]string{"-n"}, self("test-exit", "0")...)...)...)
 	says(t, 0, fmt.Sprintf("revoked: pid %d", holder.Process.Pid), "", with("revoke")...)
 	_ = holder.Wait()
-	if code := shellCode(holder.ProcessState); code != 122 || !strings.Contains(stderr.String(), "lease revoked") {
+	if code := cmdtest.ShellCode(holder.ProcessState); code != 122 || !strings.Contains(stderr.String(), "lease revoked") {
 		t.Errorf("the owner: exit %d, %s", code, stderr)
 	}
 	s.Kill()
@@ -94,7 +71,7 @@ func TestLife(t *testing.T) {
 // hold starts a COMMAND that runs until it is ended, and returns when that has begun.
 func hold(t *testing.T, key string, args ...string) (*exec.Cmd, *bytes.Buffer) {
 	t.Helper()
-	cmd := command(args...)
+	cmd := cmdtest.Command(args...)
 	in, err := cmd.StdinPipe()
 	must(t, err)
 	t.Cleanup(func() { _ = in.Close() })
@@ -121,19 +98,19 @@ func TestHandover(t *testing.T) {
 	}
 	says(t, 0, "", "", "setup", "--dsn", s.DSN())
 	says(t, 3, "", "has no owner to be asked", with("handover")...)
-	replaced, stderr := hold(t, "k", with("run", append([]string{"--ttl", "20s"}, self("test-cat")...)...)...)
+	replaced, stderr := hold(t, "k", with("run", append([]string{"--ttl", "20s"}, self("test-lease")...)...)...)
 	says(t, 77, "", "", with("run", append([]string{"--quiet", "--replace"}, self("test-exit", "77")...)...)...)
 	_ = replaced.Wait()
 	if stderr.Len() > 0 {
 		t.Errorf("the owner that was replaced: %s", stderr)
 	}
-	first, _ := hold(t, "k", with("run", append([]string{"--ttl", "20s"}, self("test-cat")...)...)...)
-	next := command(with("run", append([]string{"--ttl", "20s", "--wait", limit.String()}, self("test-exit", "78")...)...)...)
+	first, _ := hold(t, "k", with("run", append([]string{"--ttl", "20s"}, self("test-lease")...)...)...)
+	next := cmdtest.Command(with("run", append([]string{"--ttl", "20s", "--wait", cmdtest.Limit.String()}, self("test-exit", "78")...)...)...)
 	must(t, next.Start())
 	says(t, 0, fmt.Sprintf("pid %d", next.Process.Pid), "", with("handover")...)
 	_ = first.Wait()
 	_ = next.Wait()
-	if code := shellCode(next.ProcessState); code != 78 {
+	if code := cmdtest.ShellCode(next.ProcessState); code != 78 {
 		t.Errorf("the next owner: exit %d", code)
 	}
 }

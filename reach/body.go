@@ -216,3 +216,5 @@ type upgradedBody struct {
 	*answerBody
 	io.Writer
 }
+
+func (b *upgradedBody) CloseWrite() error { return closeWrite(b.Writer) }

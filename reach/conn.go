@@ -148,3 +148,14 @@ func (c *clientConn) closeRead() bool {
 	u, ok := c.Conn.(*net.UnixConn)
 	return ok && closeReadIsExact && u.CloseRead() == nil
 }
+
+// CloseWrite ends what is written to the owner, where a protocol that was switched to does
+// that.
+func (c *clientConn) CloseWrite() error { return closeWrite(c.Conn) }
+
+func closeWrite(to io.Writer) error {
+	if half, ok := to.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return errors.ErrUnsupported
+}

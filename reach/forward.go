@@ -39,6 +39,10 @@ func (f *forwarder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answerError(w, r, err)
 		return
 	}
+	if _, err := idempotencyKey(r.Header); err != nil { // whichever copy owns, and is asked
+		answerError(w, r, err)
+		return
+	}
 	if now := watch.state().now; now != nil {
 		if s := now.session(); s != nil && s.serve(w, r, f.c.Local) {
 			f.c.counts.count(nil, 0)
@@ -49,6 +53,8 @@ func (f *forwarder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusMisdirectedRequest)
 		return
 	}
+	// Otherwise net/http keeps the answer back until it has read the request's body.
+	_ = http.NewResponseController(w).EnableFullDuplex()
 	f.proxy.ServeHTTP(w, r)
 }
 
@@ -57,6 +63,7 @@ func (f *forwarder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func rewrite(p *httputil.ProxyRequest) {
 	p.Out.URL = &url.URL{Scheme: "http", Host: "owner", Path: p.In.URL.Path, RawPath: p.In.URL.RawPath, RawQuery: p.In.URL.RawQuery, ForceQuery: p.In.URL.ForceQuery}
 	p.Out.Host = p.In.Host
+	p.Out.Trailer = p.In.Trailer // which is filled in when the body has ended
 	p.Out.Header["X-Forwarded-For"] = p.In.Header["X-Forwarded-For"]
 	p.SetXForwarded()
 	p.Out.Header.Set(headerForwarded, "1")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"sync"
@@ -74,8 +75,8 @@ func (f *follower) see(rec owner.Record, err error) {
 		return
 	}
 	f.epoch = rec.Epoch
-	if f.now == nil || f.now.differs(&rec) {
-		f.set(newHolder(f.c, rec))
+	if f.now == nil || !f.now.advertises(&rec) {
+		f.set(newHolder(f.c, rec, f.now))
 	}
 }
 
@@ -85,7 +86,7 @@ func (f *follower) set(h *holder) {
 	close(f.changed)
 	f.changed = make(chan struct{})
 	if old != nil {
-		old.leave(h == nil || h.rec.InstanceID != old.rec.InstanceID)
+		old.leave(h)
 	}
 }
 
@@ -104,18 +105,28 @@ func (f *follower) state() sighting {
 	return sighting{f.now, f.known && f.now == nil && f.trouble == nil, f.trouble, f.over, f.changed}
 }
 
-// A holder is an instance that owns the lease, and the way to it.
+// A holder is an instance that owns the lease, what it advertises, and the way to it.
 type holder struct {
-	c         *Client
-	rec       owner.Record
-	to        endpoint
-	err       error // why its endpoint cannot be used
-	transport *http.Transport
-	gone      context.Context // ends when it is not the holder any more
-	end       context.CancelFunc
+	c   *Client
+	rec owner.Record
+	*tenure
+	*route
+}
+
+// A tenure is the time in which one instance holds the lease, under whatever endpoint.
+type tenure struct {
+	gone context.Context // ends when it is not the holder any more
+	end  context.CancelFunc
 
 	mu    sync.Mutex
 	conns map[*clientConn]struct{}
+}
+
+// A route is a way to a holder.
+type route struct {
+	to        endpoint
+	err       error // why its endpoint cannot be used
+	transport *http.Transport
 }
 
 const (
@@ -124,15 +135,33 @@ const (
 	maxHeaderBytes = 1 << 20
 )
 
-func newHolder(c *Client, rec owner.Record) *holder {
-	h := &holder{c: c, rec: rec, conns: map[*clientConn]struct{}{}}
-	h.gone, h.end = context.WithCancel(context.Background())
-	if at := rec.Meta[owner.EndpointMetaKey]; at != "" {
-		h.to, h.err = parseEndpoint(at)
+// newHolder is the holder with this record. last is the one before it, or nil: an instance
+// that advertises anew stays the same holder, on the same route unless its endpoint is
+// another.
+func newHolder(c *Client, rec owner.Record, last *holder) *holder {
+	h := &holder{c: c, rec: rec}
+	if last != nil && last.rec.InstanceID == rec.InstanceID {
+		h.tenure = last.tenure
+		if last.leadsTo(&rec) {
+			h.route = last.route
+			return h
+		}
+	} else {
+		h.tenure = &tenure{conns: map[*clientConn]struct{}{}}
+		h.gone, h.end = context.WithCancel(context.Background())
+	}
+	h.route = h.newRoute()
+	return h
+}
+
+func (h *holder) newRoute() *route {
+	var r route
+	if at := h.rec.Meta[owner.EndpointMetaKey]; at != "" {
+		r.to, r.err = parseEndpoint(at)
 	}
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
-	h.transport = &http.Transport{
+	r.transport = &http.Transport{
 		DialContext:            func(ctx context.Context, _, _ string) (net.Conn, error) { return h.connect(ctx) },
 		DisableCompression:     true, // the request is to be the caller's
 		MaxIdleConnsPerHost:    maxIdle,
@@ -140,16 +169,20 @@ func newHolder(c *Client, rec owner.Record) *holder {
 		MaxResponseHeaderBytes: maxHeaderBytes,
 		Protocols:              protocols,
 	}
-	return h
+	return &r
 }
 
 // ready reports whether the holder says where it can be reached.
 func (h *holder) ready() bool { return h.to.network != "" || h.err != nil }
 
-// differs reports whether the record leads elsewhere.
-func (h *holder) differs(rec *owner.Record) bool {
-	return h.rec.InstanceID != rec.InstanceID || h.rec.Epoch != rec.Epoch ||
-		h.rec.Meta[owner.EndpointMetaKey] != rec.Meta[owner.EndpointMetaKey] || h.rec.Meta[metaToken] != rec.Meta[metaToken]
+// advertises reports whether the record says what is known of the holder.
+func (h *holder) advertises(rec *owner.Record) bool {
+	return h.rec.InstanceID == rec.InstanceID && h.rec.Epoch == rec.Epoch && maps.Equal(h.rec.Meta, rec.Meta)
+}
+
+// leadsTo reports whether a record of the same instance leads to where the holder's does.
+func (h *holder) leadsTo(rec *owner.Record) bool {
+	return h.rec.Meta[owner.EndpointMetaKey] == rec.Meta[owner.EndpointMetaKey] && h.rec.Meta[metaToken] == rec.Meta[metaToken]
 }
 
 // connect makes a connection for the transport.
@@ -204,26 +237,32 @@ func (h *holder) dial(ctx context.Context) (net.Conn, error) {
 	return conn, nil
 }
 
-func (h *holder) forget(c *clientConn) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	delete(h.conns, c)
+func (t *tenure) forget(c *clientConn) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.conns, c)
 }
 
-// leave ends the use of this way. Where another instance holds the lease now, or none,
-// nothing more is expected of this one: what it has answered can be read to its end, and
-// what it has not accepted is revoked.
-func (h *holder) leave(replaced bool) {
-	if replaced {
-		h.end()
-		h.mu.Lock()
-		for c := range h.conns {
-			c.closeRead()
-		}
-		h.conns = nil
-		h.mu.Unlock()
+// leave ends the use of this way, unless next takes it. Where another instance holds the
+// lease now, or none, nothing more is expected of this one: what it has answered can be
+// read to its end, and what it has not accepted is revoked.
+func (h *holder) leave(next *holder) {
+	if next == nil || next.tenure != h.tenure {
+		h.tenure.over()
 	}
-	h.transport.CloseIdleConnections()
+	if next == nil || next.route != h.route {
+		h.transport.CloseIdleConnections()
+	}
+}
+
+func (t *tenure) over() {
+	t.end()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for c := range t.conns {
+		c.closeRead()
+	}
+	t.conns = nil
 }
 
 // refuse returns why no request is to be sent to this holder.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"os"
 	"path/filepath"
 	"strings"
@@ -329,5 +330,71 @@ func TestHugeBodyIsSentAgain(t *testing.T) {
 	r.Header.Set(headerKey, "k")
 	if _, err := newClient(t, store).RoundTrip(r); !errors.Is(err, ErrOutcomeUnknown) || !errors.Is(err, errBodyGone) || tries.Load() != 1 {
 		t.Errorf("%d tries, %v", tries.Load(), err)
+	}
+}
+
+// A request that has begun has an unknown outcome, whatever then keeps it from being sent
+// again.
+func TestBegunAndNotSentAgain(t *testing.T) {
+	gone := errors.New("it has gone")
+	for name, prepare := range map[string]func(c *Client, r *http.Request, begun *atomic.Bool){
+		"refused by Accept": func(c *Client, _ *http.Request, begun *atomic.Bool) {
+			c.Accept = func(owner.Record) error {
+				if begun.Load() {
+					return gone
+				}
+				return nil
+			}
+		},
+		"no body": func(_ *Client, r *http.Request, _ *atomic.Bool) {
+			r.GetBody = func() (io.ReadCloser, error) { return nil, gone }
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			store := ownertest.NewMemory()
+			var begun atomic.Bool
+			pretend(t, store, func(c net.Conn, r *http.Request) {
+				acknowledge(c, r)
+				begun.Store(true)
+				_ = c.Close()
+			})
+			r := request(t, "POST", "/", strings.NewReader("x"))
+			r.Header.Set("Idempotency-Key", "k")
+			c := newClient(t, store, func(c *Client) { prepare(c, r, &begun) })
+			_, err := c.RoundTrip(r)
+			if !errors.Is(err, ErrOutcomeUnknown) || errors.Is(err, ErrNoOwner) || !errors.Is(err, gone) {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// A refusal without the end of its body does not keep the request from the next try.
+func TestRefusalWithoutItsEnd(t *testing.T) {
+	store := ownertest.NewMemory()
+	pretend(t, store, func(c net.Conn, _ *http.Request) {
+		_, _ = io.WriteString(c, "HTTP/1.1 421 Misdirected Request\r\nOwner-Begun: no\r\nContent-Length: 100\r\n\r\n")
+	})
+	c := newClient(t, store, func(c *Client) { c.Hold = 10 * time.Millisecond })
+	if _, err := c.RoundTrip(request(t, "POST", "/", nil)); !errors.Is(err, ErrNoOwner) || errors.Is(err, context.DeadlineExceeded) {
+		t.Error(err)
+	}
+}
+
+// net/http takes another header as well for a key, if it is spelled like this, by which it
+// sends a request again that may have begun.
+func TestOtherKeyIsNone(t *testing.T) {
+	store := ownertest.NewMemory()
+	serve(t, store, &Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(w, r.Header.Get("X-Idempotency-Key"))
+	})})
+	r, spelled := request(t, "POST", "/", nil), false
+	r.Header.Set("X-Idempotency-Key", "k")
+	r = r.WithContext(httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{WroteHeaderField: func(key string, _ []string) {
+		spelled = spelled || key == "X-Idempotency-Key"
+	}}))
+	resp, err := newClient(t, store).RoundTrip(r)
+	if got := text(t, resp, err); got != "k" || spelled {
+		t.Errorf("the owner got %q; spelled in the way that net/http knows: %v", got, spelled)
 	}
 }

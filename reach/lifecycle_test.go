@@ -324,3 +324,36 @@ func TestSlowReader(t *testing.T) {
 	}
 	must(t, v.end())
 }
+
+// A Node that ends lets what it forwards be answered.
+func TestNodeEndsInOrder(t *testing.T) {
+	store := ownertest.NewMemory()
+	began, release := make(chan struct{}), make(chan struct{})
+	serve(t, store, &Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		close(began)
+		<-release
+		_, _ = io.WriteString(w, "answered")
+	})})
+	n := &Node{Config: owner.Config{Store: store.Peer(), TTL: time.Minute}, Server: &Server{Handler: says("by the follower")}}
+	n.reach().inProcess = false // as the owner is another process's
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- n.Run(ctx) }()
+	s, answer := front(t, n.Handler()), make(chan string, 1)
+	go func() {
+		_, got := post(t, s.URL, "x")
+		answer <- got
+	}()
+	<-began
+	cancel()
+	select {
+	case err := <-ended:
+		t.Error("Run has returned, ", err)
+	case <-time.After(50 * time.Millisecond): // it would have, most likely
+	}
+	close(release)
+	if got := <-answer; got != "answered" {
+		t.Error(got)
+	}
+	<-ended
+}

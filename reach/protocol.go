@@ -21,6 +21,7 @@ const (
 	headerOutcome   = "Owner-Outcome"   // of a 502, "unknown": a handler may have
 
 	headerKey = "Idempotency-Key"
+	otherKey  = "X-Idempotency-Key" // which only net/http knows
 	maxKey    = 255
 
 	// metaToken is the key of the secret in the record's metadata.

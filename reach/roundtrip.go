@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -70,6 +71,7 @@ func (c *Client) RoundTrip(req *http.Request) (*http.Response, error) {
 	began := time.Now()
 	resp, err := call.do(f, c.newWait())
 	if err != nil {
+		err = call.explain(err)
 		call.giveUp()
 	}
 	c.counts.count(err, call.heldSince(began))
@@ -86,7 +88,7 @@ func (c *call) do(f *follower, w *wait) (*http.Response, error) {
 	for {
 		h, err := w.holder(c.ctx, f)
 		if err != nil {
-			return nil, c.explain(err)
+			return nil, err
 		}
 		c.sent = time.Now()
 		a := c.send(h, w.left())
@@ -103,7 +105,7 @@ func (c *call) do(f *follower, w *wait) (*http.Response, error) {
 			return nil, err
 		}
 		if err := w.pause(c.ctx, f, h, a.err); err != nil {
-			return nil, c.explain(err)
+			return nil, err
 		}
 	}
 }
@@ -111,7 +113,9 @@ func (c *call) do(f *follower, w *wait) (*http.Response, error) {
 // afterRefusal returns why a request that was not begun is not sent again, or nil.
 func (c *call) afterRefusal(a *attempt) error {
 	if a.resp != nil {
+		late := time.AfterFunc(grace, a.release)
 		_, _ = io.CopyN(io.Discard, a.resp.Body, 1<<10) // so that the connection can be used again
+		late.Stop()
 		_ = a.resp.Body.Close()
 		a.release()
 		a.err = fmt.Errorf("instance %s answers that it is not the owner, or steps down", a.h.rec.InstanceID)
@@ -120,7 +124,7 @@ func (c *call) afterRefusal(a *attempt) error {
 	case isLasting(a.err):
 		return a.err
 	case c.ctx.Err() != nil:
-		return c.explain(&noOwnerError{fmt.Sprintf("instance %s has not accepted the request", a.h.rec.InstanceID), context.Cause(c.ctx)})
+		return &noOwnerError{fmt.Sprintf("instance %s has not accepted the request", a.h.rec.InstanceID), context.Cause(c.ctx)}
 	case !c.bodyLeft():
 		return &noOwnerError{"the request has not begun", errBodyGone}
 	}
@@ -129,6 +133,9 @@ func (c *call) afterRefusal(a *attempt) error {
 
 // afterCut returns why a request that may have taken effect is not sent again, or nil.
 func (c *call) afterCut(a *attempt, out outcome) error {
+	if a.conn == nil { // net/http has refused it, or there is no body to send again
+		return a.err
+	}
 	id := a.h.rec.InstanceID
 	if c.cuts == nil {
 		c.cuts = map[string]int{}
@@ -153,10 +160,7 @@ func (c *call) afterCut(a *attempt, out outcome) error {
 	default:
 		return nil
 	}
-	switch {
-	case a.conn == nil: // net/http has refused it
-		return err
-	case c.safe:
+	if c.safe {
 		return fmt.Errorf("reach: %s to instance %s: %s: %w", c.req.Method, id, why, err)
 	}
 	return &unknownError{c.req.Method, &a.h.rec, why, err}
@@ -170,17 +174,20 @@ func (c *call) heldSince(began time.Time) time.Duration {
 	return c.sent.Sub(began)
 }
 
-// explain makes an end of the wait into one of an unknown outcome, where an earlier
-// attempt may have taken effect.
+// explain makes any reason not to go on into an unknown outcome, where an earlier attempt
+// may have taken effect.
 func (c *call) explain(err error) error {
-	if c.safe || len(c.cuts) == 0 || !errors.Is(err, ErrNoOwner) {
+	if c.safe || len(c.cuts) == 0 || errors.Is(err, ErrOutcomeUnknown) {
 		return err
 	}
 	ids := slices.Sorted(maps.Keys(c.cuts))
-	if cause := errors.Unwrap(err); cause != nil { // not ErrNoOwner, which says that nothing has begun
-		return fmt.Errorf("%w: instances %v may have begun, and no owner has answered since: %w", ErrOutcomeUnknown, ids, cause)
+	if errors.Is(err, ErrNoOwner) { // it says that nothing has begun
+		err = errors.Unwrap(err)
 	}
-	return fmt.Errorf("%w: instances %v may have begun, and no owner has answered since", ErrOutcomeUnknown, ids)
+	if err == nil {
+		return fmt.Errorf("%w: instances %v may have begun, and no owner has answered since", ErrOutcomeUnknown, ids)
+	}
+	return fmt.Errorf("%w: instances %v may have begun, and no owner has answered since: %w", ErrOutcomeUnknown, ids, err)
 }
 
 // bodyLeft reports whether the body can be sent once more.
@@ -220,6 +227,11 @@ func (c *call) request(ctx context.Context, a *attempt) (*http.Request, error) {
 	r.Header[headerInstance] = []string{rec.InstanceID}
 	r.Header[headerEpoch] = []string{strconv.FormatUint(rec.Epoch, 10)}
 	delete(r.Header, headerToken)
+	if again, ok := r.Header[otherKey]; ok {
+		// By this spelling net/http would send it again by itself; the owner reads any.
+		delete(r.Header, otherKey)
+		r.Header[strings.ToLower(otherKey)] = again
+	}
 	if token := rec.Meta[metaToken]; token != "" && a.h.to.network == "tcp" {
 		r.Header[headerToken] = []string{token}
 	}

@@ -104,6 +104,8 @@ func (s *Server) Serve(ctx context.Context, o *owner.Owner) error {
 	return s.drain(ses, srv)
 }
 
+func (s *Server) drainTime() time.Duration { return cmp.Or(s.Drain, defaultDrain) }
+
 func (s *Server) prepare(ctx context.Context, o *owner.Owner) (http.Handler, error) {
 	h := s.Handler
 	if s.Prepare != nil {
@@ -140,8 +142,11 @@ func (s *session) listenAndServe(ln net.Listener) (srv *http.Server, failed chan
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true) // over HTTP/2, the acknowledgement is not written when the handler begins
 	srv = &http.Server{
-		Handler:           s,
-		Protocols:         protocols,
+		Handler:   s,
+		Protocols: protocols,
+		// "OPTIONS *" is for the Handler, and only after the checks.
+		DisableGeneralOptionsHandler: true,
+
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       serverIdle,
 		ConnState:         stateChanged,
@@ -197,7 +202,7 @@ func (s *Server) await(ctx context.Context, ses *session, failed <-chan error) e
 
 // drain waits for what has begun.
 func (s *Server) drain(ses *session, srv *http.Server) error {
-	limit := time.NewTimer(cmp.Or(s.Drain, defaultDrain))
+	limit := time.NewTimer(s.drainTime())
 	defer limit.Stop()
 	select {
 	case <-ses.quiet:

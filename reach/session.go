@@ -127,11 +127,15 @@ func (s *session) serve(w http.ResponseWriter, r *http.Request, h http.Handler) 
 	defer s.end()
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
-	defer context.AfterFunc(s.work, func() { cancel(context.Cause(s.work)) })()
+	guest := &guestWriter{ResponseWriter: w}
+	defer context.AfterFunc(s.work, func() {
+		guest.cut()
+		cancel(context.Cause(s.work))
+	})()
 	if h == nil {
 		h = s.handler
 	}
-	h.ServeHTTP(w, stripped(r.WithContext(ctx)))
+	h.ServeHTTP(guest, stripped(r.WithContext(ctx)))
 	if s.work.Err() != nil {
 		panic(http.ErrAbortHandler) // what it has written as it was cut off is no answer
 	}

@@ -53,6 +53,7 @@ func Open(cfg *pgxpool.Config) (*DB, error) {
 		c.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
 	}
 	c.OnNotice = noteWarnings(c.OnNotice)
+	c.RuntimeParams["client_encoding"] = "UTF8" // whatever the database's is
 	db := &DB{}
 	c.DialFunc = db.noteRefusals(c.DialFunc)
 	cfg.MinConns, cfg.MinIdleConns = 0, 0 // it is used before it has to be reached

@@ -27,7 +27,9 @@
 //     sends one statement that takes the row if it has the same (instance, beat, held,
 //     incarnation), on a server with the same incarnation. The epoch is at least one more
 //     than the last, and the wall clock in milliseconds. After a lost answer, the
-//     challenger releases the lease by its instance.
+//     challenger releases the lease by its instance. If transactions that are fenced by the
+//     row (see [Fence]) keep it from that, it writes that the lease is not held, under the
+//     same condition, so that no further one begins.
 //  5. Incarnation. If the row's incarnation is not the server's, the server may lack what
 //     another has committed. Whatever the row says, the lease is free only when the longest
 //     TTL of the table has passed since the row was first seen so. For a row that does not
@@ -47,8 +49,8 @@
 // two statements, and the other finds it changed. The clocks need to run at the same rate
 // only, within the SafetyMargin.
 //
-// Free: only the owner writes that, when it has stopped, or a witness that has seen its
-// process die.
+// Free: the owner writes that, when it has stopped; a witness that has seen its process
+// die; or a challenger that could have acquired the lease.
 //
 // Race: two challengers need the lock of one row, and the second finds it changed.
 //
@@ -64,7 +66,8 @@
 // owner_lease, and EXECUTE on pg_control_system, which Postgres grants to all. No TTL is
 // longer than Setup was told. The server must survive its own crashes (fsync). The store
 // sets synchronous_commit for each of its statements; a commit that was answered with a
-// warning, as when the wait for a synchronous replica is cancelled, does not count.
+// warning, as when the wait for a synchronous replica is cancelled, does not count. What
+// else a database or a role sets by default, like the level of isolation, does not matter.
 //
 // # What is not promised
 //

@@ -42,6 +42,10 @@ func (e unanswered) Unwrap() []error { return []error{e.cause, e.before} }
 // lockNotAvailable is the server's code where it has waited for a row that is locked.
 const lockNotAvailable = "55P03"
 
+// notSerializable is its code for a row that others have changed, where transactions are by
+// default at REPEATABLE READ or SERIALIZABLE.
+const notSerializable = "40001"
+
 // An opaque error is a passing one of which only the text is known.
 type opaque struct{ error }
 
@@ -117,6 +121,8 @@ func (db *DB) failed(ctx context.Context, what string, err error) error {
 	case code == "42501":
 		return fmt.Errorf("%w: %s: the role needs USAGE on the schema, SELECT, INSERT and UPDATE on owner_lease, and EXECUTE on pg_control_system(); it needs CREATE on the schema to set the table up: %w",
 			owner.ErrInvalidConfig, what, err)
+	case code == "22P05", code == "22021":
+		return fmt.Errorf("%w: %s: the encoding of the database cannot express the key, or the metadata: %w", owner.ErrInvalidConfig, what, err)
 	case code == "57014":
 		return fmt.Errorf("%w: %s: the server has cancelled the statement, by its statement_timeout or an administrator: %w", owner.ErrUnavailable, what, err)
 	case code == lockNotAvailable:

@@ -3,6 +3,7 @@ package pgstore
 import (
 	"context"
 	"errors"
+	"sync"
 	"testing"
 	"time"
 
@@ -126,4 +127,53 @@ func TestFenceOfHungOwner(t *testing.T) {
 	}
 	must(t, next.Release())
 	<-next.Done()
+}
+
+// An owner that has expired, and does not stop, cannot keep its successor out by one guarded
+// transaction after the other.
+func TestFenceOfAnOwnerThatGoesOn(t *testing.T) {
+	t.Parallel()
+	db := newDB(t, shared(t).DSN())
+	key := uuid.NewString()
+	mine := open(t, shared(t).DSN())
+	o, err := owner.Join(t.Context(), owner.Config{Store: New(mine, key, Unwitnessed()), TTL: time.Second})
+	must(t, err)
+	guard := Fence(o)
+	next, err := owner.Join(t.Context(), owner.Config{Store: New(db, key), TTL: time.Minute, Standby: true})
+	must(t, err)
+	mine.keeper.close()
+	mine.end() // no renewals any more
+	<-o.Lost()
+	pool := open(t, shared(t).DSN()+" pool_max_conns=10").pool
+	ctx, stop := context.WithCancel(context.Background())
+	var workers sync.WaitGroup
+	transaction := func() error {
+		tx, err := pool.Begin(ctx)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = tx.Rollback(context.Background()) }()
+		if err := guard.Check(ctx, tx); err != nil {
+			return err
+		}
+		_, err = tx.Exec(ctx, "SELECT pg_sleep(0.6)")
+		return errors.Join(err, tx.Commit(ctx))
+	}
+	for i := range 6 { // at any moment, some are under way
+		workers.Go(func() {
+			sleep(ctx, time.Duration(i)*100*time.Millisecond)
+			for transaction() == nil {
+			}
+		})
+	}
+	select {
+	case <-next.Elected():
+	case <-time.After(20 * time.Second):
+		t.Error("no successor")
+	}
+	stop()
+	workers.Wait()
+	must(t, next.Release())
+	<-next.Done()
+	_ = o.Release()
 }

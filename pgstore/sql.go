@@ -51,9 +51,10 @@ INSERT INTO owner_lease SELECT '', '', 0, 0, $1::bigint, false, false, 0, false,
 ON CONFLICT (key) DO NOTHING`
 
 // sqlLocal holds for one transaction. A lower synchronous_commit would let a server that
-// crashes forget what it has answered.
+// crashes forget what it has answered; by a lower client_min_messages it would not say that
+// a commit was not replicated.
 const sqlLocal = `SELECT set_config('statement_timeout', $1::bigint::text, true), set_config('lock_timeout', $2::bigint::text, true),
-	set_config('synchronous_commit', 'on', true)`
+	set_config('synchronous_commit', 'on', true), set_config('client_min_messages', 'warning', true)`
 
 const columns = `l.key, l.instance, l.epoch, l.beat, l.ttl, l.held, l.revoked, l.handover, l.successor, l.incarnation, l.renewed, l.record`
 
@@ -86,10 +87,17 @@ const (
 	INSERT INTO owner_lease AS l (key, instance, epoch, beat, ttl, held, revoked, advertised, handover, successor, incarnation, renewed, record)
 	SELECT $1, $2, greatest($3, (extract(epoch FROM clock_timestamp()) * 1000)::bigint), 0, $4, true, false, 0, false, '', server.incarnation, clock_timestamp(), $5
 	FROM server JOIN owner_lease a ON a.key = '' WHERE server.incarnation = $6 AND a.incarnation = $7
-	ON CONFLICT (key) DO NOTHING
+	ON CONFLICT (key) DO UPDATE SET beat = l.beat WHERE false -- a role that may not update could not renew, either
 	RETURNING l.epoch
 )` + told
 )
+
+// sqlExpire ends an ownership that has expired, if it is as it was read: as if it were
+// acquired, and released at once. It does not wait for transactions that are fenced by the
+// row; and none can begin any more.
+const sqlExpire = `WITH ` + server + `
+UPDATE owner_lease l SET held = false, beat = l.beat + 1, incarnation = server.incarnation FROM server
+WHERE l.key = $1 AND l.instance = $2 AND l.beat = $3 AND l.held AND l.incarnation = $4 AND server.incarnation = $5`
 
 // sqlStamp notes in the anchor that the server is as it is now: missing rows have been
 // waited for.

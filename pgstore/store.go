@@ -242,8 +242,16 @@ func (s *store) take(ctx context.Context, p requestTimeout, claim owner.Record, 
 	case sqlState(err) == lockNotAvailable && r.present:
 		// Nothing was done. A transaction of the last owner is fenced by the row, see Fence,
 		// so that this one is not over yet.
+		if r.held {
+			_, err := s.db.change(ctx, p, sqlExpire, s.key, r.instance, r.beat, r.incarnation, r.server)
+			if err != nil {
+				return acq, false, s.db.failed(ctx, "end the expired ownership of "+s.String(), err)
+			}
+		}
 		acq.Holder, err = (&row{key: r.key, state: state{instance: r.instance, held: true}, epoch: r.epoch, renewed: r.renewed, record: r.record}).holder()
 		return acq, false, err
+	case sqlState(err) == notSerializable:
+		return owner.Acquisition{}, true, nil // nothing was done: others have changed it
 	case err != nil:
 		err = s.db.failed(ctx, "acquire "+s.String(), err)
 		if !errors.As(err, new(connectError)) {

@@ -15,7 +15,7 @@ import (
 
 const ensureDescription = `Prints the owner of the lease as status does, once it is ready. If no instance owns the
 lease, COMMAND is started, which must acquire the lease and advertise an endpoint: a
-server that uses the library, or "owner run --lease PATH --endpoint ADDR -- SERVER".
+server that uses the library, or this program's own run with --endpoint.
 However many of these commands run at once, they start one process.
 
 COMMAND gets its own session, and nothing of this process: its output is appended to the
@@ -40,17 +40,32 @@ func Ensure(p *Backend) *cli.Command {
 	return &cli.Command{
 		Name:            "ensure",
 		Usage:           "show the owner of a lease, and start one if there is none",
-		ArgsUsage:       p.Usage + " " + commandArg,
+		ArgsUsage:       ensureUsage(p) + " " + commandArg,
 		Description:     p.describe(ensureDescription, ensureCodes),
 		HideHelpCommand: true,
 		Flags: append(p.Flags(), jsonFlag(),
 			&DurationFlag{Name: "timeout", Value: 10 * time.Second, Usage: "give a start `DURATION`, until its owner is ready"},
 			&cli.StringFlag{Name: "log", Usage: "append the output of COMMAND to `FILE`; from 1 MiB on, it is first renamed to FILE.1"},
-			&cli.StringFlag{Name: "lock", Usage: "take turns with others that start an owner by `FILE`, on this machine (default: beside a lease file)"},
+			&cli.StringFlag{Name: "lock", Usage: "take turns with others that start an owner by `FILE`, on this machine" + lockDefault(p)},
 			&cli.BoolFlag{Name: "no-endpoint", Usage: "an owner is ready without an endpoint", HideDefault: true},
 		),
 		Action: func(ctx context.Context, c *cli.Command) error { return ensureAction(ctx, c, p) },
 	}
+}
+
+// A lease that is not a file has no place for the lock beside it.
+func ensureUsage(p *Backend) string {
+	if p.HasModes {
+		return p.Usage
+	}
+	return p.Usage + " --lock FILE"
+}
+
+func lockDefault(p *Backend) string {
+	if p.HasModes {
+		return " (default: beside the lease)"
+	}
+	return ""
 }
 
 func ensureAction(ctx context.Context, c *cli.Command, p *Backend) error {

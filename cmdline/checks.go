@@ -14,7 +14,10 @@ const checksDescription = `With --notify, COMMAND speaks the protocol of sd_noti
 and --meta are advertised from READY=1 until STOPPING=1, and STATUS=TEXT appears as the
 fact "status". With --ready-cmd, they are advertised when LINE has succeeded once. An
 owner whose COMMAND is not healthy for --health-timeout loses the lease, so that a
-standby takes over: see --health-cmd. With --notify, --health-timeout demands WATCHDOG=1.
+standby takes over: see --health-cmd. With --notify, --health-timeout demands WATCHDOG=1,
+unless --health-cmd is given. A COMMAND that ends need not be ready or healthy: from
+STOPPING=1 on, or when it was asked to end, by TERM, INT or QUIT to this process or for
+another process that wants the lease, it may take any time for that.
 Only processes of COMMAND are listened to. One that is about to end has to wait for
 its message to be read, as systemd-notify(1) does.
 

@@ -109,7 +109,7 @@ const codeOfStart = 0
 
 // supervise watches over the command, and returns how it ended.
 func (c *course) supervise(j *job, giveUp <-chan error) outcome {
-	s := supervisor{job: j, own: c.own, grace: c.o.Grace, warn: c.o.Warn, giveUp: giveUp}
+	s := supervisor{job: j, own: c.own, grace: c.o.Grace, warn: c.o.Warn, giveUp: giveUp, toEnd: c.tending.toldToEnd}
 	end := s.watch(c.signals)
 	// Check rather than wait: after a pause of this process the command may have ended by
 	// the loss before the loss has been delivered.

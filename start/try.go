@@ -119,7 +119,8 @@ func (t *try) start() error {
 		return err
 	}
 	t.child, t.others = c, false
-	t.turn.write(note{PID: c.pid, Namespace: namespace(), At: time.Now(), Timeout: t.cmd.Timeout})
+	since, _ := started(c.pid) // it has not been waited for, so the pid is its own
+	t.turn.write(note{PID: c.pid, Started: since, Namespace: namespace(), At: time.Now(), Timeout: t.cmd.Timeout})
 	t.deadline.Reset(t.cmd.Timeout)
 	return nil
 }

@@ -171,6 +171,21 @@ func TestRestartWithdraws(t *testing.T) {
 	wantStatus(t, lease, "live", 0)
 }
 
+// A check in progress, when COMMAND ends, is nothing that it has left behind.
+func TestProbeIsNotLeftByCommand(t *testing.T) {
+	t.Parallel()
+	for _, flags := range [][]string{
+		{"--health-timeout", "4s", "--health-cmd"},
+		{"--ready-cmd"},
+	} {
+		lease := leaseIn(t)
+		p := start(t, append(append([]string{"run", "--lease", lease}, flags...),
+			"echo >$OWNER_LEASE.asked; sleep 1000 & sleep 1000", "-c", "while ! test -e $OWNER_LEASE.asked; do sleep 0.01; done; exit 0")...)
+		p.MustExit(0, "")
+		wantStatus(t, lease, "released", 3)
+	}
+}
+
 // A COMMAND that puts itself into the background is told what to do.
 func TestForksAway(t *testing.T) {
 	t.Parallel()

@@ -159,6 +159,9 @@ func (j *job) empty() bool {
 	return err == nil && info.ActiveProcesses == 0
 }
 
+// abandoned: there are no checks of the command here.
+func (j *job) abandoned() bool { return !j.empty() }
+
 // extend: no third process watches over the command here. If this process is
 // suspended, the command outlives the lease until it is resumed.
 func (j *job) extend(time.Duration) {}

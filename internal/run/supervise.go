@@ -23,6 +23,7 @@ import (
 //	terminate   asks all of the job to end
 //	kill        ends all of the job, and returns what it may not end, and all it has found
 //	empty       reports whether no process of the job is left
+//	abandoned   reports whether one is left that is no check of the command
 //	extend      sets the deadline by which no process may be left if this one is stopped
 //	close       frees what the job holds, when no process of it is left
 type supervisor struct {
@@ -112,7 +113,7 @@ func (s *supervisor) asked(end ending) bool {
 const forksWithin = 5 * time.Second
 
 func (s *supervisor) sayForked(end ending, began time.Time) {
-	if end == (ending{}) && time.Since(began) < forksWithin && s.own.IsOwner() && s.warn != nil {
+	if end == (ending{}) && time.Since(began) < forksWithin && s.warn != nil && s.job.abandoned() && s.own.IsOwner() {
 		go s.warn(errForked)
 	}
 }

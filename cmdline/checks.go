@@ -27,7 +27,7 @@ most. It succeeds with exit code 0, and all that it has started is ended with it
 With --restart, a COMMAND that fails is started again under the same epoch, when no
 process of it is left: after 0.2 s, then twice as long each time, up to 30 s. It does
 not count as a failure that COMMAND ends with exit code 0, or after TERM, INT or QUIT was
-sent to this process.
+sent to this process. HUP ends the pause only where this process has a terminal.
 
 Started by systemd with Type=notify, this process sends READY=1 as soon as it is a
 standby, or else when COMMAND has been started and is ready; STATUS=, STOPPING=1, and

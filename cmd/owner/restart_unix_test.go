@@ -149,6 +149,21 @@ func TestEndOfAPause(t *testing.T) {
 	}
 }
 
+// HUP in a pause asks for a reload where there is no terminal, as under a service manager.
+func TestReloadInAPause(t *testing.T) {
+	t.Parallel()
+	cmd := command("run", "--lease", leaseIn(t), "--restart", "99", "-c", `trap "" HUP; exit 3`)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	p := startCommand(t, cmd)
+	eventually(t, "a long pause", func() bool { return strings.Contains(p.Stderr.String(), "restart 5 of 99") })
+	p.Signal(syscall.SIGHUP)
+	eventually(t, "the next run", func() bool { return strings.Contains(p.Stderr.String(), "restart 6 of 99") })
+	p.Signal(syscall.SIGTERM)
+	if _, code := p.Wait(); code != 143 {
+		t.Errorf("exit %d: %s", code, &p.Stderr)
+	}
+}
+
 // While COMMAND does not run, nothing is advertised, and its health is not asked for.
 func TestRestartWithdraws(t *testing.T) {
 	t.Parallel()

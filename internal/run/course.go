@@ -42,6 +42,7 @@ type course struct {
 	signals chan os.Signal
 	renewed <-chan struct{}
 	tending *tending
+	hangsUp bool // HUP means that the terminal has gone, which had to be asked for before it has
 }
 
 // An outcome is how one run has ended.
@@ -179,7 +180,9 @@ func (c *course) wait(pause time.Duration) error {
 		case <-c.own.HandoverRequested():
 			return owner.ErrHandover
 		case sig := <-c.signals:
-			if s := sig.(syscall.Signal); isEnding(s) {
+			// Without a terminal, HUP asks COMMAND to read its configuration again. It will,
+			// as it is started again.
+			if s := sig.(syscall.Signal); isEnding(s) && (s != syscall.SIGHUP || c.hangsUp) {
 				return &SignalError{s}
 			}
 		}

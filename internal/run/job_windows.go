@@ -117,6 +117,9 @@ func CheckFiles(int) error { return nil }
 // keepIgnored does nothing: the Go runtime keeps what it finds ignored.
 func keepIgnored() {}
 
+// onTerminal is false, as the end of a console sends no HUP.
+func onTerminal() bool { return false }
+
 // The signals that end the wait for the lease. They are forwarded later.
 func endingSignals() []os.Signal {
 	var sigs []os.Signal

@@ -193,7 +193,7 @@ func Run(o Options) (code int, err error) {
 			err = &ReleaseError{e}
 		}
 	}()
-	c := course{o: &o, path: path, own: own, signals: signals, renewed: renewed, tending: at}
+	c := course{o: &o, path: path, own: own, signals: signals, renewed: renewed, tending: at, hangsUp: onTerminal()}
 	return c.run()
 }
 

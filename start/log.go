@@ -12,6 +12,8 @@ import (
 const (
 	// maxLog is the size from which a log is put aside at a start.
 	maxLog = 1 << 20
+	// oldLog is appended to its name then.
+	oldLog = ".1"
 	// maxTail is how much of the log's end an error has.
 	maxTail = 4 << 10
 )
@@ -66,7 +68,7 @@ func putAside(path string) error {
 	case info.Size() <= maxLog:
 		return nil
 	}
-	_ = os.Remove(path + ".1") // Windows renames over no file that is open
+	_ = os.Remove(path + oldLog) // Windows renames over no file that is open
 	return os.Rename(path, path+".1")
 }
 

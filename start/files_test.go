@@ -42,6 +42,21 @@ func TestFilesOfTheLeaseAreRefused(t *testing.T) {
 	must(t, err)
 }
 
+// A process that floods its log, and owns nothing, is ended before it fills the disk.
+func TestFlood(t *testing.T) {
+	t.Parallel()
+	l := newLease(t)
+	c := command(l.path, "flood-and-hang")
+	_, err := l.ensure(c)
+	var failed *start.StartError
+	if !errors.As(err, &failed) || !failed.Started || errors.Is(err, start.ErrNotReady) || !strings.Contains(err.Error(), "more than 16 MiB to its log") {
+		t.Errorf("%.1000v", err)
+	}
+	if pid := l.one(); start.Exists(pid) {
+		t.Errorf("process %d is left", pid)
+	}
+}
+
 func wantRefused(t *testing.T, l *lease, log, lock, says string) {
 	t.Helper()
 	c := start.Command{Path: os.Args[0], Log: log, Lock: lock, Timeout: time.Second}

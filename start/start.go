@@ -40,8 +40,9 @@ type Command struct {
 
 	// Log is the file that its output is appended to; "" discards the output, and an error
 	// cannot say then why the process has failed. If the file has more than 1 MiB at a
-	// start, it is renamed to Log.1 first, in the place of an older one. While the process
-	// runs, nothing bounds the file. It must be a regular file or os.DevNull, and
+	// start, it is renamed to Log.1 first, in the place of an older one. A process that
+	// writes more than 16 MiB before any instance owns the lease is ended by the Ensure that
+	// has started it; later, nothing bounds the file. It must be a regular file or os.DevNull, and
 	// none of the lease's files.
 	Log string
 

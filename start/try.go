@@ -3,6 +3,7 @@ package start
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/ownerlease/owner"
@@ -129,7 +130,7 @@ func (t *try) start() error {
 func (t *try) checkChild(ctx context.Context) error {
 	c := t.child
 	if !c.ended && !c.poll() {
-		return nil
+		return t.checkLog(ctx)
 	}
 	if !c.looked { // who owns may have changed just before its end
 		seen, err := t.look(ctx)
@@ -149,6 +150,18 @@ func (t *try) checkChild(ctx context.Context) error {
 		return t.start()
 	}
 	return t.exited()
+}
+
+// checkLog ends a process that fills the disk with its output, and owns nothing.
+func (t *try) checkLog(ctx context.Context) error {
+	if !t.seen.Free() || t.child.log.written() <= mostLog {
+		return nil
+	}
+	if seen, err := t.look(ctx); err != nil || !seen || !t.seen.Free() {
+		return err
+	}
+	t.child.terminate()
+	return t.failed(fmt.Errorf("it has written more than %d MiB to its log before it has acquired %s, and was ended", mostLog>>20, t.lease()))
 }
 
 // see takes what the lease was seen as.

@@ -274,6 +274,9 @@ func (o *Options) await(signals <-chan os.Signal) (*owner.Owner, error) {
 		}
 		_ = own.Release() // for a follower, nothing
 	}
+	if held.Holder.InstanceID == "" && held.Err == nil {
+		held.Err = waiting.why()
+	}
 	switch {
 	case cause == errWaited || cause == nil && err == nil:
 		return nil, held

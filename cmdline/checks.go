@@ -18,8 +18,9 @@ standby takes over: see --health-cmd. With --notify, --health-timeout demands WA
 unless --health-cmd is given. A COMMAND that ends need not be ready or healthy: from
 STOPPING=1 on, or when it was asked to end, by TERM, INT or QUIT to this process or for
 another process that wants the lease, it may take any time for that.
-Only processes of COMMAND are listened to. One that is about to end has to wait for
-its message to be read, as systemd-notify(1) does.
+Only processes of COMMAND are listened to, and of this process's user: one that has
+changed its user cannot reach $NOTIFY_SOCKET, for which there is --ready-cmd. One that is
+about to end has to wait for its message to be read, as systemd-notify(1) does.
 
 LINE is run by $SHELL (or /bin/sh), as COMMAND would be, for half of --health-timeout at
 most. It succeeds with exit code 0, and all that it has started is ended with it.

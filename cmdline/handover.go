@@ -14,10 +14,12 @@ import (
 const handoverDescription = `Asks the owner to step down, and waits until another process owns the lease. The owner
 keeps the lease until its work has ended, so no two work at once. A COMMAND of "run"
 gets TERM, and its "run" ends with it; a program that uses the library's Run becomes a
-standby. An owner that hangs, or that does not listen to requests, keeps the lease: then
-"revoke" takes it away.
+standby. Start a standby first: this command does not check that one is there. Where
+none is, a "run" has ended all the same, its COMMAND with it, and the lease is free
+(code 3); a program in the library's Run owns again (code 5). An owner that hangs, or
+that does not listen to requests, keeps the lease: then "revoke" takes it away.
 
-"run --replace" starts a successor and asks for it.`
+"run --replace" starts a successor, and asks for it when it is a standby.`
 
 const handoverCodes = `  0           another process owns the lease; it is printed
   3           the lease has no owner, or had none

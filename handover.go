@@ -37,11 +37,12 @@ type HandoverStore interface {
 // successor is the id of a standby, by [Owner.StandbyID]: it looks at once when the lease
 // is released, and the others a moment later. "" is for any standby. If the successor has
 // gone, or is slow, another standby owns after that moment; if there is no standby, the
-// one that has stepped down owns again.
+// one that has stepped down owns again where it is in Run; an "owner run" ends, and the
+// lease is free.
 //
 // It returns when the request has been left, and does not wait for the owner: one that
 // hangs never answers it. To wait, watch the lease, and where that takes too long,
-// [Revoke] it. The request costs no instance the lease.
+// [Revoke] it. The request itself costs no instance the lease.
 //
 // Errors match [ErrNoHolder] where no instance owns the lease; [ErrHandover] where its
 // owner has been asked before, for another successor; [ErrInvalidConfig] for a successor

@@ -14,9 +14,13 @@ const checksDescription = `With --notify, COMMAND speaks the protocol of sd_noti
 and --meta are advertised from READY=1 until STOPPING=1, and STATUS=TEXT appears as the
 fact "status". With --ready-cmd, they are advertised when LINE has succeeded once. An
 owner whose COMMAND is not healthy for --health-timeout loses the lease, so that a
-standby takes over: see --health-cmd. With --notify, --health-timeout demands WATCHDOG=1.
-Only processes of COMMAND are listened to. One that is about to end has to wait for
-its message to be read, as systemd-notify(1) does.
+standby takes over: see --health-cmd. With --notify, --health-timeout demands WATCHDOG=1,
+unless --health-cmd is given. A COMMAND that ends need not be ready or healthy: from
+STOPPING=1 on, or when it was asked to end, by TERM, INT or QUIT to this process or for
+another process that wants the lease, it may take any time for that.
+Only processes of COMMAND are listened to, and of this process's user: one that has
+changed its user cannot reach $NOTIFY_SOCKET, for which there is --ready-cmd. One that is
+about to end has to wait for its message to be read, as systemd-notify(1) does.
 
 LINE is run by $SHELL (or /bin/sh), as COMMAND would be, for half of --health-timeout at
 most. It succeeds with exit code 0, and all that it has started is ended with it.
@@ -24,7 +28,7 @@ most. It succeeds with exit code 0, and all that it has started is ended with it
 With --restart, a COMMAND that fails is started again under the same epoch, when no
 process of it is left: after 0.2 s, then twice as long each time, up to 30 s. It does
 not count as a failure that COMMAND ends with exit code 0, or after TERM, INT or QUIT was
-sent to this process.
+sent to this process. HUP ends the pause only where this process has a terminal.
 
 Started by systemd with Type=notify, this process sends READY=1 as soon as it is a
 standby, or else when COMMAND has been started and is ready; STATUS=, STOPPING=1, and

@@ -24,8 +24,9 @@ file of --log, or discarded. It outlives this command, and is not ended with it.
 environment.
 
 If COMMAND ends without status 0 and the lease is not owned, the end of its output is
-printed. If it does not own in time, it and its process group are ended. If it owns
-and is not ready in time, it is left running: it may still be loading.`
+printed. If it does not own in time, or writes more than 16 MiB to the log before, it
+and its process group are ended. If it owns and is not ready in time, it is left running:
+it may still be loading.`
 
 const ensureCodes = `  0           the lease has an owner, which is ready
   3           COMMAND has ended, and the lease is not owned

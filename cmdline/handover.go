@@ -14,10 +14,12 @@ import (
 const handoverDescription = `Asks the owner to step down, and waits until another process owns the lease. The owner
 keeps the lease until its work has ended, so no two work at once. A COMMAND of "run"
 gets TERM, and its "run" ends with it; a program that uses the library's Run becomes a
-standby. An owner that hangs, or that does not listen to requests, keeps the lease: then
-"revoke" takes it away.
+standby. Start a standby first: this command does not check that one is there. Where
+none is, a "run" has ended all the same, its COMMAND with it, and the lease is free
+(code 3); a program in the library's Run owns again (code 5). An owner that hangs, or
+that does not listen to requests, keeps the lease: then "revoke" takes it away.
 
-"run --replace" starts a successor and asks for it.`
+"run --replace" starts a successor, and asks for it when it is a standby.`
 
 const handoverCodes = `  0           another process owns the lease; it is printed
   3           the lease has no owner, or had none
@@ -56,7 +58,7 @@ type handover struct {
 	was     owner.Record // the owner that was asked
 	advice  string       // the command that takes the lease away
 	timeout time.Duration
-	free    bool // that owner has stepped down
+	free    bool // the lease has no owner since
 }
 
 func handoverAction(ctx context.Context, c *cli.Command, p *Backend) error {
@@ -149,7 +151,7 @@ func (h *handover) judge(next owner.Record) error {
 func (h *handover) ended(cause error) error {
 	var ended *exit
 	if errors.Is(cause, errUntaken) || h.free && errors.As(cause, &ended) && ended.code == codeTimeout {
-		return &exit{codeNotOwned, fmt.Errorf("the owner has stepped down, and %s has no owner: no standby was there; start one", h.lease.Name)}
+		return &exit{codeNotOwned, fmt.Errorf("%s, and %s has no owner: no standby was there; start one", h.end(), h.lease.Name)}
 	}
 	if !errors.As(cause, &ended) {
 		return fail(cause)
@@ -159,4 +161,24 @@ func (h *handover) ended(cause error) error {
 		return &exit{ended.code, what}
 	}
 	return &exit{ended.code, fmt.Errorf("%w: %w", ended.err, what)}
+}
+
+// end says how the ownership has ended: an owner that was asked to step down can hang, or die.
+func (h *handover) end() string {
+	if h.lease.Config.Store != nil { // which shows no owners of before
+		return "the owner has stepped down, or its lease has expired"
+	}
+	if st, err := h.lease.probe(h.lease.Name); err == nil && st.Record.InstanceID == h.was.InstanceID {
+		switch st.Condition {
+		case owner.Hung:
+			return "the owner hangs, and its lease has expired"
+		case owner.Expired:
+			return "the owner has not stepped down, and its lease has expired"
+		case owner.Dead:
+			return "the owner has ended without stepping down"
+		case owner.Revoked:
+			return "the lease was taken away from its owner"
+		}
+	}
+	return "the owner has stepped down"
 }

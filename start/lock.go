@@ -17,6 +17,7 @@ import (
 	"github.com/ownerlease/owner/internal/disk"
 	"github.com/ownerlease/owner/internal/hint"
 	"github.com/ownerlease/owner/internal/leasename"
+	"github.com/ownerlease/owner/internal/proc"
 )
 
 // A lockFile makes starters take turns. It begins with a mark, as the lease's other files
@@ -173,6 +174,7 @@ func (t *turn) free() { _ = t.lock.Unlock() }
 // before was killed.
 type note struct {
 	PID       int           `json:"pid"`
+	Started   string        `json:"started,omitempty"` // see started
 	Namespace string        `json:"pid_namespace,omitempty"`
 	At        time.Time     `json:"at"`
 	Timeout   time.Duration `json:"timeout_ns"`
@@ -187,7 +189,30 @@ func (n *note) underWay() bool {
 		return false
 	}
 	age := time.Since(n.At)
-	return 0 <= age && age < n.Timeout && exists(n.PID)
+	return 0 <= age && age < n.Timeout && n.runs()
+}
+
+// runs reports whether the process has not ended. A zombie has: one stays where process 1
+// waits for no children, as in many containers. And its pid may be another's by now.
+func (n *note) runs() bool {
+	now, err := started(n.PID)
+	switch {
+	case errors.Is(err, os.ErrProcessDone):
+		return false
+	case err != nil: // the pid is all there is
+		return exists(n.PID)
+	}
+	return n.Started == "" || n.Started == now
+}
+
+// started says when a process was started, to be compared with the same of later.
+func started(pid int) (string, error) {
+	p, err := proc.Open(pid)
+	if err != nil {
+		return "", err
+	}
+	defer p.Close()
+	return p.Started()
 }
 
 // encodeNote returns the file's content, which always has the same size.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -146,18 +147,21 @@ func TestLockHasTheAccessOfTheGuard(t *testing.T) {
 }
 
 func TestUnderWay(t *testing.T) {
-	now := note{PID: os.Getpid(), Namespace: namespace(), At: time.Now(), Timeout: time.Minute}
+	since, err := started(os.Getpid())
+	now := note{PID: os.Getpid(), Started: since, Namespace: namespace(), At: time.Now(), Timeout: time.Minute}
 	for what, x := range map[string]struct {
 		change func(*note)
 		want   bool
 	}{
-		"a process that exists": {func(*note) {}, true},
-		"none":                  {func(n *note) { n.PID = 0 }, false},
-		"a negative pid":        {func(n *note) { n.PID = -1 }, false},
-		"none of this number":   {func(n *note) { n.PID = 1<<31 - 2 }, false},
-		"another namespace":     {func(n *note) { n.Namespace += "x" }, false},
-		"too long ago":          {func(n *note) { n.At = n.At.Add(-2 * time.Minute) }, false},
-		"in the future":         {func(n *note) { n.At = n.At.Add(time.Hour) }, false},
+		"a process that exists":        {func(*note) {}, true},
+		"none":                         {func(n *note) { n.PID = 0 }, false},
+		"a negative pid":               {func(n *note) { n.PID = -1 }, false},
+		"none of this number":          {func(n *note) { n.PID = 1<<31 - 2 }, false},
+		"another namespace":            {func(n *note) { n.Namespace += "x" }, false},
+		"too long ago":                 {func(n *note) { n.At = n.At.Add(-2 * time.Minute) }, false},
+		"in the future":                {func(n *note) { n.At = n.At.Add(time.Hour) }, false},
+		"no start time":                {func(n *note) { n.Started = "" }, true},
+		"another that has its pid now": {func(n *note) { n.Started += "0" }, err != nil},
 	} {
 		n := now
 		x.change(&n)
@@ -167,6 +171,32 @@ func TestUnderWay(t *testing.T) {
 	}
 	if (*note)(nil).underWay() {
 		t.Error("nil")
+	}
+}
+
+// A process that has ended is not waited for, although its parent has not reaped it.
+func TestZombieIsNotUnderWay(t *testing.T) {
+	if _, err := started(os.Getpid()); err != nil {
+		t.Skip(err)
+	}
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), "START_TEST_DO=hang", "START_TEST_LEASE="+filepath.Join(t.TempDir(), "x"))
+	must(t, cmd.Start())
+	defer func() { _ = cmd.Wait() }()
+	since, err := started(cmd.Process.Pid)
+	must(t, err)
+	n := note{PID: cmd.Process.Pid, Started: since, Namespace: namespace(), At: time.Now(), Timeout: time.Hour}
+	if !n.underWay() {
+		t.Error("it runs")
+	}
+	must(t, cmd.Process.Kill())
+	for until := time.Now().Add(30 * time.Second); n.underWay(); time.Sleep(time.Millisecond) {
+		if time.Now().After(until) {
+			t.Fatal("it has ended, and is waited for")
+		}
+	}
+	if runtime.GOOS != "windows" && !exists(n.PID) {
+		t.Error("it is no zombie")
 	}
 }
 

@@ -12,6 +12,10 @@ import (
 const (
 	// maxLog is the size from which a log is put aside at a start.
 	maxLog = 1 << 20
+	// oldLog is appended to its name then.
+	oldLog = ".1"
+	// mostLog is how much a process may write before it owns.
+	mostLog = 16 << 20
 	// maxTail is how much of the log's end an error has.
 	maxTail = 4 << 10
 )
@@ -66,12 +70,24 @@ func putAside(path string) error {
 	case info.Size() <= maxLog:
 		return nil
 	}
-	_ = os.Remove(path + ".1") // Windows renames over no file that is open
+	_ = os.Remove(path + oldLog) // Windows renames over no file that is open
 	return os.Rename(path, path+".1")
 }
 
 // close closes this process's handle.
 func (l *log) close() { _ = l.file.Close() }
+
+// written is how much has been written since the start, 0 where that is not to be known.
+func (l *log) written() int64 {
+	if l.path == "" {
+		return 0
+	}
+	info, err := os.Stat(l.path)
+	if err != nil {
+		return 0
+	}
+	return info.Size() - l.from
+}
 
 // tail returns the end of what the process has written.
 func (l *log) tail() string {

@@ -40,8 +40,10 @@ type Command struct {
 
 	// Log is the file that its output is appended to; "" discards the output, and an error
 	// cannot say then why the process has failed. If the file has more than 1 MiB at a
-	// start, it is renamed to Log.1 first, in the place of an older one. While the process
-	// runs, nothing bounds the file. It must be a regular file or os.DevNull.
+	// start, it is renamed to Log.1 first, in the place of an older one. A process that
+	// writes more than 16 MiB before any instance owns the lease is ended by the Ensure that
+	// has started it; later, nothing bounds the file. It must be a regular file or os.DevNull, and
+	// none of the lease's files.
 	Log string
 
 	// Lock is the file that makes starters take turns. By default, it is the lease's path
@@ -109,8 +111,47 @@ func (c *Command) resolve(s owner.Store) error {
 		c.Lock = leasename.Start(path)
 	}
 	var err error
-	c.Lock, err = filepath.Abs(c.Lock)
-	return err
+	if c.Lock, err = filepath.Abs(c.Lock); err != nil {
+		return err
+	}
+	return c.apart(leaseOf(s))
+}
+
+// apart checks that the files of the command are none of the lease's, which they would
+// damage, and not the same. A log takes its place for an older one, too.
+func (c *Command) apart(lease string) error {
+	lock := location(c.Lock)
+	if lease = location(lease); lease != "" && lock != leasename.Start(lease) && leasename.Of(lease, lock) {
+		return fmt.Errorf("the Lock %s is a file of the lease: give another, or leave it out", c.Lock)
+	}
+	if c.Log == "" {
+		return nil
+	}
+	for _, path := range []string{c.Log, c.Log + oldLog} {
+		switch log := location(path); {
+		case lease != "" && leasename.Of(lease, log):
+			return fmt.Errorf("%s, a file of the Log, is a file of the lease: give another Log", path)
+		case log == lock:
+			return fmt.Errorf("%s cannot be the Lock and a file of the Log: give another for one of them", path)
+		}
+	}
+	return nil
+}
+
+// location is the path of a file in a form that can be compared: its folder may have
+// several. It is "" for "".
+func location(path string) string {
+	if path == "" {
+		return ""
+	}
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return path
+	}
+	if dir, err := filepath.EvalSymlinks(filepath.Dir(abs)); err == nil {
+		return filepath.Join(dir, filepath.Base(abs))
+	}
+	return abs
 }
 
 // leaseOf is the path of the lease, "" where it is not a file.

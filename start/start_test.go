@@ -63,6 +63,11 @@ func child(do, lease string) int {
 		}
 		fmt.Println("the end")
 		return 1
+	case "flood-and-hang":
+		for range 40 {
+			fmt.Println(strings.Repeat("x", 1<<20))
+		}
+		select {}
 	case "exit":
 		code, _ := strconv.Atoi(arg)
 		fmt.Println("first words")

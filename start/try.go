@@ -3,6 +3,7 @@ package start
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/ownerlease/owner"
@@ -119,7 +120,8 @@ func (t *try) start() error {
 		return err
 	}
 	t.child, t.others = c, false
-	t.turn.write(note{PID: c.pid, Namespace: namespace(), At: time.Now(), Timeout: t.cmd.Timeout})
+	since, _ := started(c.pid) // it has not been waited for, so the pid is its own
+	t.turn.write(note{PID: c.pid, Started: since, Namespace: namespace(), At: time.Now(), Timeout: t.cmd.Timeout})
 	t.deadline.Reset(t.cmd.Timeout)
 	return nil
 }
@@ -128,7 +130,7 @@ func (t *try) start() error {
 func (t *try) checkChild(ctx context.Context) error {
 	c := t.child
 	if !c.ended && !c.poll() {
-		return nil
+		return t.checkLog(ctx)
 	}
 	if !c.looked { // who owns may have changed just before its end
 		seen, err := t.look(ctx)
@@ -148,6 +150,18 @@ func (t *try) checkChild(ctx context.Context) error {
 		return t.start()
 	}
 	return t.exited()
+}
+
+// checkLog ends a process that fills the disk with its output, and owns nothing.
+func (t *try) checkLog(ctx context.Context) error {
+	if !t.seen.Free() || t.child.log.written() <= mostLog {
+		return nil
+	}
+	if seen, err := t.look(ctx); err != nil || !seen || !t.seen.Free() {
+		return err
+	}
+	t.child.terminate()
+	return t.failed(fmt.Errorf("it has written more than %d MiB to its log before it has acquired %s, and was ended", mostLog>>20, t.lease()))
 }
 
 // see takes what the lease was seen as.

@@ -153,6 +153,28 @@ func TestHandoverOfAHungOwner(t *testing.T) {
 	wantHandover(t, lease, 3, "no owner to be asked")
 }
 
+// An owner that hangs, or is killed, has not stepped down when its lease ends.
+func TestHandoverEndsOtherwise(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		sig  syscall.Signal
+		says string
+	}{
+		"hung": {syscall.SIGSTOP, "the owner hangs, and its lease has expired, and "},
+		"dead": {syscall.SIGKILL, "the owner has ended without stepping down, and "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			lease, l := leaseIn(t), cmdtest.NewLife(t)
+			p := startScript(t, lease, []string{"--ttl", "6s"}, l, cmdtest.Stubborn)
+			a := start(t, "handover", "--lease", lease, "--timeout", cmdtest.Limit.String())
+			eventually(t, "asked", func() bool { _, err := os.Stat(lease + ".handover"); return err == nil })
+			p.Signal(c.sig)
+			a.MustExit(3, c.says+lease+" has no owner: no standby was there; start one")
+		})
+	}
+}
+
 // One that does not end keeps the lease.
 func TestHandoverIgnored(t *testing.T) {
 	t.Parallel()

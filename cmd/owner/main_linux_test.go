@@ -175,6 +175,15 @@ func TestCommandHasTheTerminal(t *testing.T) {
 	p.exits(128 + int(syscall.SIGINT))
 }
 
+// The end of the terminal ends the pause before COMMAND is started again.
+func TestHangupInAPause(t *testing.T) {
+	t.Parallel()
+	p := startOnTerminal(t, nil, command("run", "--lease", leaseIn(t), "--restart", "99", "-c", "exit 3"))
+	p.until("restart 6 of 99")
+	_ = p.Stdin.Close()
+	p.exits(128 + int(syscall.SIGHUP))
+}
+
 // In a pipeline, as anywhere, it is in the group that the shell has made.
 func TestCommandInAPipelineHasTheTerminal(t *testing.T) {
 	t.Parallel()

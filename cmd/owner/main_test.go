@@ -341,6 +341,8 @@ func TestMistakes(t *testing.T) {
 		{ensure("--timeout", "soon", self()), 125, `invalid duration "soon"`},
 		{ensure("--log", "", self()), 125, "need the path of a file"},
 		{ensure("--lock", "", self()), 125, "need the path of a file"},
+		{ensure("--log", lease, self()), 125, lease + ", a file of the Log, is a file of the lease"},
+		{ensure("--lock", lease, self()), 125, "the Lock " + lease + " is a file of the lease"},
 		{ensure("--ttl", "1s", self()), 125, "-ttl (see: owner ensure --help)"},
 		{ensure("owner-no-such-command"), 127, "owner-no-such-command"},
 		{ensure(filepath.Join(folder, "nope")), 127, "nope"},

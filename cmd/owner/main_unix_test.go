@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -36,6 +37,18 @@ func TestExitCodeOfASignal(t *testing.T) {
 		_, stderr, code := ownerCommand(t, "run", "--lease", leaseIn(t), "sh", "-c", fmt.Sprintf("kill -%d $$", sig))
 		if code != 128+int(sig) || stderr != "" {
 			t.Errorf("%v: exit %d, %q", sig, code, stderr)
+		}
+	}
+}
+
+// Without PATH, COMMAND is looked for where the C library does, as with flock(1).
+func TestWithoutPATH(t *testing.T) {
+	t.Parallel()
+	for name, code := range map[string]int{"true": 0, "owner-no-such-command": 127} {
+		cmd := command("run", "--lease", leaseIn(t), name)
+		cmd.Env = slices.DeleteFunc(cmd.Env, func(v string) bool { return strings.HasPrefix(v, "PATH=") })
+		if _, stderr, got := cmdtest.ToItsEnd(t, cmd); got != code || !strings.Contains(stderr, name) && code != 0 {
+			t.Errorf("%s: exit %d, want %d: %s", name, got, code, stderr)
 		}
 	}
 }

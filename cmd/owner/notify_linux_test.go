@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -172,6 +173,33 @@ func TestNotifyWatchdog(t *testing.T) {
 			p.says("WATCHDOG=1")
 		}
 		p.MustExit(122, "owner: lost the lease, and ended COMMAND: "+c.says)
+	}
+}
+
+// From STOPPING=1 on, or when it was told to end, COMMAND need not send WATCHDOG=1.
+func TestNoWatchdogWhileCommandEnds(t *testing.T) {
+	t.Parallel()
+	const script = `exec 3<&0; trap 'echo told; read x; exit 7' TERM; "$0" test-notify <&3 3<&- & wait $!; read x`
+	for name, c := range map[string]struct {
+		command []string
+		code    int
+		tell    func(p *process)
+	}{
+		"STOPPING=1": {[]string{self(), "test-notify"}, 0, func(p *process) { p.says("STOPPING=1") }},
+		"TERM":       {[]string{"sh", "-c", script, self()}, 7, func(p *process) { p.Signal(syscall.SIGTERM); p.Line() }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			lease := leaseIn(t)
+			p := start(t, append([]string{"run", "--lease", lease, "--ttl", "60s", "--notify", "--health-timeout", "3s", "--"}, c.command...)...)
+			p.Line()
+			p.says("READY=1")
+			c.tell(p)
+			time.Sleep(5 * time.Second) // longer than the timeout
+			wantStatus(t, lease, "live", 0)
+			_ = p.Stdin.Close()
+			p.MustExit(c.code, "")
+		})
 	}
 }
 

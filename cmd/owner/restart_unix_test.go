@@ -149,6 +149,21 @@ func TestEndOfAPause(t *testing.T) {
 	}
 }
 
+// HUP in a pause asks for a reload where there is no terminal, as under a service manager.
+func TestReloadInAPause(t *testing.T) {
+	t.Parallel()
+	cmd := command("run", "--lease", leaseIn(t), "--restart", "99", "-c", `trap "" HUP; exit 3`)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	p := startCommand(t, cmd)
+	eventually(t, "a long pause", func() bool { return strings.Contains(p.Stderr.String(), "restart 5 of 99") })
+	p.Signal(syscall.SIGHUP)
+	eventually(t, "the next run", func() bool { return strings.Contains(p.Stderr.String(), "restart 6 of 99") })
+	p.Signal(syscall.SIGTERM)
+	if _, code := p.Wait(); code != 143 {
+		t.Errorf("exit %d: %s", code, &p.Stderr)
+	}
+}
+
 // While COMMAND does not run, nothing is advertised, and its health is not asked for.
 func TestRestartWithdraws(t *testing.T) {
 	t.Parallel()
@@ -169,6 +184,21 @@ func TestRestartWithdraws(t *testing.T) {
 	touch(t, dir+"/up")
 	eventually(t, "advertised", func() bool { return strings.Contains(inspected(t, lease), "endpoint") })
 	wantStatus(t, lease, "live", 0)
+}
+
+// A check in progress, when COMMAND ends, is nothing that it has left behind.
+func TestProbeIsNotLeftByCommand(t *testing.T) {
+	t.Parallel()
+	for _, flags := range [][]string{
+		{"--health-timeout", "4s", "--health-cmd"},
+		{"--ready-cmd"},
+	} {
+		lease := leaseIn(t)
+		p := start(t, append(append([]string{"run", "--lease", lease}, flags...),
+			"echo >$OWNER_LEASE.asked; sleep 1000 & sleep 1000", "-c", "while ! test -e $OWNER_LEASE.asked; do sleep 0.01; done; exit 0")...)
+		p.MustExit(0, "")
+		wantStatus(t, lease, "released", 3)
+	}
 }
 
 // A COMMAND that puts itself into the background is told what to do.

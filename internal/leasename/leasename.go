@@ -2,6 +2,8 @@
 // names begin with the record's.
 package leasename
 
+import "strings"
+
 const (
 	GuardSuffix = ".lock"
 	LastSuffix  = ".last"
@@ -35,6 +37,21 @@ func Handover(path string) string { return path + HandoverSuffix }
 
 // Temp is a file of an instance that is to be renamed to path.
 func Temp(path, id string) string { return path + "." + id + TempSuffix }
+
+// Of reports whether a file is a lease's: its record, or one beside it.
+func Of(path, file string) bool {
+	rest, beside := strings.CutPrefix(file, path)
+	switch rest {
+	case "", GuardSuffix, LastSuffix, StartSuffix, HandoverSuffix:
+		return beside
+	}
+	id, named := strings.CutSuffix(rest, AliveSuffix)
+	if !named {
+		id, named = strings.CutSuffix(rest, TempSuffix)
+	}
+	id, dot := strings.CutPrefix(id, ".")
+	return beside && named && dot && IsInstanceID(id)
+}
 
 // IsInstanceID reports whether s is a UUID in the form in which instances are named: no
 // other is safe as a part of a file's name. It allocates nothing, as each read of a record

@@ -42,6 +42,7 @@ type course struct {
 	signals chan os.Signal
 	renewed <-chan struct{}
 	tending *tending
+	hangsUp bool // HUP means that the terminal has gone, which had to be asked for before it has
 }
 
 // An outcome is how one run has ended.
@@ -109,7 +110,7 @@ const codeOfStart = 0
 
 // supervise watches over the command, and returns how it ended.
 func (c *course) supervise(j *job, giveUp <-chan error) outcome {
-	s := supervisor{job: j, own: c.own, grace: c.o.Grace, warn: c.o.Warn, giveUp: giveUp}
+	s := supervisor{job: j, own: c.own, grace: c.o.Grace, warn: c.o.Warn, giveUp: giveUp, toEnd: c.tending.toldToEnd}
 	end := s.watch(c.signals)
 	// Check rather than wait: after a pause of this process the command may have ended by
 	// the loss before the loss has been delivered.
@@ -179,7 +180,9 @@ func (c *course) wait(pause time.Duration) error {
 		case <-c.own.HandoverRequested():
 			return owner.ErrHandover
 		case sig := <-c.signals:
-			if s := sig.(syscall.Signal); isEnding(s) {
+			// Without a terminal, HUP asks COMMAND to read its configuration again. It will,
+			// as it is started again.
+			if s := sig.(syscall.Signal); isEnding(s) && (s != syscall.SIGHUP || c.hangsUp) {
 				return &SignalError{s}
 			}
 		}

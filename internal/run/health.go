@@ -49,22 +49,44 @@ func (t *tending) sleep(ctx context.Context, j *job, d time.Duration) bool {
 	}
 }
 
-// healthyByProbe is the lease's Healthy where a probe says whether the command is. One
-// that does not run, or is not ready, is not asked.
+// mustBeHealthy is false of a command that does not run, is not ready yet, or ends: it stops
+// answering then, and the lease is to be kept until it has ended.
+func (s seen) mustBeHealthy() bool { return s.job != nil && s.ready && !s.ends }
+
+// healthyByProbe is the lease's Healthy where a probe says whether the command is.
 func (t *tending) healthyByProbe(ctx context.Context) error {
 	now := t.look()
-	if now.job == nil || !now.ready {
+	if !now.mustBeHealthy() {
 		return nil
 	}
+	ctx, stop := t.whileHealthMatters(ctx, now.job)
+	defer stop()
 	if !t.sleep(ctx, now.job, time.Until(t.nextProbe)) {
 		return nil
 	}
 	t.nextProbe = time.Now().Add(t.o.Checks.Interval)
 	err := now.job.probe(ctx, t.order(t.o.Checks.Health))
-	if err == nil || t.look().job != now.job {
+	if again := t.look(); err == nil || again.job != now.job || !again.mustBeHealthy() {
 		return nil
 	}
 	return fmt.Errorf("--health-cmd: %w", err)
+}
+
+// whileHealthMatters ends when the command need not be healthy any more: a probe that hangs
+// then must not use up what is left of the health timeout.
+func (t *tending) whileHealthMatters(ctx context.Context, j *job) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	go func() {
+		defer cancel()
+		for now := t.look(); now.job == j && now.mustBeHealthy(); now = t.look() {
+			select {
+			case <-now.changed:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return ctx, cancel
 }
 
 // healthyByPing is the same where the command sends WATCHDOG=1. It waits for one, so that
@@ -74,11 +96,11 @@ func (t *tending) healthyByPing(ctx context.Context) error {
 	defer patience.Stop()
 	for {
 		now := t.look()
-		if now.job == nil || !now.ready {
-			return nil
-		}
-		if now.failed {
+		if now.job != nil && now.ready && now.failed { // also while it ends: it says that it cannot
 			return errors.New("COMMAND has sent WATCHDOG=trigger")
+		}
+		if !now.mustBeHealthy() {
+			return nil
 		}
 		select {
 		case <-t.pings:

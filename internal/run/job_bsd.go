@@ -191,6 +191,9 @@ func (j *job) signal(sig syscall.Signal) error { return syscall.Kill(-j.group, s
 // signals to is not.
 func (j *job) empty() bool { return j.signal(0) == syscall.ESRCH }
 
+// abandoned: a check of the command is in a session of its own.
+func (j *job) abandoned() bool { return !j.empty() }
+
 func (j *job) extend(lastMoment time.Duration) {
 	j.warden.tell(news{int64(j.group), lastMoment, j.base})
 }

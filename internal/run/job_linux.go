@@ -97,7 +97,7 @@ func (j *job) startWarden(env []string) error {
 	defer unix.Close(pair[1])
 	unix.CloseOnExec(pair[0])
 	j.socket = os.NewFile(uintptr(pair[0]), "socket")
-	j.warden, err = syscall.ForkExec("/proc/self/exe", []string{"owner-warden"}, &syscall.ProcAttr{
+	j.warden, err = syscall.ForkExec("/proc/self/exe", []string{wardenName}, &syscall.ProcAttr{
 		Env:   append(env, fmt.Sprintf("%s=%d", wardenEnv, pair[1])),
 		Files: []uintptr{0, 1, 2},
 	})
@@ -304,6 +304,22 @@ func (j *job) empty() bool {
 	default:
 		return false
 	}
+}
+
+// abandoned leaves out the probers, which are below the warden as the command is, and what
+// is below them. One that has just been forked has the warden's name still.
+func (j *job) abandoned() (left bool) {
+	ofProbes := map[int]bool{}
+	j.each(func(p proc) {
+		switch name := nameOf(p.pid); {
+		case p.zombie:
+		case ofProbes[p.parent], name == proberName, name == wardenName:
+			ofProbes[p.pid] = true
+		default:
+			left = true
+		}
+	})
+	return left
 }
 
 func (j *job) extend(lastMoment time.Duration) {

@@ -117,6 +117,9 @@ func CheckFiles(int) error { return nil }
 // keepIgnored does nothing: the Go runtime keeps what it finds ignored.
 func keepIgnored() {}
 
+// onTerminal is false, as the end of a console sends no HUP.
+func onTerminal() bool { return false }
+
 // The signals that end the wait for the lease. They are forwarded later.
 func endingSignals() []os.Signal {
 	var sigs []os.Signal
@@ -158,6 +161,9 @@ func (j *job) empty() bool {
 		uintptr(unsafe.Pointer(&info)), uint32(unsafe.Sizeof(info)), nil)
 	return err == nil && info.ActiveProcesses == 0
 }
+
+// abandoned: there are no checks of the command here.
+func (j *job) abandoned() bool { return !j.empty() }
 
 // extend: no third process watches over the command here. If this process is
 // suspended, the command outlives the lease until it is resumed.

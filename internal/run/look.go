@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"time"
 
 	"github.com/ownerlease/owner"
@@ -16,6 +17,9 @@ import (
 // of PATH, which exec.LookPath finds, but calls an error.
 func lookPath(command string) (string, error) {
 	path, err := exec.LookPath(command)
+	if _, set := os.LookupEnv("PATH"); !set && filepath.Base(command) == command && runtime.GOOS != "windows" {
+		path, err = lookUsual(command)
+	}
 	if errors.Is(err, exec.ErrDot) && path != "" {
 		err = nil
 	}
@@ -23,6 +27,17 @@ func lookPath(command string) (string, error) {
 		err = fmt.Errorf("%s is a folder", command) // on Windows it is not found otherwise
 	}
 	return path, err
+}
+
+// lookUsual is for an environment without PATH, as "env -i" leaves it: the C library has
+// these folders then.
+func lookUsual(command string) (path string, err error) {
+	for _, dir := range []string{"/usr/local/bin", "/bin", "/usr/bin"} {
+		if path, err = exec.LookPath(filepath.Join(dir, command)); err == nil {
+			return path, nil
+		}
+	}
+	return "", &exec.Error{Name: command, Err: exec.ErrNotFound}
 }
 
 // isNested reports whether this process belongs to the command that runs under

@@ -193,7 +193,7 @@ func Run(o Options) (code int, err error) {
 			err = &ReleaseError{e}
 		}
 	}()
-	c := course{o: &o, path: path, own: own, signals: signals, renewed: renewed, tending: at}
+	c := course{o: &o, path: path, own: own, signals: signals, renewed: renewed, tending: at, hangsUp: onTerminal()}
 	return c.run()
 }
 
@@ -273,6 +273,9 @@ func (o *Options) await(signals <-chan os.Signal) (*owner.Owner, error) {
 			held.Err = why
 		}
 		_ = own.Release() // for a follower, nothing
+	}
+	if held.Holder.InstanceID == "" && held.Err == nil {
+		held.Err = waiting.why()
 	}
 	switch {
 	case cause == errWaited || cause == nil && err == nil:

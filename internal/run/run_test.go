@@ -3,6 +3,7 @@ package run
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/ownerlease/owner"
+	"github.com/ownerlease/owner/ownertest"
 )
 
 func TestMarginIsWhatTheLeaseTakes(t *testing.T) {
@@ -188,5 +190,27 @@ func TestMirror(t *testing.T) {
 		if got := m.Shows(step.rec); got != step.want {
 			t.Errorf("%d: %v", i, got)
 		}
+	}
+}
+
+// A silentStore is one that does not answer.
+type silentStore struct{ owner.Store }
+
+func (silentStore) Acquire(context.Context, owner.Record) (owner.Acquisition, error) {
+	return owner.Acquisition{}, fmt.Errorf("no answer: %w", owner.ErrUnavailable)
+}
+
+// A wait that ends has the reason for which the lease could not be joined.
+func TestWaitEndsWithItsReason(t *testing.T) {
+	o := Options{
+		Config:  owner.Config{Store: silentStore{ownertest.NewMemory()}, TTL: time.Second},
+		Wait:    200 * time.Millisecond,
+		service: newService(nil),
+	}
+	defer o.service.close()
+	_, err := o.await(nil)
+	var held *HeldError
+	if !errors.As(err, &held) || !errors.Is(held.Err, owner.ErrUnavailable) {
+		t.Errorf("%v, %+v", err, held)
 	}
 }

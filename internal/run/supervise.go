@@ -23,6 +23,7 @@ import (
 //	terminate   asks all of the job to end
 //	kill        ends all of the job, and returns what it may not end, and all it has found
 //	empty       reports whether no process of the job is left
+//	abandoned   reports whether one is left that is no check of the command
 //	extend      sets the deadline by which no process may be left if this one is stopped
 //	close       frees what the job holds, when no process of it is left
 type supervisor struct {
@@ -30,6 +31,7 @@ type supervisor struct {
 	own    *owner.Owner
 	grace  time.Duration
 	warn   func(error)
+	toEnd  func()    // is called before the command, or what is left of it, is told to end
 	killAt time.Time // zero: nothing is to be ended
 	killed time.Time // when that was first tried
 	left   string    // what could not be ended, as it was said last
@@ -66,6 +68,7 @@ func (s *supervisor) watch(signals <-chan os.Signal) (end ending) {
 		case <-asked:
 			asked = nil
 			if s.stepsDown = running; running {
+				s.toEnd()
 				s.job.forward(syscall.SIGTERM, s.own.IsOwner)
 			}
 		case <-lost:
@@ -85,8 +88,12 @@ func (s *supervisor) watch(signals <-chan os.Signal) (end ending) {
 
 // hear remembers a signal that can have been sent to end the command.
 func (s *supervisor) hear(sig os.Signal) {
-	if isEnding(sig.(syscall.Signal)) && !slices.Contains(s.heard, sig) {
-		s.heard = append(s.heard, sig)
+	if !isEnding(sig.(syscall.Signal)) || slices.Contains(s.heard, sig) {
+		return
+	}
+	s.heard = append(s.heard, sig)
+	if sig != syscall.SIGHUP { // which can ask for a reload
+		s.toEnd()
 	}
 }
 
@@ -106,7 +113,7 @@ func (s *supervisor) asked(end ending) bool {
 const forksWithin = 5 * time.Second
 
 func (s *supervisor) sayForked(end ending, began time.Time) {
-	if end == (ending{}) && time.Since(began) < forksWithin && s.own.IsOwner() && s.warn != nil {
+	if end == (ending{}) && time.Since(began) < forksWithin && s.warn != nil && s.job.abandoned() && s.own.IsOwner() {
 		go s.warn(errForked)
 	}
 }
@@ -115,6 +122,7 @@ var errForked = errors.New("COMMAND has ended at once, and what it has left behi
 
 // end ends all that is left of the job: TERM now, KILL after the grace.
 func (s *supervisor) end(grace time.Duration) {
+	s.toEnd()
 	if s.killAt.IsZero() && grace > 0 {
 		s.job.terminate()
 	}

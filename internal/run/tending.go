@@ -63,6 +63,7 @@ type tending struct {
 	job    *job // nil: the command does not run
 	ready  bool
 	stops  bool   // STOPPING=1
+	told   bool   // it was told to end, or has ended and leaves processes behind
 	failed bool   // WATCHDOG=trigger
 	status string // STATUS=
 	why    error  // why it is not ready
@@ -179,7 +180,8 @@ func (t *tending) starting() { t.change(func() { t.starts = true }) }
 func (t *tending) begin(j *job) <-chan error {
 	giveUp := make(chan error, 1)
 	t.change(func() {
-		t.starts, t.job, t.ready, t.stops, t.failed, t.status = false, j, !t.waitsForReady(), false, false, ""
+		t.starts, t.job, t.ready, t.status = false, j, !t.waitsForReady(), ""
+		t.stops, t.told, t.failed = false, false, false
 		t.why = errNoReady
 		if t.o.Checks.Ready != nil {
 			t.why = errNoAnswer
@@ -194,6 +196,10 @@ func (t *tending) begin(j *job) <-chan error {
 	}
 	return giveUp
 }
+
+// toldToEnd is called before the command is told to end: what its checks find from then on is
+// that it ends, and it may take any time for that.
+func (t *tending) toldToEnd() { t.change(func() { t.told = true }) }
 
 // ended is called when no process of the command is left.
 func (t *tending) ended() {
@@ -211,6 +217,7 @@ type seen struct {
 	starts  bool
 	job     *job
 	ready   bool
+	ends    bool // in order: no limit of a check ends it
 	failed  bool
 	why     error
 	changed <-chan struct{}
@@ -219,13 +226,14 @@ type seen struct {
 func (t *tending) look() seen {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return seen{t.starts, t.job, t.ready, t.failed, t.why, t.changed}
+	return seen{t.starts, t.job, t.ready, t.stops || t.told, t.failed, t.why, t.changed}
 }
 
 // notReadyWarning is after which time it is said that the command is not ready.
 const notReadyWarning = 30 * time.Second
 
-// awaitReady warns, or gives up, where the command is not ready in time.
+// awaitReady warns, or gives up, where the command is not ready in time. One that ends need
+// not get ready.
 func (t *tending) awaitReady(j *job, giveUp chan<- error) {
 	warn := time.NewTimer(notReadyWarning)
 	defer warn.Stop()
@@ -237,7 +245,7 @@ func (t *tending) awaitReady(j *job, giveUp chan<- error) {
 	}
 	for {
 		now := t.look()
-		if now.job != j || now.ready {
+		if now.job != j || now.ready || now.ends {
 			return
 		}
 		select {

@@ -182,6 +182,13 @@ func parseStat(text []byte) (stat, error) {
 	return stat{numbers[0], numbers[1], numbers[2], string(f[0]) == "Z", string(f[0]) == "T"}, nil
 }
 
+// nameOf is what a process was started as, "" where that is not to be known.
+func nameOf(pid int) string {
+	text, _ := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cmdline")
+	name, _, _ := strings.Cut(string(text), "\x00")
+	return name
+}
+
 // uidOf is the user that a process runs as, for messages.
 func uidOf(pid int) (uid string) {
 	text, _ := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")

@@ -31,6 +31,9 @@ import (
 // interface, and the command does not see it.
 const wardenEnv = "_OWNER_WARDEN"
 
+// wardenName is what a warden is called in a list of processes.
+const wardenName = "owner-warden"
+
 // An order is a message to the warden.
 type order struct {
 	LastMoment time.Duration // by when no process of the command may be left, if no other order comes

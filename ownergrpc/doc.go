@@ -50,6 +50,9 @@
 //	the end of its context, in progress,   outcome unknown          ErrOutcomeUnknown
 //	or its deadline
 //
+// A call that gRPC has sent again by itself, and that was refused then, cannot be told here
+// from one that has begun: its outcome counts as unknown.
+//
 // # What HTTP/2 cannot tell
 //
 // After an owner was killed, a client would like to know whether its call had begun. Over

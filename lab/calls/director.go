@@ -144,7 +144,7 @@ func (l *leaseRun) hire() error {
 	l.mu.Unlock()
 	t := task{
 		Worker: fmt.Sprintf("%s-worker%d", l.name, n+1), Lease: l.path, Address: l.address, Node: n%2 == 1 && l.system == "",
-		System: l.system, Load: l.load,
+		System: l.system, Load: l.load, Moves: l.d.fault == "" && l.system == "",
 	}
 	t.Journal = filepath.Join(l.d.dir, t.Worker+".journal")
 	p, err := start(l.d.worker, t, l.d.stderr)

@@ -31,6 +31,10 @@ var mutants = []mutant.Mutant{
 		Name: "forwarded twice",
 		File: "forward.go", Old: "if len(r.Header[headerForwarded]) > 0 {", New: "if false {",
 	},
+	{
+		Name: "an owner that moves is replaced",
+		File: "holder.go", Old: "if last != nil && last.rec.InstanceID == rec.InstanceID {", New: "if last != nil && last.rec.InstanceID == rec.InstanceID && last.leadsTo(&rec) {",
+	},
 }
 
 // The run can fail: it notices a package that is broken.

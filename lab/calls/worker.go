@@ -30,6 +30,7 @@ type task struct {
 	Address string        // of TCP, where it listens as the owner; "" listens by default
 	Node    bool          // it has a port of its own, and forwards
 	Load    time.Duration // how long it takes until it can serve
+	Moves   bool          // as the owner, it advertises anew from time to time
 	System  string        // of the comparison: how it serves
 }
 
@@ -171,7 +172,7 @@ func (w *worker) nodeService() (func(context.Context) error, string, func() erro
 // noted notes the loss of a Node's ownership: its work is not this program's to wrap.
 func (w *worker) noted(prepare prepareFunc) prepareFunc {
 	return func(ctx context.Context, o *owner.Owner) (http.Handler, error) {
-		go w.noteLoss(o)
+		w.attend(o)
 		return prepare(ctx, o)
 	}
 }
@@ -181,9 +182,17 @@ type prepareFunc = func(context.Context, *owner.Owner) (http.Handler, error)
 func (w *worker) runWith(work func(context.Context, *owner.Owner) error) func(context.Context) error {
 	return func(ctx context.Context) error {
 		return owner.Run(ctx, w.config(), func(ctx context.Context, o *owner.Owner) error {
-			go w.noteLoss(o)
+			w.attend(o)
 			return work(ctx, o)
 		})
+	}
+}
+
+// attend is called at the beginning of an ownership.
+func (w *worker) attend(o *owner.Owner) {
+	go w.noteLoss(o)
+	if w.Moves {
+		go w.move(o)
 	}
 }
 

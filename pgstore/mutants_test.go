@@ -69,6 +69,12 @@ var mutants = []mutanttest.Case{
 	{Name: "a witness comes after the notifications", By: "TestOwnerIsKilled", Changes: []mutant.Mutant{
 		{File: "watch.go", Old: "	unwatch := s.witness(holder.InstanceID) // first, as the rest may take a moment\n	err = s.db.news.add(w)", New: "	err = s.db.news.add(w)\n	unwatch := s.witness(holder.InstanceID)"},
 	}},
+	{Name: "an expired owner can go on", By: "TestFenceOfAnOwnerThatGoesOn", Changes: []mutant.Mutant{
+		{File: "store.go", Old: "		if r.held {\n			_, err := s.db.change(ctx, p, sqlExpire", New: "		if false {\n			_, err := s.db.change(ctx, p, sqlExpire"},
+	}},
+	{Name: "what was not replicated is not told", By: "TestWarningsAreNotWanted", Changes: []mutant.Mutant{
+		{File: "sql.go", Old: ", set_config('client_min_messages', 'warning', true)", New: ""},
+	}},
 }
 
 // The tests can fail: each mutant is found by the one that is to find it.

@@ -25,20 +25,21 @@ COMMAND finds OWNER_LEASE, OWNER_INSTANCE_ID and OWNER_EPOCH in its environment.
 epoch grows with every change of owner: pass it on with every effect, and have the
 receiver refuse a lower one than it has seen.
 
-Signals are passed on to COMMAND; those of the terminal reach it directly. Processes
-that COMMAND leaves behind are ended before the lease is released: by TERM, and KILL
-after the grace. When the lease is lost, all are ended before the lease expires. When
-this process is killed, all of COMMAND is killed as well. Processes that cannot be
-ended, as another user's, are named, and waited for.
+Signals are passed on to COMMAND, and to what it has started in its process group, as a
+terminal does with its own; those of the terminal reach them directly. Processes that
+COMMAND leaves behind are ended before the lease is released: by TERM, and KILL after the
+grace. When the lease is lost, all are ended before the lease
+expires. When this process is killed, all of COMMAND is killed as well. Processes that
+cannot be ended, as another user's, are named, and waited for.
 
 On Linux, all processes that COMMAND has started are followed, also into a new session
 or group (setsid, timeout), and as daemons: none outlives the lease. With flock(1),
 such a process keeps the lock. On other Unix systems, COMMAND runs in a new process
 group, and a process that leaves it is not followed.
 
-When another process asks for the lease ("run --replace", "handover"), COMMAND gets TERM.
-The lease is kept until COMMAND has ended, however long that takes; then this process
-ends with COMMAND's code, 0 if TERM has ended it.
+When another process asks for the lease ("run --replace", "handover"), COMMAND gets TERM
+in this way. The lease is kept until COMMAND has ended, however long that takes; then
+this process ends with COMMAND's code, 0 if TERM has ended it.
 
 Under systemd, use KillMode=mixed: with the default, COMMAND gets each TERM twice.
 

@@ -28,9 +28,9 @@ receiver refuse a lower one than it has seen.
 Signals are passed on to COMMAND, and to what it has started in its process group, as a
 terminal does with its own; those of the terminal reach them directly. Processes that
 COMMAND leaves behind are ended before the lease is released: by TERM, and KILL after the
-grace. When the lease is lost, all are ended before the lease
-expires. When this process is killed, all of COMMAND is killed as well. Processes that
-cannot be ended, as another user's, are named, and waited for.
+grace. When the lease is lost, all are ended before the lease expires. When this process
+is killed, all of COMMAND is killed as well. Processes that cannot be ended, as another
+user's, are named, and waited for.
 
 On Linux, all processes that COMMAND has started are followed, also into a new session
 or group (setsid, timeout), and as daemons: none outlives the lease. With flock(1),

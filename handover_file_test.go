@@ -284,7 +284,7 @@ func TestRequestFits(t *testing.T) {
 	must(t, err)
 	must(t, s.writeRequest(p, handoverRequest{uuid.NewString(), uuid.NewString()}, unshared.files))
 	b, err := os.ReadFile(p)
-	if err != nil || len(b) > maxHandover || !bytes.HasPrefix(b, []byte(handoverMark)) || !isRequest(b) {
+	if err != nil || len(b) > maxHandover || !bytes.HasPrefix(b, []byte(handoverMark)) || !isMarked(b, handoverMark) {
 		t.Errorf("%d bytes, %v", len(b), err)
 	}
 }

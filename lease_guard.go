@@ -154,12 +154,14 @@ func encodeGuard(m lastAcquirer) []byte {
 
 // readGuard returns the zero lastAcquirer where there is none that can be read.
 func readGuard(f disk.File) (m lastAcquirer, k kind) {
-	var buf [guardSize - 1]byte
-	n, _ := f.ReadAt(buf[:], 1)
-	b := buf[:n]
-	if k = kindOfBytes(b, guardMark[1:]); k != marked {
+	k, b, err := guardFile.read(f)
+	if err != nil {
+		return lastAcquirer{}, blank // a fault of the disk is no reason to refuse it
+	}
+	if k != marked {
 		return lastAcquirer{}, k
 	}
+	b = b[:min(len(b), guardSize-1)]
 	if json.Unmarshal(b[len(guardMark)-1:], &m) != nil || m.validate() != nil {
 		return lastAcquirer{}, k
 	}

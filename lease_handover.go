@@ -5,11 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -140,19 +138,14 @@ func (s *fileStore) readRequest() (req handoverRequest, k kind, err error) {
 		return req, foreign, err
 	}
 	defer f.Close()
-	var buf [maxHandover + 1]byte
-	n, err := f.ReadAt(buf[:], 0)
-	if err != nil && err != io.EOF {
-		return req, foreign, err
-	}
-	b := buf[:n]
-	if k = kindOfBytes(b, handoverMark); k != marked {
-		return req, k, nil
+	k, b, err := requestFile.read(f)
+	if err != nil || k != marked {
+		return req, k, err
 	}
 	if !s.byParticipant(f, path) {
 		return req, foreign, nil
 	}
-	if n <= maxHandover && json.Unmarshal(b[len(handoverMark):], &req) == nil && req.valid() {
+	if len(b) <= maxHandover && json.Unmarshal(b[len(handoverMark):], &req) == nil && req.valid() {
 		return req, marked, nil
 	}
 	return handoverRequest{}, marked, nil // damaged: it asks no instance
@@ -201,10 +194,7 @@ func (s *fileStore) showHandover(v *View, holder string) {
 // harm.
 func (s *fileStore) removeRequest() {
 	path := leasename.Handover(s.path)
-	if k, err := s.kindOf(path, handoverMark, 0); err == nil && k == marked {
+	if k, err := s.kindOf(path, requestFile); err == nil && k == marked {
 		_ = s.Remove(path)
 	}
 }
-
-// isRequest reports whether the bytes are those of a request.
-func isRequest(b []byte) bool { return strings.HasPrefix(string(b), handoverMark) }

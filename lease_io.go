@@ -26,8 +26,8 @@ func (s *fileStore) Acquire(ctx context.Context, claim Record) (Acquisition, err
 
 // acquire spares a hung owner, if it is told to: it then returns a *hungError.
 func (s *fileStore) acquire(ctx context.Context, claim Record, sparing bool) (acq Acquisition, err error) {
-	if !leasename.IsInstanceID(claim.InstanceID) || claim.TTL <= 0 {
-		return Acquisition{}, fmt.Errorf("%w: a claim needs a UUID as its InstanceID, and a TTL: it has %q and %v", ErrInvalidConfig, claim.InstanceID, claim.TTL)
+	if !leasename.IsInstanceID(claim.InstanceID) || claim.TTL <= 0 || claim.TTL > maxTTL {
+		return Acquisition{}, fmt.Errorf("%w: a claim needs a UUID as its InstanceID, and a TTL of %v at most: it has %q and %v", ErrInvalidConfig, maxTTL, claim.InstanceID, claim.TTL)
 	}
 	if err := s.CheckTrusted(filepath.Dir(s.path)); err != nil {
 		return Acquisition{}, explain(err)

@@ -30,12 +30,26 @@ type kind int
 const (
 	absent  kind = iota
 	marked       // a companion of a lease
-	blank        // empty, or zeros: truncated, or what a power loss leaves of a new file
+	blank        // empty, or zeros, and not longer than ours: truncated, or what a power loss leaves of a new file
 	foreign      // another program's, or another lease's record
 )
 
-// kindOf reads a file's first bytes from an offset and compares them with a mark.
-func (p *process) kindOf(path, mark string, from int) (kind, error) {
+// A companion is what is known of the files of a kind: their mark, the most bytes that one
+// has, and from where on other processes can read it.
+type companion struct {
+	mark string
+	size int
+	from int
+}
+
+var (
+	guardFile   = companion{guardMark, guardSize, 1}
+	aliveFile   = companion{aliveMark, len(aliveMark), 0}
+	requestFile = companion{handoverMark, maxHandover, 0}
+)
+
+// kindOf compares a file with a companion.
+func (p *process) kindOf(path string, c companion) (kind, error) {
 	f, err := p.Open(path, os.O_RDONLY)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -44,25 +58,46 @@ func (p *process) kindOf(path, mark string, from int) (kind, error) {
 		return foreign, err
 	}
 	defer f.Close()
-	b := make([]byte, len(mark)-from)
-	n, err := f.ReadAt(b, int64(from))
-	if err != nil && err != io.EOF {
-		return foreign, err
-	}
-	return kindOfBytes(b[:n], mark[from:]), nil
+	k, _, err := c.read(f)
+	return k, err
 }
 
-func kindOfBytes(b []byte, mark string) kind {
+// read also returns what the file has, from c.from on, and one byte more than it may have.
+func (c companion) read(f disk.File) (k kind, b []byte, err error) {
+	b = make([]byte, c.size-c.from+1)
+	n, err := f.ReadAt(b, int64(c.from))
+	if err != nil && err != io.EOF {
+		return foreign, nil, err
+	}
+	b = b[:n]
+	if k = c.kindOf(b); k == blank && c.from > 0 && c.beginsOtherwise(f) {
+		k = foreign
+	}
+	return k, b, nil
+}
+
+// kindOf is that of a file with these bytes. Zeros are ours only if there are no more of
+// them than we write.
+func (c companion) kindOf(b []byte) kind {
 	switch {
-	case strings.HasPrefix(string(b), mark):
+	case isMarked(b, c.mark[c.from:]):
 		return marked
-	case isBlank(b):
+	case len(b) <= c.size-c.from && isBlank(b):
 		return blank
 	}
 	return foreign
 }
 
+// beginsOtherwise reports whether the first byte, as far as it can be read, is not ours.
+func (c companion) beginsOtherwise(f disk.File) bool {
+	var first [1]byte
+	n, err := f.ReadAt(first[:], 0)
+	return n == 1 && (err == nil || err == io.EOF) && first[0] != 0 && first[0] != c.mark[0]
+}
+
 func isBlank(b []byte) bool { return len(bytes.Trim(b, "\x00")) == 0 }
+
+func isMarked(b []byte, mark string) bool { return strings.HasPrefix(string(b), mark) }
 
 // notOurs refuses a file in a companion's place.
 func notOurs(path string) error {
@@ -72,7 +107,7 @@ func notOurs(path string) error {
 // checkGuard returns an error if another program's file is in the guard's place.
 func (s *fileStore) checkGuard() error {
 	path := leasename.Guard(s.path)
-	k, err := s.kindOf(path, guardMark, 1)
+	k, err := s.kindOf(path, guardFile)
 	if err != nil {
 		return err
 	}
@@ -112,7 +147,7 @@ func (s *fileStore) hasRecord() bool {
 // it is recognized whichever two of the other files a user has removed.
 func (s *fileStore) checkLast() error {
 	last := leasename.Last(s.path)
-	k, err := s.kindOf(last, aliveMark, 0)
+	k, err := s.kindOf(last, aliveFile)
 	if err != nil {
 		return err
 	}
@@ -142,7 +177,7 @@ func (s *fileStore) linksAlive(path string) bool {
 // file of that name shows nothing.
 func (s *fileStore) lastAlive() liveness {
 	last := leasename.Last(s.path)
-	if k, err := s.kindOf(last, aliveMark, 0); err == nil && (k == absent || k == foreign) {
+	if k, err := s.kindOf(last, aliveFile); err == nil && (k == absent || k == foreign) {
 		return noFile
 	}
 	return s.aliveAt(last, 0)
@@ -171,7 +206,7 @@ func (s *fileStore) remove(ids []string) {
 			_ = s.Remove(temp)
 		}
 		alive := leasename.Alive(s.path, id)
-		if k, err := s.kindOf(alive, aliveMark, 0); err == nil && (k == marked || k == blank) {
+		if k, err := s.kindOf(alive, aliveFile); err == nil && (k == marked || k == blank) {
 			_ = s.Remove(alive)
 		}
 	}
@@ -202,5 +237,5 @@ func (s *fileStore) leftBy(id, temp string) bool {
 		return rec.InstanceID == id || rec.Revoked
 	}
 	var corrupt *corruptError
-	return errors.As(err, &corrupt) && corrupt.ours || kindOfBytes(b, aliveMark) == marked || kindOfBytes(b, guardMark) == marked || isRequest(b)
+	return errors.As(err, &corrupt) && corrupt.ours || isMarked(b, aliveMark) || isMarked(b, guardMark) || isMarked(b, handoverMark)
 }

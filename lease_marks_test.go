@@ -1,6 +1,7 @@
 package owner
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -350,5 +351,25 @@ func TestSecondNameWithoutItsMark(t *testing.T) {
 	must(t, joinFile(t, p).Release(), os.WriteFile(leasename.Last(p), nil, 0o600))
 	if !joinFile(t, p).IsOwner() {
 		t.Error("the lease is of no more use")
+	}
+}
+
+// A file that begins like a blank one of ours, and goes on, or begins otherwise, is another
+// program's.
+func TestBlankAtFirstSight(t *testing.T) {
+	zeros := func(n int) []byte { return append(make([]byte, n), "precious"...) }
+	for name, theirs := range map[string][]byte{"20 zeros": zeros(20), "64 zeros": zeros(64), "4096 zeros": zeros(4096), "zeros only": make([]byte, 4096), "a byte": {'x'}} {
+		for _, file := range []func(string) string{leasename.Last, leasename.Guard} {
+			p := leasePath(t)
+			o, err := tryJoin(t, p)
+			must(t, err, o.Release()) // so that there is a record
+			_ = os.Remove(file(p))
+			must(t, os.WriteFile(file(p), theirs, 0o644))
+			_, err = tryJoin(t, p)
+			now, readErr := os.ReadFile(file(p))
+			if !errors.Is(err, ErrInvalidConfig) || readErr != nil || !bytes.Equal(now, theirs) {
+				t.Errorf("%s at %s: %v; %d bytes before, and now %d, %v", name, file("L"), err, len(theirs), len(now), readErr)
+			}
+		}
 	}
 }

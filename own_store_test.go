@@ -206,3 +206,27 @@ func TestRecordOfAFileIsARecord(t *testing.T) {
 		t.Errorf("got  %+v\nwant %+v", got, rec.public())
 	}
 }
+
+// Run stays with the lease that its path has led to, wherever work goes.
+func TestRunWithARelativePath(t *testing.T) {
+	here, there := t.TempDir(), t.TempDir()
+	t.Chdir(here)
+	calls := 0
+	err := Run(t.Context(), Config{LeasePath: "L", TTL: 20 * time.Second}, func(ctx context.Context, o *Owner) error {
+		if calls++; calls == 2 {
+			return nil
+		}
+		if err := os.Chdir(there); err != nil {
+			return err
+		}
+		if _, err := Revoke(ctx, filepath.Join(here, "L")); err != nil && ctx.Err() == nil {
+			return err
+		}
+		<-ctx.Done()
+		return nil
+	})
+	must(t, err)
+	if left, err := os.ReadDir(there); err != nil || len(left) > 0 || calls != 2 {
+		t.Errorf("in the other folder: %v, %v; %d calls", left, err, calls)
+	}
+}

@@ -44,12 +44,28 @@ func revokeError(path string, err error) error {
 	return &opError{"revoke " + path, err}
 }
 
+// unused reports whether nothing of the lease is there: then no guard is made only to find no
+// owner.
+func (s *fileStore) unused() (bool, error) {
+	now, err := s.read()
+	if err != nil || now.rec != nil || now.damage != nil {
+		return false, err
+	}
+	if guard, err := s.kindOf(leasename.Guard(s.path), guardFile); err != nil || guard != absent {
+		return false, err
+	}
+	if last, err := s.kindOf(leasename.Last(s.path), aliveFile); err != nil || last != absent {
+		return false, err
+	}
+	ids, err := s.instances(-1)
+	return len(ids) == 0, err
+}
+
 // revoke replaces the owner's record with one that is marked as revoked, which the owner
 // finds at its next renewal. It does so under the guard, so that no new owner's record is
 // replaced. id names the files that it makes.
 func (s *fileStore) revoke(ctx context.Context, id string) (owner Record, err error) {
-	untilItIsTaken := func() (bool, error) { _, err := s.read(); return false, err }
-	err = s.guarded(ctx, id, maxTTL, untilItIsTaken, func(g *guard) error {
+	err = s.guarded(ctx, id, maxTTL, s.unused, func(g *guard) error {
 		last, err := g.loadLast()
 		if err != nil {
 			return err

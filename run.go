@@ -23,6 +23,9 @@ import (
 // [ErrInvalidConfig]: the wait would never end.
 func Campaign(ctx context.Context, cfg Config) (*Owner, error) {
 	cfg.Standby = true
+	if err := cfg.pin(); err != nil {
+		return nil, err
+	}
 	if key := cfg.leaseKey(); key != "" && ctx.Value(runsUnder(key)) != nil {
 		return nil, cfg.campaignError(fmt.Errorf("%w: it was called from the work that Run does under this lease, and would wait for ever", ErrInvalidConfig))
 	}
@@ -41,10 +44,25 @@ func Campaign(ctx context.Context, cfg Config) (*Owner, error) {
 	}
 }
 
+// pin keeps a relative path where it leads now: the process can change its folder before the
+// next attempt.
+func (cfg *Config) pin() error {
+	if cfg.LeasePath == "" || cfg.Store != nil {
+		return nil
+	}
+	path, err := filepath.Abs(cfg.LeasePath)
+	if err != nil {
+		return cfg.joinError(err)
+	}
+	cfg.LeasePath = path
+	return nil
+}
+
 // runsUnder is the key of a context that Run has given to its work: the lease's.
 type runsUnder string
 
-// leaseKey is the same for two configurations of one lease, "" where that is not known.
+// leaseKey is the same for two configurations of one lease, "" where that is not known. The
+// path is pinned.
 func (cfg *Config) leaseKey() string {
 	if named, ok := cfg.Store.(fmt.Stringer); ok {
 		return named.String()
@@ -52,8 +70,7 @@ func (cfg *Config) leaseKey() string {
 	if cfg.Store != nil {
 		return ""
 	}
-	path, _ := filepath.Abs(cfg.LeasePath)
-	return path
+	return cfg.LeasePath
 }
 
 func (cfg *Config) awaitElection(ctx context.Context, o *Owner) error {
@@ -93,6 +110,9 @@ func (cfg *Config) campaignError(err error) error {
 // still be out of order. Run within the work of Run on the same lease is refused like
 // Campaign there.
 func Run(ctx context.Context, cfg Config, work func(ctx context.Context, o *Owner) error) error {
+	if err := cfg.pin(); err != nil {
+		return err
+	}
 	var pause time.Duration
 	for first := true; ; first = false {
 		r := runOnce(ctx, &cfg, work)

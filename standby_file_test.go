@@ -436,6 +436,17 @@ func TestFailingAttemptsDoNotSpin(t *testing.T) {
 	must(t, o.Release())
 }
 
+// A path that is no lease's is left as it is.
+func TestRevokeNothing(t *testing.T) {
+	p := leasePath(t)
+	if was, err := Revoke(t.Context(), p); err != nil || was.InstanceID != "" {
+		t.Errorf("%+v, %v", was, err)
+	}
+	if left := contents(t, p); left != "" {
+		t.Error(left)
+	}
+}
+
 // The end of the caller's patience ends the waiting; the lease stays revoked.
 func TestRevokeEnds(t *testing.T) {
 	notOnWindows(t)

@@ -86,43 +86,46 @@ func (l lockFile) try() (t *turn, again bool, err error) {
 }
 
 // check returns an error if there is no file, or one that is not a lock of starters. An
-// empty one, which a power loss can leave, is if the lease's guard is beside it or if it
+// blank one, which a power loss can leave, is if the lease's guard is beside it or if it
 // was named explicitly.
 func (l lockFile) check() error {
-	mark, err := begin(l.path)
+	first, rest, err := read(l.path)
 	switch {
 	case err != nil:
 		return err
-	case isMark(mark, lockMark):
+	case isMark(rest, lockMark):
 		return nil
-	case isBlank(mark):
+	case isBlank(rest) && len(rest) < lockSize && (first == 0 || first == lockMark[0]):
 		if l.lease == "" || l.path != leasename.Start(l.lease) {
 			return nil
 		}
-		if guard, err := begin(leasename.Guard(l.lease)); err == nil && (isBlank(guard) || isMark(guard, leasename.GuardMark)) {
+		if _, guard, err := read(leasename.Guard(l.lease)); err == nil && (isBlank(guard) || isMark(guard, leasename.GuardMark)) {
 			return nil
 		}
 	}
 	return fmt.Errorf("%w: %s is not a lock of this package, and is left as it is: remove it if it may go, or give another Lock", owner.ErrInvalidConfig, l.path)
 }
 
-// begin returns the beginning of a file, without its first byte.
-func begin(path string) ([]byte, error) {
+// read returns the beginning of a file, one byte more of it than a lock has, and its first
+// byte, 0 where that cannot be read.
+func read(path string) (first byte, rest []byte, err error) {
 	f, err := disk.OS.Open(path, os.O_RDONLY)
 	if err != nil {
-		return nil, err
+		return 0, nil, err
 	}
 	defer f.Close()
-	b := make([]byte, 32)
-	n, err := f.ReadAt(b, 1)
+	rest = make([]byte, lockSize)
+	n, err := f.ReadAt(rest, 1)
 	if err != nil && err != io.EOF {
-		return nil, err
+		return 0, nil, err
 	}
-	return b[:n], nil
+	var b [1]byte
+	_, _ = f.ReadAt(b[:], 0)
+	return b[0], rest[:n], nil
 }
 
-func isMark(begin []byte, mark string) bool { return strings.HasPrefix(string(begin), mark[1:]) }
-func isBlank(begin []byte) bool             { return len(bytes.Trim(begin, "\x00")) == 0 }
+func isMark(rest []byte, mark string) bool { return strings.HasPrefix(string(rest), mark[1:]) }
+func isBlank(rest []byte) bool             { return len(bytes.Trim(rest, "\x00")) == 0 }
 
 // make makes the file with its mark in one step, a link: a process that is killed half
 // way leaves no file that the next one would refuse.

@@ -107,6 +107,20 @@ func TestForeignLock(t *testing.T) {
 	}
 }
 
+// Nor is it beside a lease, where a blank one is ours, if it begins like that.
+func TestForeignLockThatBeginsBlank(t *testing.T) {
+	for _, content := range []string{"x", strings.Repeat("\x00", 64) + "precious", strings.Repeat("\x00", lockSize) + "precious", strings.Repeat("\x00", lockSize+1)} {
+		l := lockOf(t)
+		must(t, os.WriteFile(l.path, []byte(content), 0o600), os.WriteFile(leasename.Guard(l.lease), []byte(leasename.GuardMark), 0o600))
+		if turn, err := l.take(); turn != nil || !errors.Is(err, owner.ErrInvalidConfig) {
+			t.Errorf("%d bytes: %v", len(content), err)
+		}
+		if b, err := os.ReadFile(l.path); err != nil || string(b) != content {
+			t.Errorf("%d bytes before, and now %d, %v", len(content), len(b), err)
+		}
+	}
+}
+
 // An empty file is ours beside the lease's guard, or where it was named.
 func TestBlankLock(t *testing.T) {
 	for _, guard := range []string{leasename.GuardMark, ""} {

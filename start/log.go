@@ -71,7 +71,7 @@ func putAside(path string) error {
 		return nil
 	}
 	_ = os.Remove(path + oldLog) // Windows renames over no file that is open
-	return os.Rename(path, path+".1")
+	return os.Rename(path, path+oldLog)
 }
 
 // close closes this process's handle.
